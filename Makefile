@@ -1,0 +1,54 @@
+# `make demo` and `make test` do all their set-up on a fresh machine.
+#
+#   make demo [ARGS=--once]   the whole way, from console request to pixels, against a simulator
+#   make test                 lint, type check, unit and functional tests
+#   make test-integration     the filter inside a real Nova with a real Keystone
+#   make bench                the relay and the token beside their peers
+#   make lint | docs | clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PAGE = mksfilter/proxy/static/novnc/console.js
+
+.PHONY: demo test test-integration bench lint docs clean setup tools page
+
+demo: setup
+	$(BIN)/mksfilter demo $(ARGS)
+
+test: setup tools lint
+	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+
+test-integration: setup tools
+	$(BIN)/python -m pytest -m integration $(ARGS)
+
+bench: setup tools
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/pip install -q "sphinx>=7" && $(BIN)/sphinx-build -W -q docs docs/_build
+
+setup: $(VENV)/.ready $(PAGE)
+
+$(VENV)/.ready: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+# noVNC comes from npm and is never committed; the lock file pins it by digest.
+page: $(PAGE)
+
+$(PAGE): page/package.json page/package-lock.json $(wildcard page/src/*)
+	tools/build-page
+
+# What the tests run against: Chromium, QEMU, Xvnc, HAProxy, nginx, memcached, redis.
+tools:
+	@tools/install-test-tools
+
+clean:
+	rm -rf $(VENV) build dist var docs/_build mksfilter/proxy/static/novnc page/node_modules

@@ -1,0 +1,1 @@
+"""Who answers a console request: Nova itself (``nova``), or we (``plain``)."""

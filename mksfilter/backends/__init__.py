@@ -1,0 +1,1 @@
+"""Where to connect: one module per kind of vSphere console, and the vCenter sessions."""

@@ -1,0 +1,73 @@
+"""The ``mksfilter`` command: one module of :mod:`mksfilter.commands` per sub-command.
+
+Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration. Errors are one
+line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mksfilter import __version__
+from mksfilter.exceptions import MksFilterError
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "demo": "run everything against a simulated vSphere and print a console URL",
+    "serve": "run the console proxy",
+    "simulator": "run a simulated vCenter with two ESXi hosts",
+    "check": "tell what is wrong with a configuration before a restart",
+    "keys": "set up, rotate or list the signing keys",
+    "token": "mint or inspect a console token",
+    "sessions": "list or drop the live consoles of an instance",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(arguments)
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args) or 0)
+    except MksFilterError as exc:
+        print(f"mksfilter: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mksfilter",
+        description="WebMKS consoles for OpenStack on VMware vSphere.",
+        epilog="Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"mksfilter {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the wanted command is imported: `keys` must not need gevent, nor `serve` Pillow.
+    wanted = next((word for word in arguments if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == wanted:
+            module = importlib.import_module(f"mksfilter.commands.{name}")
+            command.add_argument(
+                "--config-file",
+                action="append",
+                default=[],
+                metavar="FILE",
+                help="configuration file with [mksfilter] and [vcenter.NAME]; may be repeated",
+            )
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

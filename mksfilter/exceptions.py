@@ -1,0 +1,489 @@
+"""Every error mksfilter raises on purpose, and what the outside is told about it.
+
+One tree; each class owns its HTTP status, its WebSocket close code, a slug for logs, metrics and
+the control channel, and the words a console user may read::
+
+    MksFilterError
+    +-- ConfigurationError           what an operator wrote is wrong (exit code 2)
+    |   +-- KeyRepositoryError
+    +-- OperationError               a command could not do its work (exit code 1)
+    +-- ConsoleError                 one console request could not be served
+        +-- DrainingError
+        +-- HandshakeError           the request is not a WebSocket request we accept
+        |   +-- UpgradeRequired
+        |   +-- EarlyData
+        +-- AccessDenied             who asks may not have it; outside, all of these look alike
+        |   +-- OriginDenied
+        |   +-- TokenError
+        |       +-- TokenMissing, TokenMalformed, TokenKeyUnknown, TokenSignatureInvalid,
+        |           TokenExpired, TokenNotYetValid, TokenAudienceMismatch, TokenUseMismatch,
+        |           TokenReplayed
+        +-- ReplayCacheUnavailable
+        +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
+        +-- LimitReached
+        |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached, RateLimitReached
+        +-- BackendError             vSphere, or the way to it
+        |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
+        |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused
+        |   +-- VCenterUnreachable, VCenterLoginRefused, VCenterBusy
+        |   +-- CertificateMismatch
+        |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
+        +-- SessionEnded             an established session that has to stop
+            +-- ClientViolation, UpstreamViolation, UpstreamLost, IdleTimeout, LifetimeReached,
+                SlowReader, ServerDraining, ConsoleTaken
+
+The text given to the constructor is for the operator: one line that names the thing and the
+remedy. ``public`` is for the user and never holds a host name, a ticket or a token.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AccessDenied",
+    "BackendError",
+    "CertificateMismatch",
+    "ClientViolation",
+    "ConfigurationError",
+    "ConnectionLimitReached",
+    "ConsoleError",
+    "ConsoleNotPermitted",
+    "ConsoleTaken",
+    "DrainingError",
+    "EarlyData",
+    "EndpointForbidden",
+    "HandshakeError",
+    "HostDisconnected",
+    "HostUnreachable",
+    "HostUnresolvable",
+    "IdleTimeout",
+    "InstanceLimitReached",
+    "InstanceNotFound",
+    "InstancePoweredOff",
+    "InstanceSuspended",
+    "KeyRepositoryError",
+    "LifetimeReached",
+    "LimitReached",
+    "MksFilterError",
+    "OperationError",
+    "OriginDenied",
+    "RateLimitReached",
+    "ReplayCacheUnavailable",
+    "ServerDraining",
+    "SessionEnded",
+    "SessionLimitReached",
+    "SlowReader",
+    "TicketRefused",
+    "TokenAudienceMismatch",
+    "TokenError",
+    "TokenExpired",
+    "TokenKeyUnknown",
+    "TokenMalformed",
+    "TokenMissing",
+    "TokenNotYetValid",
+    "TokenReplayed",
+    "TokenServiceUnavailable",
+    "TokenSignatureInvalid",
+    "TokenUseMismatch",
+    "UpgradeRequired",
+    "UpstreamLost",
+    "UpstreamRefused",
+    "UpstreamViolation",
+    "UserLimitReached",
+    "VCenterBusy",
+    "VCenterLoginRefused",
+    "VCenterUnreachable",
+]
+
+
+class MksFilterError(Exception):
+    """Base of every error raised on purpose; ``str()`` is one line for the operator."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigurationError(MksFilterError):
+    """A configuration value, file or command line that cannot work."""
+
+    exit_code = 2
+
+
+class KeyRepositoryError(ConfigurationError):
+    """The signing keys are missing, unreadable, too open or too weak."""
+
+
+class OperationError(MksFilterError):
+    """A command was understood but could not be carried out."""
+
+
+class ConsoleError(MksFilterError):
+    """A console request that is not served, or a session that ends.
+
+    :cvar status: HTTP status code before the upgrade.
+    :cvar close_code: WebSocket close code after it (RFC 6455 section 7.4, or 4000-4999).
+    :cvar reason: stable slug for logs, metrics and the ``mks.v1`` control channel.
+    :cvar public: what the user is told, plain text without any secret or host name.
+    """
+
+    status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+    reason: ClassVar[str] = "internal-error"
+    public: ClassVar[str] = "The console could not be opened because of an internal error."
+
+
+class DrainingError(ConsoleError):
+    """This node is being taken out of service and accepts no new sessions."""
+
+    status = 503
+    close_code = 1012
+    reason = "draining"
+    public = "This console server is restarting. Try again in a moment."
+
+
+class HandshakeError(ConsoleError):
+    """The request is not a valid WebSocket opening handshake (RFC 6455 section 4.2.1)."""
+
+    status = 400
+    close_code = 1002
+    reason = "bad-handshake"
+    public = "The request is not a valid WebSocket request."
+
+
+class UpgradeRequired(HandshakeError):
+    """A WebSocket version other than 13 (RFC 6455 section 4.4), or no Upgrade at all."""
+
+    status = 426
+    reason = "upgrade-required"
+
+
+class EarlyData(HandshakeError):
+    """Bytes followed the request before it was answered (compare CVE-2022-36436)."""
+
+    reason = "early-data"
+
+
+class AccessDenied(ConsoleError):
+    """The outside hears one thing, whatever the cause; the log has the class."""
+
+    status = 403
+    close_code = 1008
+    reason = "denied"
+    public = "This console link is not valid or has expired. Ask for a new one."
+
+
+class OriginDenied(AccessDenied):
+    """The Origin header names a site that may not open consoles (CVE-2015-0259)."""
+
+    reason = "origin-denied"
+
+
+class TokenError(AccessDenied):
+    """Base of all reasons why a token is refused."""
+
+    reason = "token-invalid"
+
+
+class TokenMissing(TokenError):
+    """The request carries no token."""
+
+    reason = "token-missing"
+
+
+class TokenMalformed(TokenError):
+    """Not of the form ``mks1.<kid>.<payload>.<mac>`` in its one canonical spelling."""
+
+    reason = "token-malformed"
+
+
+class TokenKeyUnknown(TokenError):
+    """The key that the token names is not in the key repository."""
+
+    reason = "token-key-unknown"
+
+
+class TokenSignatureInvalid(TokenError):
+    """The MAC does not match."""
+
+    reason = "token-signature-invalid"
+
+
+class TokenExpired(TokenError):
+    """The token's ``exp`` or ``max`` has passed."""
+
+    reason = "token-expired"
+
+
+class TokenNotYetValid(TokenError):
+    """The token's ``iat`` lies further in the future than clocks may differ."""
+
+    reason = "token-not-yet-valid"
+
+
+class TokenAudienceMismatch(TokenError):
+    """The token was made for another deployment."""
+
+    reason = "token-audience-mismatch"
+
+
+class TokenUseMismatch(TokenError):
+    """The token is good, but not for this use."""
+
+    reason = "token-use-mismatch"
+
+
+class TokenReplayed(TokenError):
+    """A once-only token came a second time."""
+
+    reason = "token-replayed"
+
+
+class ReplayCacheUnavailable(ConsoleError):
+    """Once-only is asked for and the shared memory that guarantees it does not answer."""
+
+    status = 503
+    close_code = 1013
+    reason = "replay-cache-unavailable"
+    public = "The console service cannot check your link at the moment. Try again in a moment."
+
+
+class TokenServiceUnavailable(ConsoleError):
+    """Nova, asked about one of its own tokens, is down, slow or refuses us."""
+
+    status = 503
+    close_code = 1013
+    reason = "token-service-unavailable"
+    public = "The console service cannot check your link at the moment. Try again in a moment."
+
+
+class LimitReached(ConsoleError):
+    """Base of all limits that are refused before vCenter is asked."""
+
+    status = 503
+    close_code = 1013
+    reason = "limit-reached"
+    public = "Too many consoles are open. Close one and try again."
+
+
+class SessionLimitReached(LimitReached):
+    """This node carries all the sessions it may."""
+
+    reason = "node-session-limit"
+    public = "This console server is full. Try again in a moment."
+
+
+class InstanceLimitReached(LimitReached):
+    """This machine has all the sessions it may have on this node."""
+
+    status = 429
+    reason = "instance-session-limit"
+    public = "Too many consoles of this machine are open. Close one and try again."
+
+
+class UserLimitReached(LimitReached):
+    """This user has all the sessions they may have on this node."""
+
+    status = 429
+    reason = "user-session-limit"
+    public = "You have too many consoles open. Close one and try again."
+
+
+class RateLimitReached(LimitReached):
+    """Too many new sessions from one client address."""
+
+    status = 429
+    reason = "rate-limit"
+    public = "Too many attempts. Wait a moment and try again."
+
+
+class BackendError(ConsoleError):
+    """vSphere, or the way to it, did not give us a console."""
+
+    status = 502
+    close_code = 1014
+    reason = "backend-error"
+    public = "The console of this machine could not be opened. Ask your cloud's operator."
+
+
+class InstanceNotFound(BackendError):
+    """No vCenter knows a VM with this instance UUID."""
+
+    status = 404
+    close_code = 4404
+    reason = "instance-not-found"
+    public = "This machine does not exist any more, or is not on vSphere."
+
+
+class InstancePoweredOff(BackendError):
+    """A console needs a machine that is running."""
+
+    status = 409
+    close_code = 4409
+    reason = "powered-off"
+    public = "This machine is powered off. Start it, then open its console again."
+
+
+class InstanceSuspended(BackendError):
+    """A console needs a machine that is running."""
+
+    status = 409
+    close_code = 4409
+    reason = "suspended"
+    public = "This machine is suspended. Resume it, then open its console again."
+
+
+class ConsoleNotPermitted(BackendError):
+    """The proxy's vCenter user lacks ``VirtualMachine.Interact.ConsoleInteract``."""
+
+    reason = "no-permission"
+
+
+class ConnectionLimitReached(BackendError):
+    """``RemoteDisplay.maxConnections`` of the VM is used up (MksConnectionLimitReached)."""
+
+    status = 409
+    close_code = 4429
+    reason = "connection-limit"
+    public = "Another console of this machine is open, and it allows no more. Close that one first."
+
+
+class HostDisconnected(BackendError):
+    """The VM's host is not connected to its vCenter, or is in maintenance."""
+
+    status = 503
+    reason = "host-disconnected"
+    public = "The host of this machine is not available at the moment. Try again later."
+
+
+class TicketRefused(BackendError):
+    """vCenter would not give a ticket, or the console endpoint would not take it."""
+
+    reason = "ticket-refused"
+    public = "The console of this machine refused the connection. Try again."
+
+
+class VCenterUnreachable(BackendError):
+    """vCenter does not answer within its deadline."""
+
+    status = 504
+    reason = "vcenter-unreachable"
+    public = "The console service cannot reach this machine's cloud at the moment. Try again later."
+
+
+class VCenterLoginRefused(BackendError):
+    """vCenter does not accept the configured user name and password."""
+
+    reason = "vcenter-login-refused"
+
+
+class VCenterBusy(BackendError):
+    """No place among the calls in flight to this vCenter came free within the deadline."""
+
+    status = 503
+    close_code = 1013
+    reason = "vcenter-busy"
+    public = "Many consoles are being opened at the moment. Try again in a moment."
+
+
+class CertificateMismatch(BackendError):
+    """The certificate presented is not the one expected, or no CA vouches for it."""
+
+    reason = "certificate-mismatch"
+
+
+class HostUnresolvable(BackendError):
+    """The name of the console host does not resolve."""
+
+    reason = "host-unresolvable"
+
+
+class HostUnreachable(BackendError):
+    """The console host refuses the connection or does not answer within the deadline."""
+
+    status = 504
+    reason = "host-unreachable"
+
+
+class EndpointForbidden(BackendError):
+    """The ticket points to an address that ``allowed_networks`` does not allow."""
+
+    reason = "endpoint-forbidden"
+
+
+class UpstreamRefused(BackendError):
+    """The console host answered, but not with a console."""
+
+    reason = "upstream-refused"
+    public = "The console of this machine refused the connection. Try again."
+
+
+class SessionEnded(ConsoleError):
+    """An established session ends; raised or passed as a value, never answered over HTTP."""
+
+    close_code = 1000
+    reason = "ended"
+    public = "The console session has ended."
+
+
+class ClientViolation(SessionEnded):
+    """The browser's side broke RFC 6455."""
+
+    close_code = 1002
+    reason = "client-protocol-error"
+    public = "The browser sent something that is not allowed. Reconnect."
+
+
+class UpstreamViolation(SessionEnded):
+    """The console host broke RFC 6455, TLS or RFB."""
+
+    close_code = 1014
+    reason = "upstream-protocol-error"
+    public = "The machine's console sent something that is not allowed."
+
+
+class UpstreamLost(SessionEnded):
+    """The console host dropped the connection: power-off, vMotion, host failure."""
+
+    close_code = 1011
+    reason = "upstream-lost"
+    public = "The machine's console closed the connection. It may have been switched off or moved."
+
+
+class IdleTimeout(SessionEnded):
+    """Neither side sent anything for ``idle_timeout`` seconds."""
+
+    close_code = 4408
+    reason = "idle-timeout"
+    public = "The console was closed because it was not used."
+
+
+class LifetimeReached(SessionEnded):
+    """The session's ``max`` has passed."""
+
+    close_code = 4410
+    reason = "lifetime-reached"
+    public = "The console session has reached its time limit. Ask for a new one."
+
+
+class SlowReader(SessionEnded):
+    """A peer stopped reading for longer than allowed."""
+
+    close_code = 1013
+    reason = "slow-reader"
+    public = "The connection was too slow for the console. Reconnect."
+
+
+class ServerDraining(SessionEnded):
+    """This node is being taken out of service (RFC 6455's 1012, service restart)."""
+
+    close_code = 1012
+    reason = "server-draining"
+    public = "The console server is restarting."
+
+
+class ConsoleTaken(SessionEnded):
+    """Another session of the same machine took over (``take_over = drop``)."""
+
+    close_code = 4429
+    reason = "taken-over"
+    public = "Another console of this machine was opened and took over."

@@ -1,0 +1,1 @@
+"""How consoles are connected: the WSGI application, its worker, and the relay."""

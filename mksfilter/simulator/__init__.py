@@ -1,0 +1,1 @@
+"""An embedded vSphere for the demo and for tests: vCenter, ESXi hosts, screens."""
