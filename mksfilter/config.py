@@ -475,5 +475,9 @@ def _parse(opt: cfg.Opt, text: str) -> Any:
 
 def _build(cls: type[_Settings], values: dict[str, Any]) -> _Settings:
     fields = {field.name for field in dataclasses.fields(cls)}
-    picked = {key: value for key, value in values.items() if key in fields}
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in picked.items()})
+    picked: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in values.items()
+        if key in fields
+    }
+    return cls(**picked)
