@@ -1,0 +1,1 @@
+"""The simulated vSphere as pytest fixtures (entry point ``pytest11``)."""
