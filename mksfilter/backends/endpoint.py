@@ -1,0 +1,192 @@
+"""Where a console is, and how to be sure of it: the value every backend returns.
+
+An :class:`Endpoint` is all that the relay needs: no vCenter object hangs on it, so it can be sealed
+into a token (``ticket_at = issue``) and opened by a proxy that may not log in to any vCenter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from mksfilter.exceptions import TicketRefused
+
+__all__ = ["CertificateDigest", "Endpoint", "Kind", "RFBHandshake"]
+
+Kind = Literal["websocket", "authd"]
+RFBHandshake = Literal["auto", "full", "missing"]
+
+_LENGTHS: Final = {"sha1": 20, "sha256": 32, "sha512": 64}
+_SEPARATORS: Final = str.maketrans("", "", ": \t")
+
+
+@dataclass(frozen=True)
+class CertificateDigest:
+    """The digest of a certificate in DER form, as vSphere calls it: a thumbprint.
+
+    :param algorithm: ``sha1``, ``sha256`` or ``sha512``.
+    :param value: the digest itself; its length is the algorithm's.
+    :raises ValueError: another algorithm, or a value of another length.
+    """
+
+    algorithm: str
+    value: bytes
+
+    def __post_init__(self) -> None:
+        if _LENGTHS.get(self.algorithm) != len(self.value):
+            raise ValueError(f"not a {self.algorithm} digest: {len(self.value)} bytes")
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value.hex(':').upper()}"
+
+    @property
+    def strength(self) -> int:
+        """Greater is stronger."""
+        return len(self.value)
+
+    @classmethod
+    def parse(cls, text: str, algorithm: str | None = None) -> CertificateDigest:
+        """Read ``AA:BB:...`` or ``aabb...``, in either case, or the form that ``str()`` gives.
+
+        :param algorithm: what the text is said to be (``SHA-256`` is read as ``sha256``); without
+            it, its length tells.
+        :raises ValueError: not hexadecimal, or of no known length.
+        """
+        prefix, _, rest = text.partition(":")
+        if prefix.lower() in _LENGTHS:
+            algorithm, text = algorithm or prefix, rest
+        digits = text.translate(_SEPARATORS)
+        if not digits or len(digits) % 2 or not set(digits) <= set(string.hexdigits):
+            raise ValueError("a certificate digest is written in pairs of hexadecimal digits")
+        value = bytes.fromhex(digits)
+        if algorithm is None:
+            named = [name for name, length in _LENGTHS.items() if length == len(value)]
+            if not named:
+                raise ValueError("a certificate digest has 20 (SHA-1), 32 or 64 bytes")
+            algorithm = named[0]
+        return cls(algorithm.lower().replace("-", ""), value)
+
+    @classmethod
+    def of(cls, der: bytes, algorithm: str = "sha256") -> CertificateDigest:
+        """The digest of the certificate *der*."""
+        return cls(algorithm, hashlib.new(algorithm, der).digest())
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A console that waits for one connection.
+
+    :param kind: ``websocket`` (RFB in a WebSocket) or ``authd`` (port 902, two TLS layers one
+        after the other).
+    :param host: name or address to connect to; an IPv6 address is written without brackets.
+    :param resource: path and query of the WebSocket; holds the ticket, so it stays out of ``repr``.
+    :param tls: False only for the vCenter 5.5 console proxy on port 7331.
+    :param server_name: the name the certificate is checked against when a CA vouches for it.
+    :param digests: pins; empty: verify with ``ca_file``, or with the system's CAs.
+    :param insecure: the operator wrote ``insecure = true`` and nothing else can be verified.
+    :param rfb_handshake: whether the display stream starts with RFB's version message (``full``)
+        or at ServerInit (``missing``); ``auto``: look at its first bytes.
+    :param ticket: authd's ticket; empty for WebSockets.
+    :param config_file: authd's ``cfgFile``.
+    :param vcenter: name of the ``[vcenter.NAME]`` group it came from, for logs and limits.
+    """
+
+    kind: Kind
+    host: str
+    port: int
+    resource: str = field(default="", repr=False)
+    tls: bool = True
+    server_name: str = ""
+    digests: tuple[CertificateDigest, ...] = ()
+    ca_file: str | None = None
+    insecure: bool = False
+    rfb_handshake: RFBHandshake = "auto"
+    ticket: str = field(default="", repr=False)
+    config_file: str = ""
+    vcenter: str = ""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for logs, with brackets around an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """JSON-able and small: what is sealed into a token. Holds the ticket."""
+        mapping: dict[str, Any] = {"kind": self.kind, "host": self.host, "port": self.port}
+        if self.digests:
+            mapping["digests"] = [digest.value.hex() for digest in self.digests]
+        for name, default in _OPTIONAL.items():
+            value = getattr(self, name)
+            if value != default:
+                mapping[name] = value
+        return mapping
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Endpoint:
+        """The inverse of :meth:`to_mapping`.
+
+        :raises TicketRefused: something is missing or of the wrong type; what a newer or older
+            release sealed may be.
+        """
+        try:
+            return cls(
+                kind=_one_of(mapping["kind"], ("websocket", "authd")),
+                host=_text(mapping["host"]),
+                port=_port(mapping["port"]),
+                digests=_digests(mapping.get("digests", ())),
+                **{
+                    name: _like(default, mapping[name])
+                    for name, default in _OPTIONAL.items()
+                    if name in mapping
+                },
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise TicketRefused(
+                "the console ticket sealed in a token cannot be read; "
+                "run the same release of mksfilter in nova-api and on the proxies"
+            ) from exc
+
+
+_OPTIONAL: Final[dict[str, Any]] = {
+    "resource": "",
+    "tls": True,
+    "server_name": "",
+    "ca_file": None,
+    "insecure": False,
+    "rfb_handshake": "auto",
+    "ticket": "",
+    "config_file": "",
+    "vcenter": "",
+}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("not a text")
+    return value
+
+
+def _port(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
+        raise ValueError("not a port")
+    return value
+
+
+def _one_of(value: object, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError("not an allowed value")
+    return value
+
+
+def _digests(values: Iterable[object]) -> tuple[CertificateDigest, ...]:
+    return tuple(CertificateDigest.parse(_text(value)) for value in values)
+
+
+def _like(default: object, value: object) -> Any:
+    if not isinstance(value, bool if isinstance(default, bool) else str):
+        raise TypeError("not of the expected type")
+    return value
