@@ -1,0 +1,381 @@
+"""The key repository: a directory of signing keys that rotates without a restart.
+
+The form is that of keystone's Fernet repository. Files are named by number and hold one key each
+in base64url: ``0`` is staged (it verifies, and signs nothing yet), the highest number is the
+primary (it signs), those between are active (they verify what was signed before). Rotation
+promotes ``0`` to a new highest number and stages a new ``0``; once the directory is copied
+everywhere before the next rotation, every node knows a key before any node signs with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import pwd
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from mksfilter.auth.token import MIN_KEY_BYTES, Key
+from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
+
+__all__ = ["DEFAULT_MAX_ACTIVE_KEYS", "KeyEntry", "KeyRepository"]
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_MAX_ACTIVE_KEYS = 3
+#: Seconds between two looks at the directory.
+CHECK_INTERVAL = 1.0
+#: Looks that unknown key names may force in between. Forged names must not keep the disk busy.
+FORCED_CHECKS = 4
+#: Seconds for which a key outlives its file, for copying tools that replace 0 before they write
+#: its successor: without it the key being promoted would be unknown for that moment.
+VANISHED_GRACE = 5.0
+
+_STAGED = 0
+_MAX_FILE = 4096
+# A random key of 32 bytes has fewer different ones once in 10**20; a typed or repeated text has.
+_MIN_DISTINCT_BYTES = 12
+_EXAMPLES = frozenset(
+    {
+        bytes(range(32)),  # test vectors everywhere
+        bytes(range(1, 33)),
+        bytes.fromhex("730ff4c7af3d46923e8ed451ee813c87f790b0a226bc96a92de49b5e9c05e1ee"),  # Fernet
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyEntry:
+    """One key as ``mksfilter keys list`` shows it; holds no key material.
+
+    :param created: seconds since the epoch.
+    """
+
+    number: int
+    role: str
+    kid: str
+    created: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Snapshot:
+    fingerprint: tuple[tuple[str, int, int, int, int], ...]
+    primary: Key
+    by_kid: Mapping[str, Key]
+
+
+class KeyRepository:
+    """A :class:`~mksfilter.auth.token.KeySource` over a directory.
+
+    It is read at the first use and again when it changes. A repository that has become unusable
+    (gone, open to others) is refused as at the start: a key that others can read signs nothing.
+    """
+
+    def __init__(self, path: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """:param clock: seconds, never running backwards."""
+        self.path = os.path.abspath(path)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._snapshot: _Snapshot | None = None
+        self._vanished: dict[str, tuple[Key, float]] = {}
+        self._next_check = float("-inf")
+        self._forced_left = FORCED_CHECKS
+        self._failure: KeyRepositoryError | None = None
+
+    def primary(self) -> Key:
+        """The key that signs.
+
+        :raises KeyRepositoryError: the repository is missing, unreadable, too open or too weak.
+        """
+        return self._current().primary
+
+    def get(self, kid: str) -> Key:
+        """The key named *kid*.
+
+        :raises TokenKeyUnknown: it is not, or no longer, in the repository.
+        :raises KeyRepositoryError: the repository is missing, unreadable, too open or too weak.
+        """
+        key = self._current().by_kid.get(kid) or self._remembered(kid)
+        if key is None and self._force():
+            key = self._current().by_kid.get(kid)
+        if key is None:
+            raise TokenKeyUnknown(f"key {kid} is not in {self.path}; copy the keys to this node")
+        return key
+
+    def load(self) -> None:
+        """Read the repository now, so that a broken one is found at the start.
+
+        :raises KeyRepositoryError: it is missing, unreadable, too open or too weak.
+        """
+        with self._lock:
+            self._check()
+        self._current()
+
+    def entries(self) -> list[KeyEntry]:
+        """All keys, by number.
+
+        :raises KeyRepositoryError: the repository is missing, unreadable, too open or too weak.
+        """
+        keys = _read(self.path)
+        highest = max(keys)
+        return [
+            KeyEntry(
+                number=number,
+                role=_role(number, highest),
+                kid=key.kid,
+                created=os.stat(os.path.join(self.path, str(number))).st_mtime,
+            )
+            for number, key in sorted(keys.items())
+        ]
+
+    def setup(self) -> None:
+        """Make the directory with a staged key and a primary one.
+
+        :raises KeyRepositoryError: there are keys already, or it cannot be written.
+        """
+        with _explained(self.path):
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            with _locked(self.path) as directory:
+                if any(_number(name) is not None for name in os.listdir(self.path)):
+                    raise KeyRepositoryError(
+                        f"key repository {self.path}: has keys already; "
+                        f"use 'mksfilter keys rotate' to replace them"
+                    )
+                _refuse_open(os.fstat(directory), self.path, 0o700)
+                _write(self.path, directory, 1)
+                _write(self.path, directory, _STAGED)
+
+    def rotate(self, *, max_active_keys: int = DEFAULT_MAX_ACTIVE_KEYS) -> None:
+        """Promote the staged key to primary, stage a new one, remove the oldest ones.
+
+        A token is refused when its key is removed: between rotations there must be more time than
+        a token lives.
+
+        :param max_active_keys: files to keep, staged and primary among them.
+        :raises KeyRepositoryError: the repository is unusable or cannot be written.
+        :raises ValueError: fewer than three are to be kept: the key before the primary has signed
+            tokens that are still good.
+        """
+        if max_active_keys < 3:
+            raise ValueError("max_active_keys must be 3 or more: staged, primary, the one before")
+        with _explained(self.path), _locked(self.path) as directory:
+            numbers = sorted(_read(self.path))
+            for name in os.listdir(self.path):
+                if name.startswith(_TEMPORARY):
+                    os.unlink(os.path.join(self.path, name))
+            # Without a staged key (a rotation was interrupted) nobody knows the next primary yet:
+            # this time one is staged, and the next rotation promotes it.
+            if _STAGED in numbers:
+                promoted = numbers[-1] + 1
+                os.rename(
+                    os.path.join(self.path, str(_STAGED)), os.path.join(self.path, str(promoted))
+                )
+                os.fsync(directory)
+                numbers = [*numbers[1:], promoted]
+            _write(self.path, directory, _STAGED)
+            for number in numbers[: -(max_active_keys - 1)]:
+                os.unlink(os.path.join(self.path, str(number)))
+            os.fsync(directory)
+
+    def _current(self) -> _Snapshot:
+        if self._clock() >= self._next_check:
+            with self._lock:
+                if self._clock() >= self._next_check:
+                    self._forced_left = FORCED_CHECKS
+                    self._check()
+        if self._snapshot is None:
+            assert self._failure is not None
+            # The traceback of an earlier raise must not pile up on the kept one.
+            raise self._failure.with_traceback(None)
+        return self._snapshot
+
+    def _force(self) -> bool:
+        with self._lock:
+            if self._forced_left <= 0:
+                return False
+            self._forced_left -= 1
+            self._check()
+            return True
+
+    def _remembered(self, kid: str) -> Key | None:
+        key, until = self._vanished.get(kid, (None, 0.0))
+        return key if key is not None and self._clock() < until else None
+
+    def _check(self) -> None:
+        now = self._clock()
+        self._next_check = now + CHECK_INTERVAL
+        before = self._snapshot
+        try:
+            fingerprint = _fingerprint(self.path)
+            if before is not None and fingerprint == before.fingerprint:
+                return
+            keys = _read(self.path)
+        except KeyRepositoryError as exc:
+            if self._failure is None or str(exc) != str(self._failure):
+                LOG.error("key repository unusable: %s", exc)
+            self._failure, self._snapshot = exc, None
+            return
+        after = _Snapshot(fingerprint, keys[max(keys)], {key.kid: key for key in keys.values()})
+        self._vanished = {k: v for k, v in self._vanished.items() if v[1] > now}
+        if before is not None:
+            for kid, key in before.by_kid.items():
+                if kid not in after.by_kid:
+                    self._vanished[kid] = (key, now + VANISHED_GRACE)
+        self._failure, self._snapshot = None, after
+        LOG.info(
+            "key repository read path=%s keys=%d primary=%s",
+            self.path,
+            len(keys),
+            after.primary.kid,
+        )
+
+
+_TEMPORARY = ".new-"
+
+
+def _number(name: str) -> int | None:
+    """The number that is a key file's name; None for any other file."""
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
+
+
+def _role(number: int, highest: int) -> str:
+    if number == highest:
+        return "primary"
+    return "staged" if number == _STAGED else "active"
+
+
+def _fingerprint(path: str) -> tuple[tuple[str, int, int, int, int], ...]:
+    """Differs when a file was added, replaced, rewritten or its mode changed."""
+    with _explained(path):
+        own = os.stat(path)
+        found = [(".", own.st_ino, own.st_mtime_ns, 0, own.st_mode)]
+        with os.scandir(path) as files:
+            for file in files:
+                if _number(file.name) is not None:
+                    info = os.stat(file.path)
+                    found.append(
+                        (file.name, info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode)
+                    )
+    return tuple(sorted(found))
+
+
+def _read(path: str) -> dict[int, Key]:
+    with _explained(path):
+        info = os.stat(path)
+        if not stat.S_ISDIR(info.st_mode):
+            raise KeyRepositoryError(f"key repository {path}: not a directory")
+        _refuse_open(info, path, 0o700)
+        numbers = [number for name in os.listdir(path) if (number := _number(name)) is not None]
+    keys: dict[int, Key] = {}
+    for number in numbers:
+        file = os.path.join(path, str(number))
+        # A rotation may rename or remove the file between the listing and now.
+        with _explained(file), contextlib.suppress(FileNotFoundError):
+            keys[number] = _read_key(file)
+    if not set(keys) - {_STAGED}:
+        raise KeyRepositoryError(
+            f"key repository {path}: no primary key in it; run 'mksfilter keys setup'"
+        )
+    return keys
+
+
+def _read_key(file: str) -> Key:
+    with open(file, "rb") as stream:
+        _refuse_open(os.fstat(stream.fileno()), file, 0o600)
+        text = stream.read(_MAX_FILE).strip()
+    try:
+        secret = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        # Not chained: the original error may quote the text.
+        raise KeyRepositoryError(f"key {file}: not base64url; {_REPLACE}") from None
+    if len(secret) < MIN_KEY_BYTES:
+        raise KeyRepositoryError(
+            f"key {file}: {len(secret)} bytes, and a key needs {MIN_KEY_BYTES}; {_REPLACE}"
+        )
+    if secret in _EXAMPLES or len(set(secret)) < _MIN_DISTINCT_BYTES:
+        raise KeyRepositoryError(f"key {file}: a well-known or guessable key; {_REPLACE}")
+    return Key(secret)
+
+
+_REPLACE = "remove it and make keys with 'mksfilter keys setup'"
+
+
+def _refuse_open(info: os.stat_result, path: str, wanted: int) -> None:
+    mode = stat.S_IMODE(info.st_mode)
+    if mode & 0o077:
+        raise KeyRepositoryError(
+            f"{path} is open to others (mode {mode:04o}): chmod {wanted:04o} it, and make new keys "
+            f"if others may have read these"
+        )
+
+
+def _write(path: str, directory: int, number: int) -> None:
+    """A new key, there whole or not at all."""
+    temporary = os.path.join(path, _TEMPORARY + secrets.token_hex(8))
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            owner = os.fstat(directory)
+            if os.geteuid() == 0:
+                # Rotated by root, read by nova: keys stay the directory owner's.
+                os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+            stream.write(base64.urlsafe_b64encode(secrets.token_bytes(MIN_KEY_BYTES)) + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, os.path.join(path, str(number)))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    os.fsync(directory)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[int]:
+    """A descriptor of the directory, locked against another setup or rotation."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise KeyRepositoryError(
+            f"key repository {path}: no such file or directory; run 'mksfilter keys setup' "
+            f"or correct the option key_repository"
+        ) from exc
+    except PermissionError as exc:
+        raise KeyRepositoryError(
+            f"key repository {path}: user {_user(os.geteuid())} may not use it"
+            f"{_owner(path)}; give it to the user that the service runs as (chown -R)"
+        ) from exc
+    except OSError as exc:
+        raise KeyRepositoryError(f"key repository {path}: {exc.strerror or exc}") from exc
+
+
+def _owner(path: str) -> str:
+    try:
+        return f", it belongs to {_user(os.stat(path).st_uid)}"
+    except OSError:
+        return ""
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
