@@ -219,8 +219,8 @@ class KeyRepository:
                 return
             keys = _read(self.path)
         except KeyRepositoryError as exc:
-            if self._failure is None or str(exc) != str(self._failure):
-                LOG.error("key repository unusable: %s", exc)
+            if before is not None:
+                LOG.error("key repository has become unusable: %s", exc)
             self._failure, self._snapshot = exc, None
             return
         after = _Snapshot(fingerprint, keys[max(keys)], {key.kid: key for key in keys.values()})

@@ -1,0 +1,125 @@
+"""From an instance and a caller, already authorised, to a console URL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from mksfilter.auth.token import TokenCodec
+from mksfilter.config import FilterSettings
+from mksfilter.exceptions import ConfigurationError
+
+__all__ = ["ConsoleSource", "Issuer", "SealableEndpoint", "token_url"]
+
+LOG = logging.getLogger(__name__)
+
+
+class SealableEndpoint(Protocol):
+    """Where a console is; :class:`mksfilter.backends.endpoint.Endpoint` is one."""
+
+    def to_mapping(self) -> Mapping[str, Any]:
+        """JSON-able; the proxy makes the endpoint of it again."""
+
+
+class ConsoleSource(Protocol):
+    """Who takes console tickets; :class:`mksfilter.backends.consoles.Consoles` is one."""
+
+    def connect(
+        self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
+    ) -> SealableEndpoint:
+        """:raises BackendError: vSphere gives no console."""
+
+
+class Issuer:
+    """Mints tokens and writes them into console URLs."""
+
+    def __init__(
+        self, codec: TokenCodec, settings: FilterSettings, *, consoles: ConsoleSource | None = None
+    ) -> None:
+        """
+        :param consoles: takes the tickets where ``ticket_at = issue``.
+        :raises ConfigurationError: the base URL cannot be one.
+        """
+        if settings.ticket_at == "issue" and consoles is None:
+            raise ConfigurationError("ticket_at = issue needs vcenters to take tickets from")
+        token_url(settings.webmks_proxy_base_url, "")
+        self._codec = codec
+        self._settings = settings
+        self._consoles = consoles if settings.ticket_at == "issue" else None
+
+    def console_url(
+        self,
+        *,
+        instance_id: str,
+        project_id: str,
+        user_id: str,
+        request_id: str,
+        mode: str = "full",
+        vcenter: str | None = None,
+    ) -> str:
+        """A URL that opens the console of *instance_id* until the token in it expires.
+
+        :param instance_id: Nova instance UUID, lower case with dashes.
+        :param project_id: the instance's project.
+        :param user_id: who asks.
+        :param mode: ``full`` or ``view``.
+        :raises KeyRepositoryError: there is no key to sign with.
+        :raises BackendError: ``ticket_at = issue`` and vSphere gives no ticket.
+        """
+        settings = self._settings
+        info = None
+        if self._consoles is not None:
+            endpoint = self._consoles.connect(instance_id, vcenter=vcenter, user_id=user_id)
+            info = endpoint.to_mapping()
+        lifetime = settings.session_lifetime
+        token, claims = self._codec.issue(
+            instance_id=instance_id,
+            project_id=project_id,
+            user_id=user_id,
+            request_id=request_id,
+            ttl=settings.token_ttl,
+            mode=mode,
+            vcenter=vcenter,
+            session_end=self._codec.now() + lifetime if lifetime else None,
+            connect_info=info,
+        )
+        LOG.info(
+            "console url issued jti=%s instance=%s project=%s user=%s request=%s mode=%s exp=%d",
+            claims.jti,
+            claims.iid,
+            claims.pid,
+            claims.uid,
+            claims.rid,
+            claims.mode,
+            claims.exp,
+        )
+        return token_url(settings.webmks_proxy_base_url, token)
+
+
+def token_url(base_url: str, token: str) -> str:
+    """*base_url* with ``token=`` appended; it always holds a ``?``.
+
+    Horizon appends ``&title=...`` to whatever it is given, so the query must have begun and
+    nothing may follow it.
+
+    :raises ConfigurationError: not an absolute http(s) URL, or one with a fragment or a password.
+    """
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(character.isspace() for character in base_url):
+        raise ConfigurationError(
+            f"webmks_proxy_base_url {base_url!r} is not a URL of the form https://HOST[:PORT]/"
+        )
+    if parts.fragment or "#" in base_url:
+        raise ConfigurationError(
+            f"webmks_proxy_base_url {base_url!r} has a fragment (#); remove it"
+        )
+    if "@" in parts.netloc:
+        raise ConfigurationError("webmks_proxy_base_url holds a user name; remove it")
+    query = f"{parts.query}&token={token}" if parts.query else f"token={token}"
+    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", query, ""))
