@@ -210,7 +210,7 @@ class _Controller(remote_consoles.RemoteConsolesController):
     @validation.schema(_CONSOLE)
     def create_console(self, req: Any, server_id: str, body: Any) -> dict[str, Any]:
         """``POST /servers/{server_id}/console``."""
-        console = self._console(req, server_id)
+        console = self._console(req, server_id, body)
         return {"protocol": console["protocol"], "url": console["url"]}
 
     @wsgi.expected_errors((400, 404, 409, 501))
@@ -218,17 +218,17 @@ class _Controller(remote_consoles.RemoteConsolesController):
     @validation.schema(_ACTION)
     def get_mks_console(self, req: Any, id: str, body: Any) -> dict[str, Any]:
         """``POST /servers/{id}/action`` with ``os-getMKSConsole``."""
-        console = self._console(req, id)
+        console = self._console(req, id, {"protocol": "mks", **body["os-getMKSConsole"]})
         return {"console": {"type": console["type"], "url": console["url"]}}
 
-    def _console(self, req: Any, server_id: str) -> dict[str, str]:
+    def _console(self, req: Any, server_id: str, wanted: dict[str, str]) -> dict[str, str]:
         context = req.environ["nova.context"]
         req.environ["nova.context"] = _viewing(context, self._view_rule)
-        body = {"remote_console": {"protocol": "mks", "type": "webmks"}}
         try:
-            console: dict[str, str] = _create(self, req, server_id, body)["remote_console"]
+            answer = _create(self, req, server_id, {"remote_console": wanted})
         finally:
             req.environ["nova.context"] = context
+        console: dict[str, str] = answer["remote_console"]
         return console
 
 
