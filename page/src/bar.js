@@ -1,0 +1,169 @@
+// The tool bar: out of the way until somebody wants it, by pointer, touch or keyboard.
+
+import { COMBOS, press } from "./keys.js";
+
+// Milliseconds.
+const FIRST_LOOK = 4_000;
+const AFTER_POINTER = 700;
+
+/**
+ * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
+ *     openPaste: () => void}} parts `toConsole` gives the keyboard back to the machine
+ */
+export function toolBar({ byId, session, toConsole, openPaste }) {
+    const bar = byId("bar");
+    const tools = byId("tools");
+    const handle = byId("handle");
+    const menu = byId("combo-menu");
+    const combos = byId("combos");
+    let timer = 0;
+
+    const isWanted = () => bar.matches(":focus-within") || !menu.hidden;
+
+    function open() {
+        clearTimeout(timer);
+        bar.dataset.open = "";
+        handle.setAttribute("aria-expanded", "true");
+    }
+
+    function close() {
+        clearTimeout(timer);
+        closeMenu();
+        delete bar.dataset.open;
+        handle.setAttribute("aria-expanded", "false");
+    }
+
+    function closeIn(milliseconds) {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+            if (!isWanted()) close();
+        }, milliseconds);
+    }
+
+    function openByKeyboard() {
+        open();
+        visible(tools)[0]?.focus();
+    }
+
+    function leave() {
+        close();
+        toConsole();
+    }
+
+    function openMenu() {
+        menu.hidden = false;
+        combos.setAttribute("aria-expanded", "true");
+        menu.firstElementChild.focus();
+    }
+
+    function closeMenu() {
+        menu.hidden = true;
+        combos.setAttribute("aria-expanded", "false");
+    }
+
+    for (const [name, keys] of COMBOS) {
+        const item = document.createElement("button");
+        item.type = "button";
+        item.role = "menuitem";
+        item.tabIndex = -1;
+        item.textContent = name;
+        item.addEventListener("click", () => {
+            closeMenu();
+            press(session.rfb, keys);
+            toConsole();
+            closeIn(AFTER_POINTER);
+        });
+        menu.append(item);
+    }
+
+    handle.addEventListener("pointerenter", open);
+    handle.addEventListener("click", openByKeyboard);
+    bar.addEventListener("pointerenter", open);
+    bar.addEventListener("pointerleave", () => closeIn(AFTER_POINTER));
+    bar.addEventListener("focusout", () => closeIn(AFTER_POINTER));
+    document.addEventListener("pointerdown", (event) => {
+        if (!menu.hidden && !event.target.closest(".holder")) closeMenu();
+    });
+
+    bar.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") {
+            if (menu.hidden) leave();
+            else {
+                closeMenu();
+                combos.focus();
+            }
+        } else if (!menu.hidden && event.key === "Tab") {
+            closeMenu();
+            return;
+        } else if (!menu.hidden) {
+            if (!move(event.key, [...menu.children], "ArrowUp", "ArrowDown")) return;
+        } else if (event.key === "ArrowDown" && event.target === combos) {
+            openMenu();
+        } else if (!move(event.key, visible(tools), "ArrowLeft", "ArrowRight")) {
+            return;
+        }
+        event.preventDefault();
+        event.stopPropagation();
+    });
+
+    combos.addEventListener("click", () => (menu.hidden ? openMenu() : closeMenu()));
+
+    byId("cad").addEventListener("click", () => {
+        session.rfb?.sendCtrlAltDel();
+        toConsole();
+    });
+
+    byId("paste").addEventListener("click", () => {
+        close();
+        openPaste();
+    });
+
+    byId("fit").addEventListener("click", (event) => {
+        session.fit = !session.fit;
+        event.currentTarget.setAttribute("aria-pressed", String(session.fit));
+    });
+
+    const full = byId("full");
+    // A frame that was not given the permission cannot: no button then.
+    full.hidden = !document.fullscreenEnabled;
+    full.addEventListener("click", async () => {
+        if (document.fullscreenElement) await document.exitFullscreen();
+        else await fillScreen();
+        toConsole();
+    });
+    document.addEventListener("fullscreenchange", () => {
+        full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
+    });
+
+    byId("disconnect").addEventListener("click", () => session.disconnect());
+
+    return {
+        /** Let people see once that it is there. */
+        introduce() {
+            open();
+            closeIn(FIRST_LOOK);
+        },
+        openByKeyboard,
+        close,
+    };
+}
+
+async function fillScreen() {
+    await document.documentElement.requestFullscreen();
+    // Chromium only: Alt-Tab, Esc and the like then go to the machine too.
+    await navigator.keyboard?.lock?.().catch(() => undefined);
+}
+
+/** The tool bar's own buttons that can be used now, in order. */
+function visible(tools) {
+    return [...tools.querySelectorAll("button.tool")].filter((button) => button.checkVisibility());
+}
+
+/** Move the focus among *items* as *key* says; false when it says nothing. */
+function move(key, items, back, forth) {
+    const at = items.indexOf(document.activeElement);
+    const to = { [back]: at - 1, [forth]: at + 1, Home: 0, End: items.length - 1 }[key];
+    if (to === undefined || at < 0) return false;
+    items[(to + items.length) % items.length].focus();
+    return true;
+}

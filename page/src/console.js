@@ -1,0 +1,162 @@
+// The page: what the URL says goes in, a console and words about it come out.
+
+import { socketURL, takeAddress } from "./address.js";
+import { toolBar } from "./bar.js";
+import { ATTEMPTS } from "./endings.js";
+import { pasteDialog } from "./paste.js";
+import { Session } from "./session.js";
+import * as words from "./words.js";
+
+const byId = (id) => document.getElementById(id);
+const { token, title } = takeAddress(window.location, window.history);
+
+const stage = byId("stage");
+const session = new Session({ url: socketURL(window.location), token, stage });
+const paste = pasteDialog({ byId, session, toConsole });
+const bar = toolBar({ byId, session, toConsole, openPaste: paste.open });
+
+let name = title;
+let deadline = 0;
+let ticker = 0;
+let hintTimer = 0;
+
+// Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
+function showName() {
+    byId("title").textContent = name || words.CONSOLE;
+    document.title = name ? `${name} - ${words.CONSOLE}` : words.CONSOLE;
+    stage.querySelector("canvas")?.setAttribute(
+        "aria-label",
+        words.screenLabel(name || words.CONSOLE, session.viewOnly),
+    );
+}
+
+function toConsole() {
+    if (session.state === "connected") session.rfb?.focus({ preventScroll: true });
+}
+
+function say(heading, detail = "") {
+    byId("heading").textContent = heading;
+    byId("detail").textContent = detail;
+}
+
+function offer(label, canStop = false) {
+    const retry = byId("retry");
+    retry.hidden = !label;
+    retry.textContent = label;
+    byId("stop").hidden = !canStop;
+}
+
+function hint(text, milliseconds) {
+    const element = byId("hint");
+    element.textContent = text;
+    element.hidden = false;
+    clearTimeout(hintTimer);
+    hintTimer = setTimeout(() => (element.hidden = true), milliseconds);
+}
+
+const show = {
+    connecting({ established, attempt, slow }) {
+        if (attempt) say(words.RECONNECTING, words.attempt(attempt, ATTEMPTS));
+        else say(words.CONNECTING, slow ? words.STILL_CONNECTING : name);
+        offer("", established);
+    },
+
+    connected() {
+        const screen = stage.querySelector("canvas");
+        screen.setAttribute("role", "application");
+        document.body.dataset.mode = session.viewOnly ? "view" : "full";
+        byId("mode").hidden = !session.viewOnly;
+        showName();
+        bar.introduce();
+        if (!session.viewOnly) hint(words.HINT, 6_000);
+        if (!byId("paste-dialog").open) toConsole();
+    },
+
+    waiting({ message, attempt, moving }) {
+        say(
+            moving ? words.MOVING : words.RECONNECTING,
+            `${moving ? "" : `${message} `}${words.attempt(attempt, ATTEMPTS)}`,
+        );
+        offer(words.RETRY_NOW, true);
+    },
+
+    ended({ message, offer: canRetry, byUser, established }) {
+        const heading = established ? words.ENDED : words.NOT_OPENED;
+        say(byUser ? words.DISCONNECTED : heading, message);
+        offer(canRetry ? (established ? words.RETRY : words.TRY_AGAIN) : "");
+        if (canRetry) byId("retry").focus();
+    },
+};
+
+session.addEventListener("change", ({ detail }) => {
+    document.body.dataset.state = detail.state;
+    if (detail.state !== "connected") {
+        setDeadline(0);
+        byId("hint").hidden = true;
+        bar.close();
+        if (byId("paste-dialog").open) paste.close();
+    }
+    show[detail.state](detail);
+});
+
+session.addEventListener("name", ({ detail }) => {
+    name = title || detail;
+    showName();
+});
+
+session.addEventListener("notice", ({ detail }) => {
+    if (detail.notice !== "lifetime" || !(detail.in > 0)) return;
+    setDeadline(performance.now() + detail.in * 1000);
+    hint(words.endsIn(detail.in), 8_000);
+});
+
+function setDeadline(when) {
+    deadline = when;
+    clearInterval(ticker);
+    byId("notice").hidden = !when;
+    if (when) {
+        ticker = setInterval(tick, 1_000);
+        tick();
+    }
+}
+
+function tick() {
+    const left = (deadline - performance.now()) / 1000;
+    byId("notice").textContent = words.endsIn(left);
+    if (left < 30) hint(words.endsIn(left), 2_000);
+}
+
+byId("retry").addEventListener("click", () => session.retry());
+byId("stop").addEventListener("click", () => session.disconnect());
+
+// While the machine has the keyboard every key goes to it, Tab included; this chord is the way
+// out (WCAG 2.1.2, no keyboard trap). The last of its three keys stays here.
+window.addEventListener(
+    "keydown",
+    (event) => {
+        const isChord =
+            event.ctrlKey && event.altKey && event.shiftKey &&
+            ["Control", "Alt", "Shift", "Meta"].includes(event.key);
+        if (!isChord || session.state !== "connected" || byId("paste-dialog").open) return;
+        event.preventDefault();
+        event.stopPropagation();
+        // noVNC lets go of all keys when the window loses the focus; the machine would go on
+        // seeing the first two pressed, as their release is no longer sent to it.
+        window.dispatchEvent(new Event("blur"));
+        bar.openByKeyboard();
+        hint(words.HINT_IN_BAR, 4_000);
+    },
+    { capture: true },
+);
+
+window.addEventListener("error", () => {
+    if (document.body.dataset.state === "starting") say(words.BROKEN);
+});
+
+showName();
+if (token) {
+    session.retry();
+} else {
+    document.body.dataset.state = "ended";
+    say(words.NO_LINK, words.ASK_FOR_NEW);
+}

@@ -1,0 +1,260 @@
+// One console, over as many connections as it takes.
+
+import RFB from "@novnc/novnc";
+
+import { Channel, isSendable } from "./channel.js";
+import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy } from "./endings.js";
+import * as words from "./words.js";
+
+// Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
+// deadlines; these only keep a page from waiting for ever.
+const SLOW_AFTER = 8_000;
+const FIRST_LIMIT = 60_000;
+const LATER_LIMIT = 30_000;
+// A close frame follows an `end` frame at once; the connection is cut when it does not.
+const END_GRACE = 1_000;
+
+/**
+ * States: `connecting`, `connected`, `waiting` (until the next attempt), `ended`.
+ *
+ * Events: `change` (detail: {state, message, attempt, moving, slow, offer, byUser, established});
+ * `name` (detail: the console's own name); `notice` (detail: the notice of the control channel).
+ */
+export class Session extends EventTarget {
+    /** noVNC's client while there is a connection that has begun to speak RFB, else null. */
+    rfb = null;
+    viewOnly = false;
+    #fit = true;
+    #url;
+    #token;
+    #stage;
+    #channel = null;
+    #state = "";
+    #ending = null;
+    #established = false;
+    #attempt = 0;
+    #connectedAt = 0;
+    #timers = new Set();
+
+    /**
+     * @param {{url: string, token: string, stage: HTMLElement}} options `stage` takes the screen
+     */
+    constructor({ url, token, stage }) {
+        super();
+        this.#url = url;
+        this.#token = token;
+        this.#stage = stage;
+        window.addEventListener("online", () => {
+            if (this.#state === "waiting") this.retry();
+        });
+    }
+
+    get state() {
+        return this.#state;
+    }
+
+    get fit() {
+        return this.#fit;
+    }
+
+    set fit(on) {
+        this.#fit = on;
+        if (this.rfb) this.rfb.scaleViewport = on;
+    }
+
+    /** Connect, or connect now instead of later. */
+    retry() {
+        if (this.#state === "connecting" || this.#state === "connected") return;
+        if (this.#state === "ended") this.#attempt = 0;
+        this.#open();
+    }
+
+    /** End the console because its user wants it. */
+    disconnect() {
+        if (this.#channel) {
+            this.#ending = { byUser: true, outcome: OFFER };
+            this.#channel.close();
+        } else if (this.#state === "waiting" || this.#state === "connecting") {
+            this.#finish({ byUser: true, outcome: OFFER });
+        }
+    }
+
+    /** Resolves when everything sent so far has left the browser, or the connection is gone. */
+    async sent() {
+        while (this.#channel?.bufferedAmount > 0) {
+            await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+    }
+
+    #open() {
+        this.#clearTimers();
+        this.#ending = null;
+        if (!isSendable(this.#token)) {
+            this.#finish({ message: words.DENIED, outcome: FINAL });
+            return;
+        }
+        this.#enter("connecting");
+        this.#after(SLOW_AFTER, () => this.#enter("connecting", { slow: true }));
+        this.#after(this.#established ? LATER_LIMIT : FIRST_LIMIT, () => {
+            this.#ending = { message: words.TIMED_OUT, code: 1006 };
+            this.#channel.close();
+        });
+        const channel = new Channel(this.#url, this.#token);
+        this.#channel = channel;
+        channel.addEventListener("control", (event) => this.#control(event.detail));
+        channel.addEventListener("data", () => this.#showScreen());
+        channel.addEventListener("broken", () => this.#breakOff(words.SCREEN_BROKEN));
+        channel.addEventListener("closed", (event) => this.#closed(event.detail));
+    }
+
+    // Unknown types and fields are left alone: a newer server may send them.
+    #control(message) {
+        if (typeof message.resume === "string") this.#token = message.resume;
+        if (message.type === "resume" && typeof message.token === "string") {
+            this.#token = message.token;
+        } else if (message.type === "hello") {
+            this.viewOnly = message.mode === "view";
+            this.#showScreen();
+        } else if (message.type === "notice") {
+            this.#notice(message);
+        } else if (message.type === "end") {
+            this.#ending = {
+                reason: String(message.reason ?? ""),
+                message: String(message.message ?? ""),
+            };
+            this.#after(END_GRACE, () => this.#channel?.close());
+        }
+    }
+
+    #notice(message) {
+        if (message.notice === "draining") {
+            // Everyone on the node is told at once and must not knock at the next one at once.
+            const within = Math.max(0, Number(message.in) || 0) * 1000;
+            this.#after(0.8 * Math.min(within, 10_000) * Math.random(), () => {
+                this.#ending = { reason: "server-draining", moving: true };
+                this.#channel.close();
+            });
+        }
+        this.#emit("notice", message);
+    }
+
+    // noVNC gets the channel only when there is something to see: an `end` in place of a console
+    // would be an error to it.
+    #showScreen() {
+        if (this.rfb) return;
+        const rfb = new RFB(this.#stage, this.#channel, { shared: true });
+        this.rfb = rfb;
+        rfb.background = "transparent";
+        rfb.viewOnly = this.viewOnly;
+        rfb.resizeSession = false;
+        rfb.scaleViewport = this.#fit;
+        rfb.addEventListener("connect", () => this.#connected());
+        rfb.addEventListener("desktopname", (event) => this.#emit("name", event.detail.name));
+        rfb.addEventListener("credentialsrequired", () => this.#breakOff(words.PASSWORD_WANTED));
+        rfb.addEventListener("securityfailure", (event) => {
+            this.#ending ??= { message: words.securityFailure(event.detail.reason), outcome: OFFER };
+        });
+    }
+
+    #connected() {
+        this.#clearTimers();
+        this.#established = true;
+        this.#connectedAt = performance.now();
+        this.#stage.querySelector(".still")?.remove();
+        this.#enter("connected");
+    }
+
+    #breakOff(message) {
+        this.#ending ??= { message, outcome: OFFER };
+        this.#channel?.close();
+    }
+
+    async #closed({ code, opened, local }) {
+        this.#clearTimers();
+        const rfb = this.rfb;
+        const wasConnected = this.#state === "connected";
+        this.rfb = null;
+        this.#channel = null;
+        if (wasConnected && performance.now() - this.#connectedAt > STABLE) this.#attempt = 0;
+
+        // noVNC closes the connection itself when it does not understand what it reads.
+        const ending = this.#ending ?? (local ? { message: words.SCREEN_BROKEN, outcome: OFFER } : {});
+        ending.code ??= code;
+        ending.established = this.#established;
+        if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture(rfb);
+        if (!opened && !ending.message) {
+            // Browsers do not tell why a WebSocket was refused. That the same server still
+            // delivers this script tells a refusal from an outage.
+            if (await serverAnswers()) Object.assign(ending, { message: words.DENIED, outcome: OFFER });
+            else ending.message = words.UNREACHABLE;
+            if (this.#state !== "connecting") return;
+        }
+        this.#finish(ending);
+    }
+
+    #outcome(ending) {
+        return ending.outcome ?? policy(ending);
+    }
+
+    #finish(ending) {
+        const outcome = this.#outcome(ending);
+        const facts = {
+            message: ending.message || (ending.byUser ? "" : words.closed(ending.code)),
+            moving: Boolean(ending.moving),
+            byUser: Boolean(ending.byUser),
+        };
+        if (outcome === AUTOMATIC && this.#attempt < ATTEMPTS) {
+            this.#attempt += 1;
+            this.#enter("waiting", facts);
+            this.#after(backOff(this.#attempt), () => this.#open());
+            return;
+        }
+        this.#clearTimers();
+        this.#stage.querySelector(".still")?.remove();
+        this.#enter("ended", { ...facts, offer: outcome !== FINAL });
+    }
+
+    #enter(state, facts = {}) {
+        this.#state = state;
+        this.#emit("change", { state, attempt: this.#attempt, established: this.#established, ...facts });
+    }
+
+    #keepPicture(rfb) {
+        const screen = this.#stage.querySelector("canvas:not(.still)");
+        if (!screen?.width || !screen.height) return;
+        const picture = rfb.getImageData();
+        const still = document.createElement("canvas");
+        still.className = "still";
+        still.width = picture.width;
+        still.height = picture.height;
+        still.getContext("2d").putImageData(picture, 0, 0);
+        this.#stage.querySelector(".still")?.remove();
+        this.#stage.append(still);
+    }
+
+    #after(milliseconds, action) {
+        const timer = setTimeout(() => {
+            this.#timers.delete(timer);
+            action();
+        }, milliseconds);
+        this.#timers.add(timer);
+    }
+
+    #clearTimers() {
+        for (const timer of this.#timers) clearTimeout(timer);
+        this.#timers.clear();
+    }
+
+    #emit(name, detail) {
+        this.dispatchEvent(new CustomEvent(name, { detail }));
+    }
+}
+
+async function serverAnswers() {
+    try {
+        const answer = await fetch(import.meta.url, { method: "HEAD", cache: "no-store" });
+        return answer.ok;
+    } catch {
+        return false;
+    }
+}

@@ -1,0 +1,66 @@
+// Everything the page says, in one place.
+
+export const CONSOLE = "Console";
+export const CONNECTING = "Connecting to the console";
+export const STILL_CONNECTING = "This takes longer than usual. The host of the machine may be busy.";
+export const RECONNECTING = "Connection lost, reconnecting";
+export const MOVING = "The console server is restarting, reconnecting";
+export const ENDED = "The console has ended";
+export const DISCONNECTED = "You disconnected from the console";
+export const NOT_OPENED = "The console could not be opened";
+export const NO_LINK = "This console link has been used up";
+export const BROKEN = "The console page stopped working";
+
+export const RETRY = "Reconnect";
+export const RETRY_NOW = "Reconnect now";
+export const TRY_AGAIN = "Try again";
+
+export const FIT = "Fit window";
+export const HINT = "Ctrl + Alt + Shift opens the tool bar";
+export const HINT_IN_BAR = "Arrow keys move, Esc returns to the machine";
+export const ASK_FOR_NEW = "Open the console again from where you got this link.";
+export const UNREACHABLE = "The console server cannot be reached. Check your network.";
+export const DENIED =
+    "The console server did not accept this link. It may have expired: open the console again " +
+    "from where you got it. If that does not help, something on the way may block WebSockets.";
+export const TIMED_OUT = "The console did not answer in time.";
+export const PASSWORD_WANTED = "The machine's console asks for a password, which this page cannot give.";
+export const SCREEN_BROKEN = "The machine's console sent a picture that this page does not understand.";
+
+/** The label that screen readers announce for the machine's screen. */
+export const screenLabel = (name, viewOnly) =>
+    viewOnly
+        ? `Screen of ${name}, view only`
+        : `Screen of ${name}. Keys go to the machine. ${HINT}.`;
+
+export const attempt = (number, of) => `Attempt ${number} of ${of}`;
+
+export const securityFailure = (reason) =>
+    reason
+        ? `The machine's console refused the connection: ${reason}`
+        : "The machine's console refused the connection.";
+
+export const endsIn = (seconds) => `Ends in ${clock(seconds)}`;
+
+export const typed = (done, total) => `${done} of ${total} characters typed`;
+
+/** Words for a WebSocket close code that came without an `end` frame (RFC 6455 section 7.4.1). */
+export const closed = (code) =>
+    ({
+        1000: "The machine's console closed the connection.",
+        1001: "The console server closed the connection.",
+        1002: "The connection was closed because of a protocol error.",
+        1008: "The console server closed the connection.",
+        1011: "The machine's console closed the connection. It may have been switched off or moved.",
+        1012: "The console server is restarting.",
+        1013: "The console server is busy. Try again in a moment.",
+        1014: "The host of the machine closed the connection.",
+    })[code] ?? "The connection to the console was lost.";
+
+function clock(seconds) {
+    const whole = Math.max(0, Math.ceil(seconds));
+    const hours = Math.floor(whole / 3600);
+    const minutes = String(Math.floor((whole % 3600) / 60));
+    const rest = String(whole % 60).padStart(2, "0");
+    return hours ? `${hours}:${minutes.padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+}
