@@ -1,0 +1,69 @@
+"""``mksfilter demo`` does what the README says, and leaves nothing behind."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from PIL import Image
+
+DEMO = [sys.executable, "-m", "mksfilter", "demo"]
+
+
+def test_once_writes_the_picture_that_came_through_the_proxy(tmp_path):
+    picture = tmp_path / "demo.png"
+    done = subprocess.run(
+        [*DEMO, "--once", "--output", str(picture)], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    image = Image.open(picture).convert("RGB")
+    assert f"{image.width}x{image.height} pixels of " in done.stdout
+    assert len(image.getcolors(maxcolors=1 << 24)) > 1, "the picture is one flat colour"
+
+
+@pytest.fixture
+def running_demo():
+    process = subprocess.Popen(
+        [*DEMO, "--port", "0", "--api-port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if re.fullmatch(r"http://\S+[?&]token=\S+", lines[-1]):
+            break
+    yield process, lines
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def test_the_last_line_is_a_console_url_and_ctrl_c_leaves_no_process(running_demo):
+    process, lines = running_demo
+    assert lines, process.stderr.read()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=mks1\.\S+", lines[-1])
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 5, "simulator, API with a worker, proxy with two workers"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_the_printed_curl_line_gives_another_console_url(running_demo):
+    _, lines = running_demo
+    curl = next(line for line in lines if line.strip().startswith("curl "))
+    answer = subprocess.run(
+        curl, shell=True, capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    assert re.search(r'"url": ?"http://127\.0\.0\.1:\d+/\?token=mks1\.', answer)
+
+
+def test_a_killed_demo_takes_its_programs_with_it(running_demo):
+    process, _ = running_demo
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    assert psutil.wait_procs(family, timeout=20)[1] == []
