@@ -84,11 +84,11 @@ class KeyRepository:
         self.path = os.path.abspath(path)
         self._clock = clock
         self._lock = threading.Lock()
-        self._snapshot: _Snapshot | None = None
+        # One attribute, so that a thread sees keys or the reason why there are none.
+        self._state: _Snapshot | KeyRepositoryError = KeyRepositoryError("not read yet")
         self._vanished: dict[str, tuple[Key, float]] = {}
         self._next_check = float("-inf")
         self._forced_left = FORCED_CHECKS
-        self._failure: KeyRepositoryError | None = None
 
     def primary(self) -> Key:
         """The key that signs.
@@ -191,11 +191,11 @@ class KeyRepository:
                 if self._clock() >= self._next_check:
                     self._forced_left = FORCED_CHECKS
                     self._check()
-        if self._snapshot is None:
-            assert self._failure is not None
-            # The traceback of an earlier raise must not pile up on the kept one.
-            raise self._failure.with_traceback(None)
-        return self._snapshot
+        state = self._state
+        if isinstance(state, KeyRepositoryError):
+            # The tracebacks of earlier raises must not pile up on the kept one.
+            raise state.with_traceback(None)
+        return state
 
     def _force(self) -> bool:
         with self._lock:
@@ -211,8 +211,12 @@ class KeyRepository:
 
     def _check(self) -> None:
         now = self._clock()
+        self._reread(now)
+        # Set last: who comes before waits at the lock for what was read.
         self._next_check = now + CHECK_INTERVAL
-        before = self._snapshot
+
+    def _reread(self, now: float) -> None:
+        before = self._state if isinstance(self._state, _Snapshot) else None
         try:
             fingerprint = _fingerprint(self.path)
             if before is not None and fingerprint == before.fingerprint:
@@ -221,7 +225,7 @@ class KeyRepository:
         except KeyRepositoryError as exc:
             if before is not None:
                 LOG.error("key repository has become unusable: %s", exc)
-            self._failure, self._snapshot = exc, None
+            self._state = exc
             return
         after = _Snapshot(fingerprint, keys[max(keys)], {key.kid: key for key in keys.values()})
         self._vanished = {k: v for k, v in self._vanished.items() if v[1] > now}
@@ -229,7 +233,7 @@ class KeyRepository:
             for kid, key in before.by_kid.items():
                 if kid not in after.by_kid:
                     self._vanished[kid] = (key, now + VANISHED_GRACE)
-        self._failure, self._snapshot = None, after
+        self._state = after
         LOG.info(
             "key repository read path=%s keys=%d primary=%s",
             self.path,
@@ -259,7 +263,9 @@ def _fingerprint(path: str) -> tuple[tuple[str, int, int, int, int], ...]:
         found = [(".", own.st_ino, own.st_mtime_ns, 0, own.st_mode)]
         with os.scandir(path) as files:
             for file in files:
-                if _number(file.name) is not None:
+                if _number(file.name) is None:
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # renamed by a rotation
                     info = os.stat(file.path)
                     found.append(
                         (file.name, info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode)

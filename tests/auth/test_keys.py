@@ -1,0 +1,400 @@
+"""The keys are nobody else's, and can be replaced while everything runs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mksfilter.auth import keys as keys_module
+from mksfilter.auth.keys import CHECK_INTERVAL, FORCED_CHECKS, VANISHED_GRACE, KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
+from tests.auth.keyring import Clock
+
+INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def repository(path, clock):
+    repository = KeyRepository(str(path), clock=clock)
+    repository.setup()
+    return repository
+
+
+def write(path, number, text, mode=0o600):
+    file = path / str(number)
+    file.write_text(text)
+    file.chmod(mode)
+
+
+def roles(repository):
+    return [(entry.number, entry.role) for entry in repository.entries()]
+
+
+def kids(repository):
+    return {entry.number: entry.kid for entry in repository.entries()}
+
+
+class TestSetup:
+    def test_makes_a_staged_key_and_a_primary_one(self, repository):
+        assert roles(repository) == [(0, "staged"), (1, "primary")]
+        assert repository.primary().kid == kids(repository)[1]
+
+    def test_lets_nobody_else_read_them(self, repository, path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert [stat.S_IMODE((path / n).stat().st_mode) for n in "01"] == [0o600, 0o600]
+
+    def test_lets_nobody_else_read_them_whatever_the_umask(self, path):
+        before = os.umask(0)
+        try:
+            KeyRepository(str(path)).setup()
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert stat.S_IMODE((path / "1").stat().st_mode) == 0o600
+
+    def test_replaces_no_keys(self, repository, path):
+        before = (path / "1").read_bytes()
+        with pytest.raises(KeyRepositoryError, match=r"has keys already.*keys rotate"):
+            KeyRepository(str(path)).setup()
+        assert (path / "1").read_bytes() == before
+
+    def test_puts_no_keys_into_a_directory_that_others_can_read(self, path):
+        path.mkdir(mode=0o755)
+        with pytest.raises(KeyRepositoryError, match="chmod 0700"):
+            KeyRepository(str(path)).setup()
+        assert list(path.iterdir()) == []
+
+    def test_makes_keys_of_256_random_bits_that_differ(self, repository, path):
+        secrets = {base64.urlsafe_b64decode((path / n).read_bytes()) for n in "01"}
+        assert [len(secret) for secret in secrets] == [32, 32]
+
+    def test_says_which_directory_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(KeyRepositoryError, match=r"file/keys"):
+            KeyRepository(str(tmp_path / "file" / "keys")).setup()
+
+
+class TestRotation:
+    def test_promotes_the_staged_key_and_stages_a_new_one(self, repository):
+        before = kids(repository)
+        repository.rotate()
+        after = kids(repository)
+        assert roles(repository) == [(0, "staged"), (1, "active"), (2, "primary")]
+        assert (after[1], after[2]) == (before[1], before[0])
+        assert after[0] not in before.values()
+
+    def test_removes_the_oldest_keys(self, repository):
+        for _ in range(4):
+            repository.rotate(max_active_keys=3)
+        assert roles(repository) == [(0, "staged"), (4, "active"), (5, "primary")]
+
+    def test_keeps_more_keys_when_told_to(self, repository):
+        for _ in range(4):
+            repository.rotate(max_active_keys=5)
+        assert [number for number, _ in roles(repository)] == [0, 2, 3, 4, 5]
+
+    def test_never_removes_the_key_before_the_primary(self, repository):
+        with pytest.raises(ValueError, match="3 or more"):
+            repository.rotate(max_active_keys=2)
+
+    def test_that_was_interrupted_is_completed_without_promoting_an_unknown_key(
+        self, repository, path
+    ):
+        (path / "0").rename(path / "2")
+        repository.rotate()
+        assert roles(repository) == [(0, "staged"), (1, "active"), (2, "primary")]
+
+    def test_clears_away_what_an_interrupted_one_left(self, repository, path):
+        write(path, ".new-0123456789abcdef", "half a k")
+        repository.rotate()
+        assert sorted(p.name for p in path.iterdir()) == ["0", "1", "2"]
+
+    def test_leaves_the_repository_as_it_was_when_the_disk_is_full(
+        self, repository, path, monkeypatch
+    ):
+        before = kids(repository)
+
+        def full(_descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(keys_module.os, "fsync", full)
+        with pytest.raises(KeyRepositoryError, match="No space left"):
+            repository.rotate()
+        assert set(before.values()) <= set(kids(repository).values())
+        assert not list(path.glob(".new-*"))
+
+    def test_by_several_at_once_loses_no_key(self, repository, path):
+        start = threading.Barrier(4)
+
+        def rotate() -> None:
+            start.wait()
+            KeyRepository(str(path)).rotate(max_active_keys=10)
+
+        threads = [threading.Thread(target=rotate) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [number for number, _ in roles(repository)] == [0, 1, 2, 3, 4, 5]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_by_root_leaves_the_keys_to_the_directorys_owner(self, repository, path):
+        os.chown(path, 12345, 12346)
+        repository.rotate()
+        info = (path / "0").stat()
+        assert (info.st_uid, info.st_gid) == (12345, 12346)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o602, 0o610])
+    def test_of_a_key_that_others_may_use(self, repository, path, mode):
+        (path / "1").chmod(mode)
+        with pytest.raises(KeyRepositoryError, match=rf"keys/1 is open.*{mode:04o}.*chmod 0600"):
+            repository.load()
+
+    @pytest.mark.parametrize("mode", [0o755, 0o710, 0o702])
+    def test_of_a_directory_that_others_may_enter(self, repository, path, mode):
+        path.chmod(mode)
+        with pytest.raises(KeyRepositoryError, match=rf"keys is open.*{mode:04o}.*chmod 0700"):
+            repository.load()
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("", "0 bytes"),
+            ("c2VjcmV0", "6 bytes.*needs 32"),
+            ("change-me!", "not base64url"),
+            ("\u00e9" * 40, "not base64url"),
+            (base64.urlsafe_b64encode(b"\0" * 32).decode(), "well-known or guessable"),
+            (base64.urlsafe_b64encode(b"A" * 64).decode(), "well-known or guessable"),
+            (base64.urlsafe_b64encode(b"secret" * 8).decode(), "well-known or guessable"),
+            (base64.urlsafe_b64encode(bytes(range(32))).decode(), "well-known or guessable"),
+            ("cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=", "well-known or guessable"),
+        ],
+    )
+    def test_of_a_weak_key_names_the_file_and_the_remedy(self, repository, path, text, why):
+        write(path, 1, text)
+        with pytest.raises(KeyRepositoryError, match=rf"keys/1: .*{why}.*keys setup") as caught:
+            repository.load()
+        assert len(text) < 5 or text not in str(caught.value)
+        assert caught.value.__cause__ is None, "the cause's text could hold the key"
+
+    def test_of_a_repository_that_is_not_there(self, path):
+        with pytest.raises(KeyRepositoryError, match=r"no such.*keys setup.*key_repository"):
+            KeyRepository(str(path)).load()
+
+    def test_of_a_file_in_its_place(self, path):
+        path.write_text("")
+        with pytest.raises(KeyRepositoryError, match=r"(?i)not a directory"):
+            KeyRepository(str(path)).load()
+
+    def test_of_a_repository_without_a_primary_key(self, repository, path):
+        (path / "1").unlink()
+        with pytest.raises(KeyRepositoryError, match="no primary key"):
+            repository.load()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+    def test_of_another_users_repository_says_whose_it_is_and_who_asked(self, repository, path):
+        for parent in path.parents:
+            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
+                parent.chmod(0o755)
+        code = (
+            "import os\n"
+            "from mksfilter.auth.keys import KeyRepository\n"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            f"KeyRepository({str(path)!r}).load()"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        )
+        assert "user nobody may not use it, it belongs to root" in result.stderr
+        assert "chown" in result.stderr
+
+    def test_is_not_triggered_by_files_that_are_no_keys(self, repository, path):
+        for name in (".1.swp", "1.bak", "README", "01", "-1", "\u0661"):
+            write(path, name, "junk", 0o644)
+        assert roles(repository) == [(0, "staged"), (1, "primary")]
+
+
+class TestReload:
+    def test_happens_within_a_second_of_a_change(self, repository, path, clock):
+        before = repository.primary().kid
+        KeyRepository(str(path)).rotate()
+        assert repository.primary().kid == before
+        clock.advance(CHECK_INTERVAL)
+        assert repository.primary().kid != before
+
+    def test_happens_at_once_when_a_token_names_an_unknown_key(self, repository, path):
+        repository.primary()
+        KeyRepository(str(path)).rotate()
+        staged = kids(repository)[0]
+        assert repository.get(staged).kid == staged
+
+    def test_notices_a_key_that_is_rewritten_in_place(self, repository, path, clock):
+        before = repository.primary().kid
+        write(path, 1, base64.urlsafe_b64encode(os.urandom(32)).decode())
+        clock.advance(CHECK_INTERVAL)
+        assert repository.primary().kid != before
+
+    def test_reads_no_key_again_while_nothing_changes(self, repository, clock, monkeypatch):
+        repository.primary()
+        monkeypatch.setattr(keys_module, "_read", lambda _: pytest.fail("keys were read again"))
+        for _ in range(10):
+            clock.advance(CHECK_INTERVAL)
+            repository.primary()
+
+    def test_does_not_look_at_the_disk_more_than_once_a_second(
+        self, repository, clock, monkeypatch
+    ):
+        repository.primary()
+        looks = count_looks(monkeypatch)
+        for _ in range(80):
+            clock.advance(0.125)
+            repository.primary()
+        assert looks == [1] * 10
+
+    def test_forged_key_names_cannot_keep_the_disk_busy(self, repository, clock, monkeypatch):
+        repository.primary()
+        looks = count_looks(monkeypatch)
+        for number in range(1000):
+            with pytest.raises(TokenKeyUnknown):
+                repository.get(f"{number:012x}")
+        assert len(looks) == FORCED_CHECKS
+
+    def test_stops_using_a_repository_that_others_can_read_by_now(self, repository, path, clock):
+        repository.primary()
+        (path / "1").chmod(0o644)
+        clock.advance(CHECK_INTERVAL)
+        with pytest.raises(KeyRepositoryError, match="open to others"):
+            repository.primary()
+
+    def test_recovers_when_the_repository_does(self, repository, path, clock, caplog):
+        before = repository.primary().kid
+        path.rename(path.with_name("elsewhere"))
+        clock.advance(CHECK_INTERVAL)
+        with pytest.raises(KeyRepositoryError, match="no such"):
+            repository.primary()
+        assert "key repository has become unusable" in caplog.text
+        path.with_name("elsewhere").rename(path)
+        clock.advance(CHECK_INTERVAL)
+        assert repository.primary().kid == before
+
+    def test_forgets_a_removed_key_after_a_moment(self, repository, path, clock):
+        old = repository.primary().kid
+        for _ in range(2):
+            KeyRepository(str(path)).rotate()
+        clock.advance(CHECK_INTERVAL)
+        assert repository.get(old).kid == old
+        clock.advance(VANISHED_GRACE)
+        with pytest.raises(TokenKeyUnknown, match=old):
+            repository.get(old)
+
+
+def count_looks(monkeypatch):
+    looks = []
+    real = keys_module._fingerprint
+
+    def look(path):
+        looks.append(1)
+        return real(path)
+
+    monkeypatch.setattr(keys_module, "_fingerprint", look)
+    return looks
+
+
+def test_no_token_is_refused_while_three_nodes_learn_of_rotations_at_different_times(
+    repository, path, tmp_path, clock
+):
+    """The origin rotates; a filter and two proxies get copies late, each at its own time."""
+    token_life = 5
+    chance = random.Random(7)
+    wall = Clock()
+    nodes = []
+    for number in range(3):
+        copy = tmp_path / f"node{number}"
+        shutil.copytree(path, copy)
+        nodes.append((copy, TokenCodec(KeyRepository(str(copy), clock=clock), "a", clock=wall)))
+    live: list[str] = []
+    verified, seconds_apart, signers = 0, 0, set()
+
+    def everybody_accepts(token: str) -> int:
+        return sum(1 for _, codec in nodes if codec.verify(token))
+
+    def a_second_passes() -> None:
+        nonlocal verified, seconds_apart
+        clock.advance(1)
+        wall.advance(1)
+        minted = [codec.mint(instance_id=INSTANCE, ttl=token_life) for _, codec in nodes]
+        kids = {token.split(".")[1] for token in minted}
+        signers.update(kids)
+        seconds_apart += len(kids) > 1
+        live[:] = [*live, *minted][-len(nodes) * token_life :]
+        verified += sum(everybody_accepts(token) for token in live)
+
+    for _rotation in range(6):
+        repository.rotate()
+        waiting = [copy for copy, _ in nodes]
+        chance.shuffle(waiting)
+        while waiting:
+            for _ in range(chance.randint(1, 4)):
+                a_second_passes()
+            synchronise(path, waiting.pop(), between=lambda: everybody_accepts(live[-1]))
+        for _ in range(token_life):
+            a_second_passes()
+    assert verified > 2000
+    assert len(signers) == 7, "not every rotation took place"
+    assert seconds_apart > 10, "the nodes never signed with different keys: nothing was shown"
+
+
+def synchronise(source, copy, between):
+    """Copy as rsync does: one file after the other, by name, then remove what is gone."""
+    for name in sorted(os.listdir(source)):
+        shutil.copy2(source / name, copy / ".incoming")
+        (copy / ".incoming").rename(copy / name)
+        between()
+    for name in set(os.listdir(copy)) - set(os.listdir(source)):
+        (copy / name).unlink()
+        between()
+
+
+def test_threads_see_one_consistent_repository_during_rotations(repository, path, clock):
+    codec = TokenCodec(repository, "a")
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def use() -> None:
+        try:
+            while not done.is_set():
+                codec.verify(codec.mint(instance_id=INSTANCE, ttl=600))
+        except BaseException as exc:  # a thread's own error must fail the test
+            failures.append(exc)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        KeyRepository(str(path)).rotate(max_active_keys=30)
+        clock.advance(CHECK_INTERVAL)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
