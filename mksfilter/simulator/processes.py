@@ -46,6 +46,7 @@ class Children:
         env: Mapping[str, str] | None = None,
         stdout: int | IO[str] | None = subprocess.PIPE,
         stderr: int | IO[str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[str]:
         """Start *args* in a process group of its own, so that a Ctrl-C is ours to pass on."""
         process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
@@ -54,6 +55,7 @@ class Children:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            pass_fds=pass_fds,
             text=True,
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
