@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from mksfilter import __version__
+from mksfilter.commands import add_config_file
 from mksfilter.exceptions import MksFilterError
 
 __all__ = ["main"]
@@ -57,13 +58,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
         if name == wanted:
             module = importlib.import_module(f"mksfilter.commands.{name}")
-            command.add_argument(
-                "--config-file",
-                action="append",
-                default=[],
-                metavar="FILE",
-                help="configuration file with [mksfilter] and [vcenter.NAME]; may be repeated",
-            )
+            add_config_file(command, default=[])
             module.configure(command)
             command.set_defaults(run=module.run)
     return parser

@@ -7,6 +7,7 @@ import time
 
 from mksfilter import config
 from mksfilter.auth.keys import DEFAULT_MAX_ACTIVE_KEYS, KeyRepository
+from mksfilter.commands import add_config_file
 
 __all__ = ["configure", "run"]
 
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="directory of the keys (default: the option key_repository)",
         )
+        add_config_file(action)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import Claims, TokenCodec
+from mksfilter.commands import add_config_file
 from mksfilter.exceptions import ConfigurationError, OperationError, TokenError
 from mksfilter.issuer import token_url
 
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "--key-repository", metavar="DIR", help="(default: the option key_repository)"
         )
         action.add_argument("--audience", metavar="NAME", help="(default: the option audience)")
+        add_config_file(action)
 
 
 def run(args: argparse.Namespace) -> int:
