@@ -1,0 +1,205 @@
+"""The simulated vSphere from outside: start it in a process of its own, look into it, break it.
+
+Nothing here imports gevent or pyvmomi, so that a test may use it whatever else it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mksfilter.config import VCenterSettings
+
+__all__ = ["DB_1", "OFF_1", "OTHER_1", "WEB_1", "SimulatedVSphere", "SimulatorError", "start"]
+
+WEB_1 = "5f1c7e20-0000-4000-8000-000000000001"
+DB_1 = "5f1c7e20-0000-4000-8000-000000000002"
+OFF_1 = "5f1c7e20-0000-4000-8000-000000000003"
+OTHER_1 = "5f1c7e20-0000-4000-8000-000000000004"
+
+_START_TIMEOUT = 30.0
+_STOP_TIMEOUT = 10.0
+
+
+class SimulatorError(RuntimeError):
+    """The simulator did not start, or refused a request."""
+
+
+@contextlib.contextmanager
+def start(*arguments: str, log: Any = None) -> Iterator[SimulatedVSphere]:
+    """Run ``mksfilter simulator`` with *arguments* for as long as the context lasts.
+
+    :param log: where its standard error goes; nowhere by default.
+    :raises SimulatorError: it ended, or was not ready within half a minute.
+    """
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "mksfilter.simulator", "--json", "--until-eof", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if log is None else log,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    watchdog = threading.Timer(_START_TIMEOUT, process.kill)
+    watchdog.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        watchdog.cancel()
+    try:
+        if not line:
+            raise SimulatorError(f"the simulator ended with code {process.wait()}")
+        yield SimulatedVSphere(json.loads(line), pid=process.pid)
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+class SimulatedVSphere:
+    """A running simulator.
+
+    ``vcenter``, ``vcenters``, ``hosts``, ``vms`` and ``control`` are as in its ready line and do
+    not follow changes; :meth:`state` does.
+    """
+
+    def __init__(self, ready: dict[str, Any], *, pid: int | None = None) -> None:
+        self.vcenter: dict[str, Any] = ready["vcenter"]
+        self.vcenters: list[dict[str, Any]] = ready["vcenters"]
+        self.hosts: list[dict[str, Any]] = ready["hosts"]
+        self.vms: list[dict[str, Any]] = ready["vms"]
+        self.control: str = ready["control"]
+        self.pid = pid
+
+    def vcenter_settings(self, vcenter: int | str = 0, **overrides: Any) -> VCenterSettings:
+        """How to configure a client of one of the vCenters, verifying by the simulator's CA."""
+        ready = self._named(self.vcenters, vcenter)
+        settings = VCenterSettings(
+            name=ready["name"],
+            host=ready["host"],
+            port=ready["port"],
+            username=ready["username"],
+            password=ready["password"],
+            ca_file=ready["ca_file"],
+        )
+        return dataclasses.replace(settings, **overrides)
+
+    def vm(self, name: str) -> dict[str, Any]:
+        """A machine by name or UUID, as in the ready line."""
+        return next(vm for vm in self.vms if name in (vm["name"], vm["uuid"]))
+
+    def host_of(self, vm: str) -> dict[str, Any]:
+        """The host that a machine is on now."""
+        state = self.state()
+        name = next(v["host"] for v in state["vms"] if vm in (v["name"], v["uuid"]))
+        return next(host for host in state["hosts"] if host["name"] == name)
+
+    # Looking
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as it is now."""
+        return dict(self._get("/state"))
+
+    def calls(self, vcenter: int | str = 0) -> dict[str, Any]:
+        """``calls`` by method, ``total``, ``in_flight``, ``max_in_flight``, ``connections`` and
+        ``sessions`` of a vCenter since the last reset."""
+        name = self._named(self.vcenters, vcenter)["name"]
+        return dict(self._get("/calls")[name])
+
+    def connections(
+        self, vm: str, *, count: int | None = None, timeout: float = 5.0
+    ) -> list[dict[str, str]]:
+        """A machine's open consoles; with *count*, waits until there are that many."""
+        query = {} if count is None else {"count": count, "timeout": timeout}
+        return list(self._get(f"/vms/{vm}/connections", query))
+
+    def screen(self, vm: str, *, text: str = "", timeout: float = 5.0) -> list[str]:
+        """The lines on a machine's screen; with *text*, waits until one contains it."""
+        query = {"text": text, "timeout": timeout} if text else {}
+        return list(self._get(f"/vms/{vm}/screen", query)["lines"])
+
+    # Changing
+
+    def set_vm(self, vm: str, **fields: Any) -> None:
+        """Set fields of :class:`~mksfilter.simulator.inventory.MachineState`."""
+        self._post(f"/vms/{vm}", fields)
+
+    def set_host(self, host: int | str, **fields: Any) -> None:
+        """Set fields of :class:`~mksfilter.simulator.inventory.HostState`."""
+        self._post(f"/hosts/{host}", fields)
+
+    def set_vcenter(self, vcenter: int | str = 0, **fields: Any) -> None:
+        """Set fields of :class:`~mksfilter.simulator.inventory.VCenterState`."""
+        self._post(f"/vcenters/{vcenter}", fields)
+
+    def set_all(self, kind: str, **fields: Any) -> None:
+        """Set fields of every ``vm``, ``host`` or ``vcenter``."""
+        self._post("/faults", {kind: fields})
+
+    def power_on(self, vm: str) -> None:
+        self.set_vm(vm, power="on")
+
+    def power_off(self, vm: str) -> None:
+        self.set_vm(vm, power="off")
+
+    def suspend(self, vm: str) -> None:
+        self.set_vm(vm, power="suspended")
+
+    def delete(self, vm: str) -> None:
+        """Nobody finds the machine any more."""
+        self.set_vm(vm, deleted=True)
+
+    def drop(self, vm: str) -> None:
+        """Reset the machine's open consoles."""
+        self.set_vm(vm, drop=True)
+
+    def vmotion(self, vm: str, host: int | None = None) -> None:
+        """Move the machine to the other host of its vCenter, or to that of an index."""
+        if host is None:
+            state = next(v for v in self.state()["vms"] if vm in (v["name"], v["uuid"]))["state"]
+            host = 1 - state["host"]
+        self.set_vm(vm, host=host)
+
+    def expire_sessions(self, vcenter: int | str = 0) -> None:
+        """End all logins of a vCenter."""
+        self.set_vcenter(vcenter, expire_sessions=True)
+
+    def reset(self) -> None:
+        """Back to how it was started; everything open is dropped."""
+        self._post("/reset", {})
+
+    @staticmethod
+    def _named(things: Sequence[dict[str, Any]], key: int | str) -> dict[str, Any]:
+        if isinstance(key, int):
+            return things[key]
+        return next(thing for thing in things if thing["name"] == key)
+
+    def _get(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        if query:
+            path += "?" + urllib.parse.urlencode(query)
+        return self._request("GET", path, None)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._request("POST", path, json.dumps(body))
+
+    def _request(self, method: str, path: str, body: str | None) -> Any:
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.control).netloc)
+        with contextlib.closing(connection):
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            if response.status != 200:
+                raise SimulatorError(answer["error"])
+            return answer

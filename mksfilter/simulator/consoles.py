@@ -1,0 +1,270 @@
+"""Open consoles: who looks at which machine, and what runs over the stream to them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import struct
+from typing import Any
+
+import gevent
+import gevent.socket
+from gevent.lock import RLock
+
+from mksfilter.simulator import hostile, rfb
+from mksfilter.simulator.inventory import Machine
+from mksfilter.simulator.screen import Screen
+from mksfilter.simulator.stream import ByteStream, Stream, WebSocketStream
+
+__all__ = ["Console", "Consoles"]
+
+_LOG = logging.getLogger(__name__)
+_STREAM_MESSAGE = 16384
+_STREAM_BURST = 4
+_VNC_TIMEOUT = 10.0
+
+
+@dataclasses.dataclass(eq=False)
+class Console:
+    """One connection to the console of a machine, as ``QueryConnections`` tells of it."""
+
+    machine: Machine
+    stream: Stream
+    label: str
+    client: str
+    user: str
+
+
+class Consoles:
+    """All open consoles."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, list[Console]] = {}
+        self._screens: dict[str, Screen] = {}
+        self._numbers = itertools.count(1)
+        self.opened = 0
+
+    def of(self, machine: Machine) -> list[Console]:
+        """A machine's open consoles, oldest first."""
+        return list(self._open.get(machine.uuid, ()))
+
+    def full(self, machine: Machine) -> bool:
+        """Whether the machine allows no further console."""
+        return len(self._open.get(machine.uuid, ())) >= machine.state.max_connections
+
+    def screen(self, machine: Machine) -> Screen:
+        """The machine's built-in screen."""
+        if machine.uuid not in self._screens:
+            self._screens[machine.uuid] = Screen(
+                machine.name, f"instance {machine.uuid}", f"project {machine.project_id}"
+            )
+        return self._screens[machine.uuid]
+
+    def drop(self, machine: Machine, labels: set[str] | None = None) -> int:
+        """Reset the machine's consoles, or those with the *labels*; returns how many."""
+        doomed = [c for c in self.of(machine) if labels is None or c.label in labels]
+        for console in doomed:
+            self._forget(console)
+            console.stream.abort()
+        return len(doomed)
+
+    def reset(self) -> None:
+        """End everything and clear all screens."""
+        for consoles in list(self._open.values()):
+            for console in list(consoles):
+                self._forget(console)
+                console.stream.abort()
+        self._screens.clear()
+        self.opened = 0
+
+    def run(
+        self, machine: Machine, stream: Stream, *, client: str, user: str, handshake: bool
+    ) -> None:
+        """Serve a console until it ends.
+
+        :param handshake: whether the display stream starts with RFB's version, or at ServerInit.
+        """
+        console = Console(machine, stream, f"mks-{next(self._numbers)}", client, user)
+        self._open.setdefault(machine.uuid, []).append(console)
+        self.opened += 1
+        _LOG.info("console opened vm=%s label=%s client=%s", machine.name, console.label, client)
+        try:
+            kind = machine.state.screen
+            if machine.state.hostile and isinstance(stream, WebSocketStream):
+                hostile.misbehave(machine.state.hostile, stream)
+            elif kind == "text":
+                _Viewer(self.screen(machine), stream, machine.name).run(handshake=handshake)
+            elif kind == "echo":
+                _echo(stream)
+            elif kind == "stream":
+                _pour(stream)
+            else:
+                _relay(stream, kind, handshake=handshake)
+        except OSError as exc:
+            _LOG.debug("console broke vm=%s error=%s", machine.name, exc)
+        finally:
+            self._forget(console)
+            stream.close()
+            _LOG.info("console closed vm=%s label=%s", machine.name, console.label)
+
+    def _forget(self, console: Console) -> None:
+        consoles = self._open.get(console.machine.uuid, [])
+        if console in consoles:
+            consoles.remove(console)
+
+
+class _Viewer:
+    """One client of the built-in screen."""
+
+    def __init__(self, screen: Screen, stream: Stream, name: str) -> None:
+        self._screen = screen
+        self._stream = stream
+        self._name = name
+        self._pixels = rfb.PixelFormat()
+        self._png = False
+        self._dirty: set[int] = set()
+        self._waiting = False
+        self._lock = RLock()
+
+    def run(self, *, handshake: bool) -> None:
+        reader = rfb.RFBReader(handshake=handshake)
+        if handshake:
+            self._stream.send(rfb.VERSION)
+        else:
+            self._begin()
+        self._screen.watchers.add(self._changed)
+        try:
+            while data := self._stream.recv():
+                was_ready = reader.ready
+                events = reader.feed(data)
+                for reply in reader.replies:
+                    self._stream.send(reply)
+                reader.replies.clear()
+                if reader.ready and not was_ready:
+                    self._begin()
+                for event in events:
+                    self._handle(event)
+        except rfb.RFBError as exc:
+            _LOG.info("console client broke RFB vm=%s error=%s", self._name, exc)
+        finally:
+            self._screen.watchers.discard(self._changed)
+
+    def _begin(self) -> None:
+        area = self._screen.everything()
+        self._stream.send(rfb.server_init(area.width, area.height, self._name, self._pixels))
+
+    def _handle(self, event: rfb.Event) -> None:
+        if isinstance(event, rfb.PixelFormat):
+            self._pixels = event
+        elif isinstance(event, rfb.SetEncodings):
+            self._png = rfb.ENCODING_TIGHT_PNG in event.encodings
+        elif isinstance(event, rfb.KeyEvent):
+            if event.down:
+                self._screen.press(event.keysym)
+        elif not event.incremental:
+            self._dirty.clear()
+            self._waiting = False
+            self._send(self._screen.everything())
+        else:
+            self._waiting = True
+            self._update()
+
+    def _changed(self, rows: set[int]) -> None:
+        self._dirty |= rows
+        if self._waiting:
+            # Another viewer's key may have changed the screen: its greenlet must not wait for us.
+            gevent.spawn(self._update)
+
+    def _update(self) -> None:
+        if self._waiting and self._dirty:
+            area = self._screen.area(self._dirty)
+            self._dirty, self._waiting = set(), False
+            with contextlib.suppress(OSError):
+                self._send(area)
+
+    def _send(self, area: rfb.Rectangle) -> None:
+        with self._lock:
+            rectangle = (
+                self._screen.png(area) if self._png else self._screen.raw(area, self._pixels)
+            )
+            self._stream.send(rfb.update_header(1) + rectangle)
+
+
+def _echo(stream: Stream) -> None:
+    while data := stream.recv():
+        stream.send(data)
+
+
+def _pour(stream: Stream) -> None:
+    """16 KiB messages as fast as they are read, until the peer goes."""
+    message = bytes(range(256)) * (_STREAM_MESSAGE // 256)
+    reader = gevent.spawn(_swallow, stream)
+    try:
+        if isinstance(stream, WebSocketStream):
+            frame = struct.pack(">BBH", 0x82, 126, len(message)) + message
+            while not reader.dead:
+                stream.send_raw(frame * _STREAM_BURST)
+        while not reader.dead:
+            stream.send(message)
+    finally:
+        reader.kill()
+
+
+def _swallow(stream: Stream) -> None:
+    while stream.recv():
+        pass
+
+
+def _relay(stream: Stream, address: str, *, handshake: bool) -> None:
+    """Pass a real VNC server through.
+
+    Where the display stream starts at ServerInit, the handshake is played to the VNC server here.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        upstream = ByteStream(
+            gevent.socket.create_connection((host.strip("[]"), int(port)), _VNC_TIMEOUT)
+        )
+    except OSError as exc:
+        _LOG.warning("VNC server %s: %s", address, exc)
+        return
+    sock = upstream.socket
+    try:
+        version = _exactly(sock, 12)
+        if handshake:
+            # ESXi's first message is these 12 bytes, and VMware's client insists on it.
+            stream.send(version)
+        else:
+            sock.sendall(rfb.VERSION)
+            _exactly(sock, _exactly(sock, 1)[0])
+            sock.sendall(b"\x01")
+            if _exactly(sock, 4) != rfb.SECURITY_RESULT_OK:
+                raise ConnectionError(f"VNC server {address} wants more than security type None")
+            sock.sendall(b"\x01")
+        sock.settimeout(None)
+        back = gevent.spawn(_copy, upstream, stream)
+        try:
+            _copy(stream, upstream)
+        finally:
+            back.kill()
+    finally:
+        upstream.close()
+
+
+def _copy(source: Stream, target: Any) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv():
+            target.send(data)
+    target.close()
+
+
+def _exactly(sock: Any, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = sock.recv(count - len(data))
+        if not piece:
+            raise ConnectionError("the VNC server closed the connection")
+        data += piece
+    return data

@@ -1,0 +1,336 @@
+"""The simulated vSphere as a whole: listens, knows what it listens on, and can be changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import socket as stdsocket
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.pywsgi import WSGIServer
+from gevent.server import StreamServer
+from gevent.ssl import SSLContext
+
+from mksfilter.exceptions import OperationError
+from mksfilter.simulator import inventory as inventories
+from mksfilter.simulator.certificates import Authority, Certificate
+from mksfilter.simulator.consoles import Consoles
+from mksfilter.simulator.control import Control
+from mksfilter.simulator.esxi import WebMKSEndpoint, hold
+from mksfilter.simulator.inventory import Host, Inventory, Machine, VCenter
+from mksfilter.simulator.tickets import Tickets
+from mksfilter.simulator.vcenter import Credentials, VCenterService
+
+__all__ = ["Options", "Simulator", "serve"]
+
+_LOG = logging.getLogger(__name__)
+_BACKLOG = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to start a simulator.
+
+    :ivar host: address to listen on. On 127.0.0.1 the ESXi hosts take 127.0.0.2 and so on.
+    :ivar port: port of the first vCenter; everything else is on ports that the system chooses.
+    :ivar machines: how many machines beside the demo's.
+    :ivar settings: ``(kind, key, {field: value})``; an empty key means all of that kind.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    control_port: int = 0
+    vcenters: int = 1
+    machines: int = 0
+    username: str = "administrator@vsphere.local"
+    password: str = "simulated"  # noqa: S105
+    settings: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
+
+
+class _SOAPServer(WSGIServer):  # type: ignore[misc]
+    """HTTPS for one vCenter, which may fall silent."""
+
+    def __init__(self, listener: Any, service: VCenterService, context: SSLContext) -> None:
+        super().__init__(listener, service, log=None, error_log=None, ssl_context=context)
+        self._service = service
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        self._service.counts.connections += 1
+        if self._service.vcenter.state.silent:
+            return hold(client_socket, self._service.released)
+        return super().wrap_socket_and_handle(client_socket, address)
+
+
+class Simulator:
+    """A running simulator.
+
+    :raises OperationError: an address cannot be listened on.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.credentials = Credentials(options.username, options.password)
+        self.inventory: Inventory = inventories.build(
+            vcenters=options.vcenters, machines=options.machines
+        )
+        self.tickets = Tickets()
+        self.consoles = Consoles()
+        self.authority = Authority(context_class=SSLContext)
+        self._servers: list[StreamServer] = []
+        self._services: dict[str, VCenterService] = {}
+        self._endpoints: dict[str, WebMKSEndpoint] = {}
+        self._directory = tempfile.TemporaryDirectory(prefix="mksfilter-simulator-")
+        self.ca_file = os.path.join(self._directory.name, "ca.pem")
+        with open(self.ca_file, "wb") as file:
+            file.write(self.authority.pem)
+        for kind, key, changes in options.settings:
+            things = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
+            for thing in things:
+                inventories.change(thing.state, changes)
+        self.inventory.remember()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop listening, end every console and remove the CA file."""
+        self.consoles.reset()
+        for server in self._servers:
+            server.stop(timeout=0)
+        self._directory.cleanup()
+
+    def reset(self) -> None:
+        """Everything back to how it was started; what is open is dropped."""
+        self.inventory.reset()
+        self.consoles.reset()
+        self.tickets.clear()
+        for service in self._services.values():
+            service.reset()
+        self._release_silent()
+
+    def change(self, kind: str, thing: Any, changes: Mapping[str, Any]) -> None:
+        """Set fields of a machine, host or vCenter, with what follows from it for consoles.
+
+        :raises UnknownField: a field or value that there is not.
+        """
+        fields = dict(changes)
+        drop = kind == "vm" and fields.pop("drop", False)
+        expire = kind == "vcenter" and fields.pop("expire_sessions", False)
+        before = (thing.state.power, thing.state.host) if kind == "vm" else None
+        if (
+            kind == "vm"
+            and "host" in fields
+            and fields["host"] not in range(len(thing.vcenter.hosts))
+        ):
+            raise inventories.UnknownField(f"host is an index below {len(thing.vcenter.hosts)}")
+        inventories.change(thing.state, fields)
+        _LOG.info("changed kind=%s name=%s changes=%s", kind, thing.name, dict(changes))
+        if kind == "vm":
+            moved = (thing.state.power, thing.state.host) != before
+            if drop or moved or thing.state.deleted:
+                self.consoles.drop(thing)
+        elif expire:
+            self._services[thing.name].expire_sessions()
+        self._release_silent()
+
+    def state(self) -> dict[str, Any]:
+        """All that there is to know, for the ready line and ``GET /state``."""
+        vcenters = [self._vcenter(vcenter) for vcenter in self.inventory.vcenters]
+        return {
+            "vcenter": vcenters[0],
+            "vcenters": vcenters,
+            "hosts": [
+                _host(host, vcenter)
+                for vcenter in self.inventory.vcenters
+                for host in vcenter.hosts
+            ],
+            "vms": [self._machine(machine) for machine in self.inventory.machines()],
+            "control": f"http://127.0.0.1:{self._control_port}",
+        }
+
+    def calls(self) -> dict[str, Any]:
+        """What each vCenter was asked since the start or the last reset."""
+        return {
+            name: {
+                "calls": dict(service.counts.calls),
+                "total": service.counts.calls.total(),
+                "in_flight": service.counts.in_flight,
+                "max_in_flight": service.counts.max_in_flight,
+                "connections": service.counts.connections,
+                "sessions": len(service.sessions),
+            }
+            for name, service in self._services.items()
+        }
+
+    def _start(self) -> None:
+        control = self._listen(("127.0.0.1", self.options.control_port))
+        self._control_port = control.getsockname()[1]
+        self._serve(WSGIServer(control, Control(self), log=None, error_log=None))
+        for number, vcenter in enumerate(self.inventory.vcenters):
+            self._start_vcenter(vcenter, self.options.port if number == 0 else 0)
+        for number, host in enumerate(self.inventory.hosts()):
+            self._start_host(host, number)
+
+    def _start_vcenter(self, vcenter: VCenter, port: int) -> None:
+        listener = self._listen((self.options.host, port))
+        vcenter.address, vcenter.port = _shown(listener)
+        certificate = self.authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
+        vcenter.digests = certificate.digests()
+        service = VCenterService(
+            vcenter,
+            credentials=self.credentials,
+            tickets=self.tickets,
+            consoles=self.consoles,
+        )
+        self._services[vcenter.name] = service
+        self._serve(_SOAPServer(listener, service, certificate.context))
+
+    def _start_host(self, host: Host, number: int) -> None:
+        address = self.options.host
+        if address == "127.0.0.1":
+            address = _own_loopback(number)
+        listener = self._listen((address, 0))
+        host.address, host.port = _shown(listener)
+        addresses = ["127.0.0.1", "::1", host.address]
+        certificate = self.authority.issue(host.name, addresses)
+        wrong: Certificate = self.authority.issue(host.name, addresses)
+        host.digests, host.pem = certificate.digests(), certificate.pem
+        endpoint = WebMKSEndpoint(
+            host,
+            tickets=self.tickets,
+            consoles=self.consoles,
+            context=certificate.context,
+            wrong_context=wrong.context,
+        )
+        self._endpoints[host.name] = endpoint
+        self._serve(StreamServer(listener, endpoint.handle))
+
+    def _listen(self, address: tuple[str, int]) -> Any:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(stdsocket.SOL_SOCKET, stdsocket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as exc:
+            listener.close()
+            raise OperationError(
+                f"cannot listen on {address[0]} port {address[1]}: {exc.strerror}; "
+                "choose another with --host and --port"
+            ) from exc
+        listener.listen(_BACKLOG)
+        return listener
+
+    def _serve(self, server: StreamServer) -> None:
+        server.start()
+        self._servers.append(server)
+
+    def _release_silent(self) -> None:
+        """Drop the connections that were kept waiting by what is not silent any more."""
+        for vcenter in self.inventory.vcenters:
+            _release(self._services[vcenter.name], vcenter.state.silent)
+        for host in self.inventory.hosts():
+            _release(self._endpoints[host.name], host.state.silent)
+
+    def _vcenter(self, vcenter: VCenter) -> dict[str, Any]:
+        return {
+            "name": vcenter.name,
+            "host": vcenter.address,
+            "port": vcenter.port,
+            "username": self.credentials.username,
+            "password": self.credentials.password,
+            "thumbprint": vcenter.digests["sha256"],
+            "digests": vcenter.digests,
+            "ca_file": self.ca_file,
+            "fqdn": vcenter.fqdn,
+            "instance_uuid": vcenter.uuid,
+            "console_ports": vcenter.console_ports,
+            "state": dataclasses.asdict(vcenter.state),
+        }
+
+    def _machine(self, machine: Machine) -> dict[str, Any]:
+        return {
+            "name": machine.name,
+            "uuid": machine.uuid,
+            "project_id": machine.project_id,
+            "vcenter": machine.vcenter.name,
+            "moref": machine.moref,
+            "host": machine.host.name,
+            "power": machine.state.power,
+            "connections": len(self.consoles.of(machine)),
+            "state": dataclasses.asdict(machine.state),
+        }
+
+
+def _host(host: Host, vcenter: VCenter) -> dict[str, Any]:
+    return {
+        "name": host.name,
+        "vcenter": vcenter.name,
+        "address": host.address,
+        "address6": host.address6,
+        "port": host.port,
+        "authd_port": host.authd_port,
+        "thumbprint": host.digests["sha256"],
+        "digests": host.digests,
+        "state": dataclasses.asdict(host.state),
+    }
+
+
+def _release(holder: Any, silent: bool) -> None:
+    if silent:
+        holder.released.clear()
+    else:
+        holder.released.set()
+
+
+def _shown(listener: Any) -> tuple[str, int]:
+    """Address and port under which others reach a listener."""
+    address, port = listener.getsockname()[:2]
+    if address in ("0.0.0.0", "::"):  # noqa: S104
+        address = stdsocket.gethostbyname(stdsocket.gethostname())
+    return address, port
+
+
+def _own_loopback(number: int) -> str:
+    """A loopback address for a host of its own, where the system has more than one."""
+    address = f"127.0.0.{2 + number % 250}"
+    with stdsocket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return "127.0.0.1"
+    return address
+
+
+def serve(*, until_eof: bool = False) -> None:
+    """Serve until SIGINT, SIGTERM or, if wanted, the end of standard input.
+
+    The last is how a simulator notices that whoever started it has died.
+    """
+    done = Event()
+    handlers = [
+        gevent.signal_handler(number, done.set) for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+    if until_eof:
+        gevent.spawn(_wait_for_eof, done)
+    done.wait()
+    for handler in handlers:
+        handler.cancel()
+
+
+def _wait_for_eof(done: Event) -> None:
+    descriptor = sys.stdin.fileno()
+    while True:
+        socket.wait_read(descriptor)
+        if not os.read(descriptor, 4096):
+            done.set()
+            return
