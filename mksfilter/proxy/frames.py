@@ -8,10 +8,11 @@ when they are whole: what a receiver gets is a stream without violations, up to 
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple, Union
+from typing import Final, NamedTuple, TypeAlias
 
 from websockets.exceptions import ProtocolError
-from websockets.frames import Close, Frame, Opcode, apply_mask
+from websockets.frames import Close, Frame, Opcode
+from websockets.utils import apply_mask
 
 __all__ = [
     "BINARY",
@@ -72,7 +73,7 @@ class Gap:
 
 GAP: Final = Gap()
 
-Piece = Union[memoryview, bytes, ControlFrame, Violation, Gap]
+Piece: TypeAlias = "memoryview | bytes | ControlFrame | Violation | Gap"
 
 
 class FrameTracker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -75,7 +76,7 @@ class Seen:
 def track(stream: bytes, *, masked: bool = False, cuts=(), **options) -> Seen:
     seen, tracker = Seen(), FrameTracker(masked=masked, **options)
     edges = [0, *sorted(cuts), len(stream)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         seen.take(tracker, stream[start:end])
     return seen
 
