@@ -1,0 +1,220 @@
+"""Once-only: a token's name is claimed in shared memory before its session is opened.
+
+What each setting guarantees:
+
+``local``
+    once per worker process, until that process ends.
+``memcached://HOST:PORT[,HOST:PORT]``
+    once for all nodes, as long as the server that keeps the name is not restarted and does not
+    evict it. Each name has one server; when that one is down, its names are refused rather than
+    claimed elsewhere.
+``redis://[USER:PASSWORD@]HOST:PORT/DB`` (``rediss://`` for TLS)
+    once for all nodes, as long as the server keeps its data (``maxmemory-policy noeviction``, and
+    persistence if it is to survive a restart).
+
+Names are ``jti`` claims, never the token, so that nothing that opens a console is in the cache.
+"""
+
+from __future__ import annotations
+
+import abc
+import heapq
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from mksfilter.exceptions import ConfigurationError, ReplayCacheUnavailable, TokenReplayed
+
+__all__ = ["ReplayGuard", "replay_guard"]
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds; a browser waits for the answer.
+TIMEOUT = 1.0
+#: Seconds by which a name outlives its token: more than clock_skew can be.
+GRACE = 360
+#: Names that ``local`` remembers, about 15 MB of them.
+MAX_LOCAL_NAMES = 100_000
+
+_PREFIX = "mksfilter:jti:"
+_MEMCACHED_RELATIVE_LIMIT = 30 * 86400  # longer ones are taken for a time since the epoch
+
+
+class ReplayGuard(abc.ABC):
+    """Lets each token name pass once."""
+
+    def __init__(
+        self, name: str, *, fail_open: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
+        """
+        :param name: of the memory, for messages; holds no password.
+        :param fail_open: let tokens pass while the memory is down.
+        :param clock: seconds since the epoch.
+        """
+        self._name = name
+        self._fail_open = fail_open
+        self._clock = clock
+
+    def claim(self, jti: str, exp: int) -> None:
+        """Take the name *jti*, which nobody else can from now on.
+
+        :param exp: the token's ``exp``, seconds since the epoch.
+        :raises TokenReplayed: it is taken.
+        :raises ReplayCacheUnavailable: the memory cannot be asked, and ``fail_open`` is not set.
+        """
+        try:
+            first = self._add(jti, max(int(exp - self._clock()), 0) + GRACE)
+        except ReplayCacheUnavailable as exc:
+            if not self._fail_open:
+                raise
+            LOG.warning("token accepted without once-only check jti=%s: %s", jti, exc)
+            return
+        if not first:
+            raise TokenReplayed(f"token {jti} was used before")
+
+    @abc.abstractmethod
+    def _add(self, jti: str, lifetime: int) -> bool:
+        """Remember *jti* for *lifetime* seconds; False when it is there already. Atomic.
+
+        :raises ReplayCacheUnavailable: no answer in time.
+        """
+
+    def _unavailable(self, exc: Exception, server: str) -> ReplayCacheUnavailable:
+        cause = " ".join(str(exc).split())
+        return ReplayCacheUnavailable(
+            f"replay cache {self._name} {server}: {type(exc).__name__}: {cause}; "
+            f"start it, or correct replay_cache"
+        )
+
+
+def replay_guard(url: str, *, fail_open: bool = False) -> ReplayGuard | None:
+    """The guard that the option ``replay_cache`` describes; None when it is empty.
+
+    :param fail_open: the option ``replay_cache_fail_open``.
+    :raises ConfigurationError: *url* has another form, or its client library is not installed.
+    """
+    if not url:
+        return None
+    if url == "local":
+        return _Local("local", fail_open=fail_open)
+    try:
+        # A memcached URL may name several hosts, which urlsplit takes for a bad port.
+        scheme = url.partition("://")[0]
+        if scheme == "memcached":
+            servers = [_address(part) for part in url.partition("://")[2].rstrip("/").split(",")]
+            return _Memcached(servers, fail_open=fail_open)
+        if scheme in ("redis", "rediss"):
+            parts = urlsplit(url)
+            if parts.hostname and (parts.path in ("", "/") or parts.path[1:].isdecimal()):
+                return _Redis(url, f"{parts.hostname}:{parts.port or 6379}", fail_open=fail_open)
+    except ValueError:
+        pass
+    # The URL itself may hold a password.
+    raise ConfigurationError(
+        "replay_cache is not of the form memcached://HOST:PORT[,HOST:PORT], redis://HOST:PORT/DB "
+        "or local"
+    )
+
+
+class _Local(ReplayGuard):
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+        self._ends: list[tuple[float, str]] = []
+
+    def _add(self, jti: str, lifetime: int) -> bool:
+        now = self._clock()
+        with self._lock:
+            while self._ends and self._ends[0][0] <= now:
+                self._names.discard(heapq.heappop(self._ends)[1])
+            if jti in self._names:
+                return False
+            if len(self._names) >= MAX_LOCAL_NAMES:
+                # Forgetting one early would let its token pass again.
+                raise ReplayCacheUnavailable(
+                    f"replay cache local: {MAX_LOCAL_NAMES} tokens are remembered, which is all "
+                    f"it holds; use memcached or redis"
+                )
+            self._names.add(jti)
+            heapq.heappush(self._ends, (now + lifetime, jti))
+            return True
+
+
+class _Memcached(ReplayGuard):
+    # Not pymemcache's HashClient: when a server is down it moves that server's names to another
+    # one, where they are free again, and for a while answers "there already" without asking.
+
+    def __init__(self, servers: list[tuple[str, int]], **options: Any) -> None:
+        super().__init__("memcached", **options)
+        base = _client_library("pymemcache.client.base", "memcached")
+        rendezvous = _client_library("pymemcache.client.rendezvous", "memcached")
+        self._error = _client_library("pymemcache.exceptions", "memcached").MemcacheError
+        self._clients = {
+            f"{host}:{port}": base.PooledClient(
+                (host, port), connect_timeout=TIMEOUT, timeout=TIMEOUT, no_delay=True
+            )
+            for host, port in servers
+        }
+        self._hash = rendezvous.RendezvousHash(sorted(self._clients))
+
+    def _add(self, jti: str, lifetime: int) -> bool:
+        name = _PREFIX + jti
+        server = self._hash.get_node(name)
+        expire = lifetime
+        if lifetime > _MEMCACHED_RELATIVE_LIMIT:
+            expire = int(self._clock()) + lifetime
+        for attempt in (1, 2):
+            try:
+                return bool(self._clients[server].add(name, b"1", expire=expire, noreply=False))
+            except (OSError, self._error) as exc:
+                # A pooled connection may be from before the server's restart; time is not spent
+                # twice.
+                if attempt == 2 or isinstance(exc, TimeoutError):
+                    raise self._unavailable(exc, server) from exc
+        raise AssertionError("unreachable")
+
+
+class _Redis(ReplayGuard):
+    def __init__(self, url: str, address: str, **options: Any) -> None:
+        super().__init__("redis", **options)
+        self._address = address
+        redis = _client_library("redis", "redis")
+        backoff = _client_library("redis.backoff", "redis")
+        retry = _client_library("redis.retry", "redis")
+        self._error = redis.RedisError
+        # One more attempt for a pooled connection from before the server's restart.
+        self._client = redis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=retry.Retry(backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            retry_on_timeout=False,
+        )
+
+    def _add(self, jti: str, lifetime: int) -> bool:
+        try:
+            return bool(self._client.set(_PREFIX + jti, b"1", nx=True, ex=lifetime))
+        except (OSError, self._error) as exc:
+            raise self._unavailable(exc, self._address) from exc
+
+
+def _client_library(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"replay_cache needs a client library: pip install 'mksfilter[{extra}]'"
+        ) from exc
+
+
+def _address(text: str) -> tuple[str, int]:
+    """:raises ValueError: not ``HOST[:PORT]``."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.netloc != text or "@" in text:
+        raise ValueError(text)
+    return parts.hostname, 11211 if parts.port is None else parts.port
