@@ -210,6 +210,17 @@ PROXY_OPTS = [
         ],
         help="What happens when a machine allows no further console (vSphere 7.0.1 and later).",
     ),
+    cfg.ListOpt(
+        "metrics_networks",
+        default=["127.0.0.0/8", "::1/128"],
+        help="Networks (CIDR) that may read /metrics. For everyone else there is no such page.",
+    ),
+    cfg.StrOpt(
+        "healthz_disable_file",
+        default="",
+        help="While this file exists /healthz answers 503, so that load balancers send no new "
+        "sessions here; those that are open stay.",
+    ),
     cfg.StrOpt(
         "log_level",
         default="INFO",
@@ -251,8 +262,14 @@ VCENTER_OPTS = [
     cfg.FloatOpt("timeout", default=10.0, min=0.1, help="Seconds for one request to this vCenter."),
     cfg.StrOpt(
         "console_host",
-        help="Name or address to use when a ticket does not name its host, or names one that "
-        "cannot be reached from here. Empty: the ticket's, else the vCenter's.",
+        help="Name or address to use instead of the one a ticket names, where that cannot be "
+        "reached from here. With {host} in it, short names are completed: "
+        "{host}.esx.example.com. Empty: the ticket's, else the vCenter's.",
+    ),
+    cfg.PortOpt(
+        "console_port",
+        help="Port to use instead of the one a ticket names, or of the usual one of the vCenter's "
+        "console proxy (5.5: 7343; 6.0: 9443). Empty: theirs.",
     ),
 ]
 
@@ -281,6 +298,7 @@ class VCenterSettings:
     pool_size: int = 8
     timeout: float = 10.0
     console_host: str | None = None
+    console_port: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +343,10 @@ class ProxySettings:
     max_sessions_per_user: int
     connection_rate: float
     take_over: str
+    metrics_networks: tuple[str, ...]
+    healthz_disable_file: str
     log_level: str
+    webmks_proxy_base_url: str
 
 
 def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
@@ -388,8 +409,9 @@ def proxy_settings(
     :raises ConfigurationError: an unknown option in the paste section or a value of the wrong
         type.
     """
-    lifetime = [opt for opt in FILTER_OPTS if opt.dest == "session_lifetime"]
-    values = _resolve(conf, [*SHARED_OPTS, *lifetime, *PROXY_OPTS], local_conf or {})
+    shared = ("session_lifetime", "webmks_proxy_base_url")
+    borrowed = [opt for opt in FILTER_OPTS if opt.dest in shared]
+    values = _resolve(conf, [*SHARED_OPTS, *borrowed, *PROXY_OPTS], local_conf or {})
     return _build(ProxySettings, values)
 
 

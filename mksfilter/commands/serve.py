@@ -1,0 +1,175 @@
+"""``mksfilter serve``: the proxy under gunicorn, from a configuration file alone."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from typing import Any
+
+from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
+
+__all__ = ["configure", "run"]
+
+LOG = logging.getLogger(__name__)
+
+WORKER = "mksfilter.proxy.worker.ConsoleWorker"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options to *parser*."""
+    parser.add_argument(
+        "--bind",
+        default="127.0.0.1:6090",
+        metavar="HOST:PORT",
+        help="address to listen on (127.0.0.1:6090); port 0: a free one",
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=2, metavar="N", help="worker processes (2)"
+    )
+    parser.add_argument("--certfile", metavar="FILE", help="serve TLS with this certificate (PEM)")
+    parser.add_argument("--keyfile", metavar="FILE", help="its key, unless it is in --certfile")
+    parser.add_argument(
+        "--graceful-timeout",
+        type=_count,
+        default=30,
+        metavar="S",
+        help="seconds within which sessions end after SIGTERM (30)",
+    )
+    parser.add_argument(
+        "--access-log", metavar="FILE", help="write an access log; '-': to standard output"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C.
+
+    :raises ConfigurationError: the configuration is wrong; nothing was started.
+    :raises OperationError: the address cannot be listened on.
+    """
+    _check_certificate(args)
+    # Built once here, so that a broken configuration is one line and not a worker's traceback.
+    server = _server(args)
+    listener = _listen(args.bind)
+    scheme = "https" if args.certfile else "http"
+    host, port = listener.getsockname()[:2]
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    with contextlib.ExitStack() as stack:
+        if args.workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            directory = tempfile.mkdtemp(prefix="mksfilter-metrics-")
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+            stack.callback(_remove, directory, os.getpid())
+        server.cfg.set("bind", f"fd://{listener.detach()}")
+        server.cfg.set("when_ready", lambda _arbiter: print(f"listening on {address}", flush=True))
+        server.run()
+    return 0
+
+
+def _server(args: argparse.Namespace) -> Any:
+    from gunicorn.app.base import BaseApplication
+
+    from mksfilter.proxy.app import app_factory
+
+    def build() -> Any:
+        return app_factory({"config_file": ",".join(args.config_file)})
+
+    class Server(BaseApplication):
+        """gunicorn with our settings in place of its command line."""
+
+        def load_config(self) -> None:
+            for name, value in _gunicorn_settings(args).items():
+                self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            return build()
+
+        def reload(self) -> None:
+            """SIGHUP: new workers read the configuration again, if it is good."""
+            try:
+                self.callable = build()
+            except MksFilterError as exc:
+                LOG.error("configuration not reloaded, the old one stays: %s", exc)
+
+    server = Server(prog="mksfilter serve")
+    server.wsgi()
+    return server
+
+
+def _gunicorn_settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "worker_class": WORKER,
+        "workers": args.workers,
+        "certfile": args.certfile,
+        "keyfile": args.keyfile,
+        "graceful_timeout": args.graceful_timeout,
+        "accesslog": args.access_log,
+        "proc_name": "mksfilter",
+        "loglevel": "warning",
+        # A second way into the process, of no use here.
+        **({"control_socket_disable": True} if _knows("control_socket_disable") else {}),
+    }
+
+
+def _knows(setting: str) -> bool:
+    from gunicorn.config import Config
+
+    return setting in Config().settings
+
+
+def _check_certificate(args: argparse.Namespace) -> None:
+    if args.keyfile and not args.certfile:
+        raise ConfigurationError("--keyfile without --certfile")
+    for option in ("certfile", "keyfile"):
+        path = getattr(args, option)
+        if path and not os.access(path, os.R_OK):
+            raise ConfigurationError(f"--{option} {path}: no such file, or not readable")
+    if args.certfile:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(args.certfile, args.keyfile)
+        except (ssl.SSLError, OSError) as exc:
+            raise ConfigurationError(
+                f"--certfile {args.certfile}: not a certificate with its key in PEM ({exc})"
+            ) from exc
+
+
+def _listen(bind: str) -> socket.socket:
+    host, colon, port = bind.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"--bind {bind}: not of the form HOST:PORT")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+    except OSError as exc:
+        raise OperationError(f"--bind {bind}: {exc.strerror or exc}") from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as exc:
+        listener.close()
+        raise OperationError(
+            f"--bind {bind}: {exc.strerror}; another program may be listening there already"
+        ) from exc
+    return listener
+
+
+def _remove(directory: str, owner: int) -> None:
+    # A worker that leaves through the same frames must not take the others' files along.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number

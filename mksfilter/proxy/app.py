@@ -1,0 +1,271 @@
+"""The WSGI application: routes, and the paste factory ``egg:mksfilter#mksproxy``.
+
+What it composes is made once per worker process, after the fork: with gunicorn's ``preload_app``
+no socket, lock or thread made in the parent is used in a child.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mksfilter import config
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.exceptions import (
+    AccessDenied,
+    ConsoleError,
+    LimitReached,
+    MksFilterError,
+    TokenError,
+    UpgradeRequired,
+)
+from mksfilter.proxy import accesslog, handshake
+from mksfilter.proxy.limits import AddressRate, SessionLimits
+from mksfilter.proxy.node import NODE
+from mksfilter.proxy.origin import OriginPolicy, TrustedProxies, contains, parse_networks
+from mksfilter.proxy.page import Answer, Pages
+
+__all__ = ["ConsoleProxy", "app_factory"]
+
+LOG = logging.getLogger(__name__)
+
+_Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsoleProxy:
+    """``paste.app_factory`` of the proxy.
+
+    :param local_conf: ``config_file`` (several: separated by commas) and any option of
+        ``[mksfilter]``, which then wins over the file's. ``config_file`` may stand in
+        *global_conf* too (``gunicorn --paste-global config_file=...``).
+    :raises ConfigurationError: what the operator wrote is wrong.
+    """
+    options = dict(local_conf)
+    files = options.pop("config_file", None) or global_conf.get("config_file", "")
+    conf = config.load([name.strip() for name in files.split(",") if name.strip()])
+    return ConsoleProxy(
+        config.proxy_settings(conf, options), config.vcenter_settings(conf, options)
+    )
+
+
+class ConsoleProxy:
+    """The application.
+
+    :raises ConfigurationError: settings that contradict themselves, no keys, an unsafe key.
+    """
+
+    def __init__(
+        self,
+        settings: config.ProxySettings,
+        vcenters: Iterable[config.VCenterSettings] = (),
+    ) -> None:
+        accesslog.configure_logging(settings.log_level)
+        self._settings = settings
+        self._vcenters = tuple(vcenters)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._origins = OriginPolicy(
+            settings.allowed_origins, self._proxies, base_url=settings.webmks_proxy_base_url
+        )
+        self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
+        self._pages = Pages(settings.frame_ancestors)
+        # Say now, not at the first token, that there are no keys or that they are open to others.
+        KeyRepository(settings.key_repository).load()
+        self._process: _Process | None = None
+        NODE.attach(self)
+
+    # -- for the worker ------------------------------------------------------------------------
+
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds for a client to send a whole request."""
+        return self._settings.handshake_timeout
+
+    @property
+    def sessions(self) -> int:
+        """Live sessions of this process."""
+        return 0 if self._process is None else len(self._process.registry)
+
+    def start(self) -> None:
+        """Make what this process has of its own."""
+        self._process = _Process(self._settings, self._vcenters, self._origins, self._proxies)
+
+    def drain(self, seconds: float) -> None:
+        """Tell the pages, and end all sessions within *seconds*."""
+        self._running().registry.drain(seconds)
+
+    def close(self) -> None:
+        """End all sessions now."""
+        self._running().registry.close()
+
+    def refused(self, reason: str) -> None:
+        """Count a request that never reached us."""
+        self._running().metrics.refused.labels(reason).inc()
+
+    # -- WSGI ----------------------------------------------------------------------------------
+
+    def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
+        """Serve one request (PEP 3333)."""
+        upgrade = handshake.asks_for_upgrade(environ)
+        try:
+            answer = self._upgrade(environ) if upgrade else self._get(environ)
+        except ConsoleError as exc:
+            answer = _refusal(exc)
+        except MksFilterError as exc:
+            LOG.error("request failed: %s", exc)
+            answer = _refusal(ConsoleError(str(exc)))
+        except Exception:
+            LOG.exception("unexpected error")
+            answer = _refusal(ConsoleError("unexpected error"))
+        if answer is None:
+            return []
+        start_response(answer.status_line, _framed(answer))
+        return [answer.body] if environ["REQUEST_METHOD"] != "HEAD" and answer.body else []
+
+    def _upgrade(self, environ: dict[str, Any]) -> Answer | None:
+        if environ.get("PATH_INFO") not in ("/", "/websockify"):
+            return _NOT_FOUND
+        self._running().broker.open(environ)
+        return None
+
+    def _get(self, environ: dict[str, Any]) -> Answer | None:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _METHOD_NOT_ALLOWED
+        path = environ.get("PATH_INFO", "")
+        if path == "/":
+            return self._page(environ)
+        if path == "/healthz":
+            return self._health()
+        if path == "/metrics":
+            return self._metrics(environ)
+        if path == "/websockify":
+            raise UpgradeRequired("no Upgrade header")
+        return self._pages.static(path, environ) or _NOT_FOUND
+
+    def _page(self, environ: dict[str, Any]) -> Answer:
+        own = self._proxies.own_origin(environ)
+        tls = own is not None and own.scheme == "https"
+        token = handshake.query_token(environ.get("QUERY_STRING", ""))
+        if not token:
+            # After a reload the page has its token in its own memory, or says that it has none.
+            return self._pages.console(tls=tls)
+        try:
+            self._running().check(token)
+        except TokenError as exc:
+            self._running().metrics.refused.labels(exc.reason).inc()
+            LOG.info(
+                accesslog.event(
+                    "page refused",
+                    reason=exc.reason,
+                    client=self._proxies.client_address(environ),
+                    detail=str(exc),
+                )
+            )
+            return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
+        return self._pages.console(tls=tls)
+
+    def _health(self) -> Answer:
+        disable = self._settings.healthz_disable_file
+        if NODE.draining or (disable and os.path.exists(disable)):
+            return _plain(503, "draining\n")
+        return _plain(200, "ok\n")
+
+    def _metrics(self, environ: dict[str, Any]) -> Answer:
+        client = self._proxies.client_address(environ)
+        # A load balancer on this machine that nobody declared would make everybody local.
+        forwarded = "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ
+        if not contains(self._scrapers, client) or (
+            forwarded and client == environ.get("REMOTE_ADDR")
+        ):
+            return _NOT_FOUND
+        content_type, body = self._running().metrics.exposition()
+        return Answer(200, [("Content-Type", content_type)], body)
+
+    def _running(self) -> _Process:
+        if self._process is None or self._process.pid != os.getpid():
+            self.start()
+        assert self._process is not None
+        return self._process
+
+
+class _Process:
+    """What one worker process has of its own; its modules are imported after gevent's patches."""
+
+    def __init__(
+        self,
+        settings: config.ProxySettings,
+        vcenters: tuple[config.VCenterSettings, ...],
+        origins: OriginPolicy,
+        proxies: TrustedProxies,
+    ) -> None:
+        from mksfilter.auth.replay import replay_guard
+        from mksfilter.auth.token import TokenCodec
+        from mksfilter.proxy.broker import Broker
+        from mksfilter.proxy.endpoints import EndpointSource
+        from mksfilter.proxy.metrics import Metrics
+        from mksfilter.proxy.sessions import SessionRegistry
+
+        self.pid = os.getpid()
+        codec = TokenCodec(
+            KeyRepository(settings.key_repository),
+            settings.audience,
+            clock_skew=settings.clock_skew,
+        )
+        self._codec = codec
+        source = EndpointSource(settings, vcenters, codec)
+        self.metrics = Metrics(source.vcenters_up)
+        self.registry = SessionRegistry(codec, count_bytes=self.metrics.count_bytes)
+        guard = replay_guard(settings.replay_cache, fail_open=settings.replay_cache_fail_open)
+        self.broker = Broker(
+            origins=origins,
+            proxies=proxies,
+            verify=lambda token: codec.verify(token, uses=("connect", "resume")),
+            claim=None if guard is None else guard.claim,
+            rate=AddressRate(settings.connection_rate),
+            limits=SessionLimits(
+                settings.max_sessions,
+                settings.max_sessions_per_instance,
+                settings.max_sessions_per_user,
+            ),
+            endpoint=source.endpoint,
+            dial=self._dial,
+            relay=self._relay,
+            registry=self.registry,
+            metrics=self.metrics,
+            session_lifetime=settings.session_lifetime,
+        )
+
+    def check(self, token: str) -> None:
+        """Would this token open a console?
+
+        :raises TokenError: it would not.
+        """
+        self._codec.verify(token, uses=("connect", "resume"))
+
+
+def _plain(status: int, text: str = "") -> Answer:
+    return Answer(
+        status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store")], text.encode()
+    )
+
+
+_NOT_FOUND = _plain(404, "Not found\n")
+_METHOD_NOT_ALLOWED = Answer(405, [("Allow", "GET, HEAD")])
+
+
+def _refusal(exc: ConsoleError) -> Answer:
+    """The one place where an error becomes a status. No body: Tempest asks for that, and nobody
+    sees the body of a refused upgrade."""
+    headers = [("Connection", "close"), ("Cache-Control", "no-store")]
+    if isinstance(exc, UpgradeRequired):
+        headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    if isinstance(exc, LimitReached):
+        headers.append(("Retry-After", "5"))
+    return Answer(exc.status, headers)
+
+
+def _framed(answer: Answer) -> list[tuple[str, str]]:
+    if answer.status == 304:
+        return answer.headers
+    return [*answer.headers, ("Content-Length", str(len(answer.body)))]

@@ -1,0 +1,46 @@
+"""The control channel ``mks.v1``: what the server tells a page beside the console. No I/O.
+
+JSON text frames between RFB's binary ones, from server to page only; a client that did not offer
+``mks.v1`` never sees one.
+"""
+
+from __future__ import annotations
+
+import json
+
+from websockets.frames import Close, Frame, Opcode
+
+from mksfilter.exceptions import ConsoleError
+
+__all__ = ["end", "farewell", "hello", "notice", "resume"]
+
+
+def hello(*, mode: str, resume: str, expires: int | None) -> str:
+    """First message of a session: its mode, the token to reconnect with, and its end."""
+    return _message(type="hello", mode=mode, resume=resume, expires=expires)
+
+
+def resume(token: str) -> str:
+    """A fresh token to reconnect with; it replaces the one before."""
+    return _message(type="resume", token=token)
+
+
+def notice(kind: str, seconds: int) -> str:
+    """``draining`` or ``lifetime``: the session ends in *seconds*."""
+    return _message(type="notice", notice=kind, **{"in": seconds})
+
+
+def end(reason: ConsoleError) -> str:
+    """Why the session ends, in words for its user; the close frame follows."""
+    return _message(type="end", reason=reason.reason, message=reason.public)
+
+
+def farewell(reason: ConsoleError) -> bytes:
+    """The frames that tell *reason* to a client whose session never began."""
+    text = Frame(Opcode.TEXT, end(reason).encode("utf-8"))
+    close = Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize())
+    return text.serialize(mask=False) + close.serialize(mask=False)
+
+
+def _message(**fields: object) -> str:
+    return json.dumps(fields, separators=(",", ":"))

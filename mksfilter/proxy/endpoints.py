@@ -1,0 +1,68 @@
+"""Where the console of a token's instance is: asked of vCenter, or opened from the token's seal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from mksfilter.backends.endpoint import Endpoint
+from mksfilter.config import ProxySettings, VCenterSettings
+from mksfilter.exceptions import ConfigurationError, TicketRefused
+
+if TYPE_CHECKING:
+    from mksfilter.auth.token import Claims, TokenCodec
+
+__all__ = ["EndpointSource"]
+
+
+class EndpointSource:
+    """Turns claims into endpoints.
+
+    A proxy in a DMZ (``ticket_at = issue`` and no ``vcenters``) never imports pyvmomi.
+
+    :raises ConfigurationError: there is nobody to take a ticket from.
+    """
+
+    def __init__(
+        self, settings: ProxySettings, vcenters: Iterable[VCenterSettings], codec: TokenCodec
+    ) -> None:
+        self._codec = codec
+        self._sealed = settings.ticket_at == "issue"
+        self._consoles = None
+        vcenters = tuple(vcenters)
+        if vcenters:
+            from mksfilter.backends.consoles import Consoles
+
+            self._consoles = Consoles(
+                vcenters,
+                allowed_networks=settings.allowed_networks,
+                take_over=settings.take_over,
+            )
+        elif not self._sealed:
+            raise ConfigurationError(
+                "vcenters is empty: name at least one, or set ticket_at = issue where the filter "
+                "takes the tickets"
+            )
+
+    def endpoint(self, claims: Claims) -> Endpoint:
+        """Find the machine and take a ticket.
+
+        :raises BackendError: one of its subclasses.
+        :raises TokenError: the seal does not open.
+        """
+        if self._sealed:
+            info = self._codec.connect_info(claims)
+            if info is not None:
+                return Endpoint.from_mapping(info)
+        if self._consoles is None:
+            raise TicketRefused(
+                f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
+                "set ticket_at = issue for the filter"
+            )
+        return self._consoles.connect(claims.iid, vcenter=claims.vc, user_id=claims.uid)
+
+    def vcenters_up(self) -> Iterable[tuple[str, bool]]:
+        """Name of each vCenter and whether its last call was answered."""
+        if self._consoles is None:
+            return []
+        return [(state.name, state.up) for state in self._consoles.state()]

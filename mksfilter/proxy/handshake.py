@@ -1,0 +1,146 @@
+"""The WebSocket opening handshake, the server's side (RFC 6455 section 4.2). No I/O.
+
+gevent-websocket upgrades before the application is asked, accepts version 8, answers a malformed
+key with 500 and matches the subprotocol by substring; its handshake is never used.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
+
+from websockets.exceptions import InvalidHeader
+from websockets.headers import parse_connection, parse_subprotocol, parse_upgrade
+from websockets.utils import accept_key
+
+from mksfilter.exceptions import HandshakeError, UpgradeRequired
+
+__all__ = [
+    "BINARY",
+    "CONTROL",
+    "Handshake",
+    "asks_for_upgrade",
+    "query_token",
+    "read",
+    "response",
+]
+
+#: Subprotocol of a client that understands the control channel.
+CONTROL = "mks.v1"
+#: Subprotocol of every other client; VMware's own, and Tempest.
+BINARY = "binary"
+#: Subprotocol by which a page hands over its token, so that no log on the way holds a URL with it.
+TOKEN_PREFIX = "mks.token."  # noqa: S105
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handshake:
+    """A valid opening handshake.
+
+    :ivar key: ``Sec-WebSocket-Key`` as sent.
+    :ivar subprotocol: the one to answer, of those offered; None when none of ours was.
+    :ivar token: console token, from the subprotocol or the query; empty when there is none.
+    """
+
+    key: str
+    subprotocol: str | None
+    token: str = dataclasses.field(repr=False)
+
+    @property
+    def control(self) -> bool:
+        """Does the client understand the control channel?"""
+        return self.subprotocol == CONTROL
+
+
+def asks_for_upgrade(environ: Mapping[str, object]) -> bool:
+    """Is this meant to be a WebSocket request, however malformed?
+
+    A ``Sec-WebSocket-Key`` or an Upgrade header decides, so that a broken handshake gets a plain
+    status and not the page.
+    """
+    return "HTTP_UPGRADE" in environ or "HTTP_SEC_WEBSOCKET_KEY" in environ
+
+
+def read(environ: Mapping[str, str]) -> Handshake:
+    """Check the handshake in a WSGI environ.
+
+    :raises UpgradeRequired: no upgrade to ``websocket``, or a version other than 13.
+    :raises HandshakeError: anything else that RFC 6455 section 4.2.1 does not allow.
+    """
+    if environ.get("REQUEST_METHOD") != "GET":
+        raise HandshakeError("the method of a WebSocket request is GET")
+    if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+        raise HandshakeError("a WebSocket request is HTTP/1.1")
+    if not environ.get("HTTP_HOST"):
+        raise HandshakeError("no Host header")
+    try:
+        upgrades = parse_upgrade(environ.get("HTTP_UPGRADE", ""))
+        options = parse_connection(environ.get("HTTP_CONNECTION", ""))
+        offered = _offered(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
+    except InvalidHeader:
+        # The library's message quotes the header, which may hold the token.
+        raise HandshakeError("malformed Upgrade, Connection or subprotocol header") from None
+    if [upgrade.lower() for upgrade in upgrades] != ["websocket"]:
+        raise UpgradeRequired("the request asks for an upgrade to something else than websocket")
+    if "upgrade" not in [option.lower() for option in options]:
+        raise HandshakeError("the Connection header lacks 'Upgrade'")
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
+        raise UpgradeRequired("WebSocket version other than 13")
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    if not _is_key(key):
+        raise HandshakeError("Sec-WebSocket-Key is not 16 bytes in base64")
+    token = _subprotocol_token(offered) or query_token(environ.get("QUERY_STRING", ""))
+    return Handshake(key, _choose(offered), token)
+
+
+def response(
+    handshake: Handshake, extra_headers: Iterable[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Headers of the ``101`` that accepts *handshake*; no extension is ever negotiated."""
+    headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(handshake.key)),
+    ]
+    if handshake.subprotocol is not None:
+        headers.append(("Sec-WebSocket-Protocol", handshake.subprotocol))
+    headers.extend(extra_headers)
+    return headers
+
+
+def query_token(query: str) -> str:
+    """The last ``token`` of a query string, which is Nova's rule; empty when there is none."""
+    try:
+        fields = parse_qsl(query, max_num_fields=64)
+    except ValueError:
+        return ""
+    return next((value for name, value in reversed(fields) if name == "token"), "")
+
+
+def _offered(header: str) -> list[str]:
+    offered = list(map(str, parse_subprotocol(header))) if header.strip() else []
+    if len(set(offered)) != len(offered):
+        # Section 4.1 point 10: the elements are unique strings.
+        raise HandshakeError("a subprotocol is offered twice")
+    return offered
+
+
+def _choose(offered: list[str]) -> str | None:
+    return next((name for name in (CONTROL, BINARY) if name in offered), None)
+
+
+def _subprotocol_token(offered: list[str]) -> str:
+    tokens = [name[len(TOKEN_PREFIX) :] for name in offered if name.startswith(TOKEN_PREFIX)]
+    if len(tokens) > 1:
+        raise HandshakeError("more than one token is offered")
+    return tokens[0] if tokens else ""
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
+    except (ValueError, binascii.Error):
+        return False

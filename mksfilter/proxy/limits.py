@@ -1,0 +1,135 @@
+"""How many sessions, and how fast: limits that need no shared memory. No I/O.
+
+Every refusal here comes before vCenter is asked (OSSN-0008). Counts are per worker process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, OrderedDict
+from ipaddress import IPv6Address, ip_address
+
+from mksfilter.exceptions import (
+    InstanceLimitReached,
+    RateLimitReached,
+    SessionLimitReached,
+    UserLimitReached,
+)
+
+__all__ = ["AddressRate", "Reservation", "SessionLimits"]
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Reservation:
+    """A place taken by one session, from before its ticket until its end."""
+
+    instance: str
+    user: str
+    released: bool = False
+
+
+class SessionLimits:
+    """Sessions at the same time, those being opened included; 0 means no limit.
+
+    :param total: in this process.
+    :param per_instance: of one instance.
+    :param per_user: of one user; a token that names no user is not counted.
+    """
+
+    def __init__(self, total: int, per_instance: int = 0, per_user: int = 0) -> None:
+        self._total = total
+        self._per_instance = per_instance
+        self._per_user = per_user
+        self._taken = 0
+        self._instances: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Places in use."""
+        return self._taken
+
+    def reserve(self, instance: str, user: str) -> Reservation:
+        """Take a place.
+
+        :raises LimitReached: one of its subclasses, for the limit that is reached.
+        """
+        if self._total and self._taken >= self._total:
+            raise SessionLimitReached(f"max_sessions ({self._total}) is reached")
+        if self._per_instance and self._instances[instance] >= self._per_instance:
+            raise InstanceLimitReached(
+                f"instance {instance}: max_sessions_per_instance ({self._per_instance}) is reached"
+            )
+        if user and self._per_user and self._users[user] >= self._per_user:
+            raise UserLimitReached(
+                f"user {user}: max_sessions_per_user ({self._per_user}) is reached"
+            )
+        self._taken += 1
+        self._instances[instance] += 1
+        if user:
+            self._users[user] += 1
+        return Reservation(instance, user)
+
+    def release(self, reservation: Reservation) -> None:
+        """Give the place back; harmless when repeated."""
+        if reservation.released:
+            return
+        reservation.released = True
+        self._taken -= 1
+        _subtract(self._instances, reservation.instance)
+        if reservation.user:
+            _subtract(self._users, reservation.user)
+
+
+class AddressRate:
+    """A token bucket per client address, in bounded memory.
+
+    An IPv6 client is known by its /64, all of which one customer usually has.
+
+    :param rate: new sessions per second that one address may open; 0: no limit.
+    :param burst: sessions that may come at once.
+    :param capacity: addresses remembered; the one unseen for longest is forgotten first.
+    """
+
+    def __init__(self, rate: float, *, burst: float | None = None, capacity: int = 65536) -> None:
+        self._rate = rate
+        self._burst = max(1.0, rate * 10 if burst is None else burst)
+        self._capacity = capacity
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, address: str, now: float) -> None:
+        """Count one new session of *address* at *now* (monotonic seconds).
+
+        :raises RateLimitReached: it has used up its share.
+        """
+        if not self._rate:
+            return
+        key = _network(address)
+        level, since = self._buckets.get(key, (self._burst, now))
+        level = min(self._burst, level + max(0.0, now - since) * self._rate)
+        allowed = level >= 1.0
+        self._buckets[key] = (level - 1.0 if allowed else level, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._capacity:
+            self._buckets.popitem(last=False)
+        if not allowed:
+            raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return f"{int(parsed) >> 64:x}/64"
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _subtract(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

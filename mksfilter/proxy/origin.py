@@ -1,0 +1,204 @@
+"""Which sites may open consoles: the Origin check (CVE-2015-0259, OSSN-0101). No I/O.
+
+Nova's rules, with the port and the scheme right: a request without Origin does not come from a
+browser and is allowed; any other must come from the page's own origin, or from one that the
+operator listed. What is allowed never depends on an earlier request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from mksfilter.exceptions import ConfigurationError, OriginDenied
+
+__all__ = ["Origin", "OriginPolicy", "TrustedProxies", "parse_origin"]
+
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port; two origins are the same when all three are (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = _PORTS[self.scheme] == self.port
+        return f"{self.scheme}://{host}" + ("" if default else f":{self.port}")
+
+
+def parse_origin(text: str) -> Origin:
+    """Read ``scheme://host[:port]`` and nothing more.
+
+    :raises ValueError: ``null``, another scheme than http and https, a user, a path, a bad port.
+    """
+    # str.isprintable keeps out what urlsplit would silently remove (tabs and line breaks).
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("not an origin")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not parts.hostname:
+        raise ValueError("not an origin")
+    if parts.path or parts.query or parts.fragment or text.endswith(("?", "#", "/", ":")):
+        raise ValueError("not an origin")
+    port = parts.port
+    if port == 0:
+        raise ValueError("not an origin")
+    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+
+
+class TrustedProxies:
+    """The load balancers whose ``X-Forwarded-*`` headers are believed.
+
+    :param networks: CIDR networks; ``unix`` stands for peers on a Unix socket.
+    :raises ConfigurationError: something else than a network.
+    """
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        names = list(networks)
+        self._unix = "unix" in names
+        self._networks = parse_networks(
+            (name for name in names if name != "unix"), "trusted_proxies"
+        )
+
+    def trusts(self, address: str) -> bool:
+        """Is *address* (empty: a Unix socket) one of them?"""
+        return self._unix if not address else contains(self._networks, address)
+
+    def client_address(self, environ: Mapping[str, str]) -> str:
+        """Where the request comes from: the right-most address that no trusted proxy has.
+
+        A client may write whatever it likes into the left of ``X-Forwarded-For``.
+        """
+        peer = environ.get("REMOTE_ADDR", "")
+        address = peer
+        if not self.trusts(peer):
+            return peer
+        hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        for hop in reversed([hop.strip() for hop in hops]):
+            parsed = _parse_hop(hop)
+            if parsed is None:
+                break
+            address = parsed
+            if not self.trusts(address):
+                break
+        return address
+
+    def own_origin(self, environ: Mapping[str, str]) -> Origin | None:
+        """The page's origin as the browser sees it; None when ``Host`` makes no sense."""
+        scheme = environ.get("wsgi.url_scheme", "http")
+        host = environ.get("HTTP_HOST", "")
+        if self.trusts(environ.get("REMOTE_ADDR", "")):
+            scheme = _last(environ.get("HTTP_X_FORWARDED_PROTO", "")).lower() or scheme
+            host = _last(environ.get("HTTP_X_FORWARDED_HOST", "")) or host
+            scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
+        try:
+            return parse_origin(f"{scheme}://{host}")
+        except ValueError:
+            return None
+
+
+class OriginPolicy:
+    """The check itself.
+
+    :param allowed: origins beside the page's own.
+    :param base_url: the page's URL where the operator told us; its origin is allowed too.
+    :raises ConfigurationError: something else than an origin.
+    """
+
+    def __init__(
+        self, allowed: Iterable[str], proxies: TrustedProxies, *, base_url: str = ""
+    ) -> None:
+        self._proxies = proxies
+        self.allowed = frozenset(
+            [*map(_configured, allowed), *([_of_url(base_url)] if base_url else [])]
+        )
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Let the request pass.
+
+        :raises OriginDenied: its Origin header names another site.
+        """
+        text = environ.get("HTTP_ORIGIN")
+        if text is None:
+            return
+        try:
+            origin = parse_origin(text)
+        except ValueError:
+            raise OriginDenied("Origin header is not an origin") from None
+        own = self._proxies.own_origin(environ)
+        if origin != own and origin not in self.allowed:
+            raise OriginDenied(
+                f"Origin {origin} is not the page's own ({own}) nor in allowed_origins; "
+                "behind a load balancer that ends TLS, set trusted_proxies"
+            )
+
+
+def parse_networks(texts: Iterable[str], option: str) -> _Networks:
+    """Read CIDR networks of a configuration option.
+
+    :raises ConfigurationError: naming *option* and the value.
+    """
+    networks = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text))
+        except ValueError as exc:
+            raise ConfigurationError(f"{option}: {exc}") from None
+    return tuple(networks)
+
+
+def contains(networks: _Networks, address: str) -> bool:
+    """Is *address* in one of *networks*? An IPv4 address mapped into IPv6 counts as IPv4."""
+    parsed = _parse_address(address)
+    return parsed is not None and any(
+        parsed.version == network.version and parsed in network for network in networks
+    )
+
+
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if isinstance(mapped, IPv4Address) else address
+
+
+def _parse_hop(hop: str) -> str | None:
+    """An element of X-Forwarded-For: some proxies add the port, or brackets."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    address = _parse_address(hop)
+    return None if address is None else str(address)
+
+
+def _last(header: str) -> str:
+    return header.rpartition(",")[2].strip()
+
+
+def _configured(text: str) -> Origin:
+    try:
+        return parse_origin(text.rstrip("/").lower())
+    except ValueError:
+        raise ConfigurationError(
+            f"allowed_origins: {text!r} is not of the form scheme://host[:port]"
+        ) from None
+
+
+def _of_url(url: str) -> Origin:
+    try:
+        parts = urlsplit(url)
+        return parse_origin(f"{parts.scheme}://{parts.netloc}")
+    except ValueError:
+        raise ConfigurationError(
+            f"webmks_proxy_base_url: {url!r} is not an http or https URL"
+        ) from None

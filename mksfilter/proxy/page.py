@@ -1,0 +1,160 @@
+"""The console page, the files it needs, and pages that say in words why there is none.
+
+Everything served is known before the first request: no path is ever joined from what a client
+sent, and no answer is a redirect (CVE-2021-3654).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import html
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from string import Template
+
+from mksfilter.exceptions import ConfigurationError
+
+__all__ = ["Answer", "Pages"]
+
+_HERE = Path(__file__).parent
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".woff2": "font/woff2",
+}
+_ANCESTOR = re.compile(
+    r"self|https?://(\*\.)?[A-Za-z0-9.\-_]+(:\d+)?|https?://\[[0-9A-Fa-f:]+\](:\d+)?"
+)
+_Headers = list[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: _Headers
+    body: bytes = dataclasses.field(default=b"", repr=False)
+
+    @property
+    def status_line(self) -> str:
+        """Code and phrase, as WSGI wants them."""
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    content: bytes
+    content_type: str
+
+    @functools.cached_property
+    def etag(self) -> str:
+        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+
+    @functools.cached_property
+    def compressed(self) -> bytes | None:
+        """None where compression gains nothing."""
+        packed = gzip.compress(self.content, 9, mtime=0)
+        return packed if len(packed) < 0.9 * len(self.content) else None
+
+
+class Pages:
+    """Everything the proxy shows to people.
+
+    :param frame_ancestors: origins that may show the page in a frame; ``self`` stands for ours.
+    :param root: directory with ``templates`` and ``static``.
+    :raises ConfigurationError: something in *frame_ancestors* that is no origin.
+    """
+
+    def __init__(self, frame_ancestors: Iterable[str] = (), *, root: Path = _HERE) -> None:
+        ancestors = [_ancestor(text) for text in frame_ancestors]
+        self._policy = "; ".join(
+            (
+                "default-src 'none'",
+                "script-src 'self'",
+                "style-src 'self'",
+                "img-src 'self' data: blob:",
+                "connect-src 'self'",
+                "base-uri 'none'",
+                "form-action 'none'",
+                f"frame-ancestors {' '.join(ancestors) or chr(39) + 'none' + chr(39)}",
+            )
+        )
+        self._console = (root / "templates" / "console.html").read_bytes()
+        self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
+        self._files = dict(_static_files(root / "static"))
+
+    def console(self, *, tls: bool) -> Answer:
+        """The page itself. It reads token and title from its address; nothing is rendered in."""
+        return Answer(200, self._page_headers(tls), self._console)
+
+    def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:
+        """A page that says *message*."""
+        body = self._message.substitute(heading=html.escape(heading), message=html.escape(message))
+        return Answer(status, self._page_headers(tls), body.encode("utf-8"))
+
+    def static(self, path: str, environ: Mapping[str, str]) -> Answer | None:
+        """The file at URL *path*, None when there is none."""
+        file = self._files.get(path)
+        if file is None:
+            return None
+        headers = [
+            ("Content-Type", file.content_type),
+            ("ETag", file.etag),
+            # The files belong to one release and are small; ask each time, answer 304.
+            ("Cache-Control", "no-cache"),
+            ("Vary", "Accept-Encoding"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+        ]
+        known = [tag.strip() for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")]
+        if file.etag in [tag.removeprefix("W/") for tag in known]:
+            return Answer(304, headers)
+        if _takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")) and file.compressed:
+            return Answer(200, [*headers, ("Content-Encoding", "gzip")], file.compressed)
+        return Answer(200, headers, file.content)
+
+    def _page_headers(self, tls: bool) -> _Headers:
+        headers = [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Security-Policy", self._policy),
+            ("Referrer-Policy", "no-referrer"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        ]
+        if tls:
+            headers.append(("Strict-Transport-Security", "max-age=31536000"))
+        return headers
+
+
+def _ancestor(text: str) -> str:
+    if not _ANCESTOR.fullmatch(text):
+        raise ConfigurationError(
+            f"frame_ancestors: {text!r} is neither self nor of the form scheme://host[:port]"
+        )
+    return "'self'" if text == "self" else text
+
+
+def _static_files(root: Path) -> Iterable[tuple[str, _File]]:
+    for path in sorted(root.rglob("*")):
+        content_type = _TYPES.get(path.suffix)
+        if path.is_file() and content_type and not path.name.startswith("."):
+            url = "/static/" + path.relative_to(root).as_posix()
+            yield url, _File(path.read_bytes(), content_type)
+
+
+def _takes_gzip(header: str) -> bool:
+    for coding in header.split(","):
+        name, _, weight = coding.strip().lower().partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
