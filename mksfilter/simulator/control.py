@@ -22,11 +22,12 @@ from __future__ import annotations
 import json
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from mksfilter.simulator.httpd import Request, Response
 from mksfilter.simulator.inventory import Machine, UnknownField
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ __all__ = ["Control"]
 _KINDS = {"vms": "vm", "hosts": "host", "vcenters": "vcenter"}
 _POLL = 0.005
 _MAX_WAIT = 60.0
-_JSON = "application/json"
 
 
 class _NotFound(Exception):
@@ -45,36 +45,26 @@ class _NotFound(Exception):
 
 
 class Control:
-    """The WSGI application."""
+    """Answers the control API's requests."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        content_type = _JSON
+    def handle(self, request: Request) -> Response:
+        path = [urllib.parse.unquote(part) for part in request.path.strip("/").split("/")]
         try:
-            path = environ["PATH_INFO"].strip("/").split("/")
-            query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
-            if environ["REQUEST_METHOD"] == "POST":
-                body = json.loads(environ["wsgi.input"].read() or b"{}")
+            if request.method == "POST":
+                body = json.loads(request.body or b"{}")
                 if not isinstance(body, dict):
                     raise UnknownField("the body has to be a JSON object")
                 answer = self._post(path, body)
             else:
-                answer = self._get(path, query)
-            status = "200 OK"
+                answer = self._get(path, request.query)
         except (_NotFound, KeyError) as exc:
-            status, answer = "404 Not Found", {"error": f"not found: {exc}"}
-        except (ValueError, UnknownField) as exc:
-            status, answer = "400 Bad Request", {"error": str(exc)}
-        if isinstance(answer, bytes):
-            content_type, data = "image/png", answer
-        else:
-            data = json.dumps(answer).encode()
-        start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(data)))])
-        return [data]
+            return _json({"error": f"not found: {exc}"}, 404)
+        except ValueError as exc:
+            return _json({"error": str(exc)}, 400)
+        return Response(200, answer, "image/png") if isinstance(answer, bytes) else _json(answer)
 
     def _get(self, path: list[str], query: Mapping[str, str]) -> Any:
         simulator = self._simulator
@@ -83,7 +73,7 @@ class Control:
         if path == ["calls"]:
             return simulator.calls()
         if len(path) == 3 and path[0] == "vms":
-            machine = simulator.inventory.find("vm", urllib.parse.unquote(path[1]))
+            machine = simulator.inventory.find("vm", path[1])
             if path[2] == "connections":
                 return self._connections(machine, query)
             if path[2] == "screen":
@@ -101,7 +91,7 @@ class Control:
                     self._simulator.change(kind, thing, changes)
         elif len(path) == 2 and path[0] in _KINDS:
             kind = _KINDS[path[0]]
-            thing = self._simulator.inventory.find(kind, urllib.parse.unquote(path[1]))
+            thing = self._simulator.inventory.find(kind, path[1])
             self._simulator.change(kind, thing, body)
         else:
             raise _NotFound("/" + "/".join(path))
@@ -125,6 +115,10 @@ class Control:
 
         _wait(lambda: any(text in line for line in shown()), query)
         return {"title": machine.name, "lines": shown()}
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(status, json.dumps(value).encode(), "application/json")
 
 
 def _wait(condition: Callable[[], bool], query: Mapping[str, str]) -> None:

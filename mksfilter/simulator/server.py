@@ -15,7 +15,6 @@ from typing import Any
 import gevent
 from gevent import socket
 from gevent.event import Event
-from gevent.pywsgi import WSGIServer
 from gevent.server import StreamServer
 from gevent.ssl import SSLContext
 
@@ -24,7 +23,8 @@ from mksfilter.simulator import inventory as inventories
 from mksfilter.simulator.certificates import Authority, Certificate
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.control import Control
-from mksfilter.simulator.esxi import WebMKSEndpoint, hold
+from mksfilter.simulator.esxi import WebMKSEndpoint, hold, secure
+from mksfilter.simulator.httpd import serve_connection
 from mksfilter.simulator.inventory import Host, Inventory, Machine, VCenter
 from mksfilter.simulator.tickets import Tickets
 from mksfilter.simulator.vcenter import Credentials, VCenterService
@@ -53,20 +53,6 @@ class Options:
     username: str = "administrator@vsphere.local"
     password: str = "simulated"  # noqa: S105
     settings: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
-
-
-class _SOAPServer(WSGIServer):  # type: ignore[misc]
-    """HTTPS for one vCenter, which may fall silent."""
-
-    def __init__(self, listener: Any, service: VCenterService, context: SSLContext) -> None:
-        super().__init__(listener, service, log=None, error_log=None, ssl_context=context)
-        self._service = service
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        self._service.counts.connections += 1
-        if self._service.vcenter.state.silent:
-            return hold(client_socket, self._service.released)
-        return super().wrap_socket_and_handle(client_socket, address)
 
 
 class Simulator:
@@ -175,7 +161,10 @@ class Simulator:
     def _start(self) -> None:
         control = self._listen(("127.0.0.1", self.options.control_port))
         self._control_port = control.getsockname()[1]
-        self._serve(WSGIServer(control, Control(self), log=None, error_log=None))
+        answer = Control(self).handle
+        self._serve(
+            StreamServer(control, lambda sock, client: serve_connection(sock, client[0], answer))
+        )
         for number, vcenter in enumerate(self.inventory.vcenters):
             self._start_vcenter(vcenter, self.options.port if number == 0 else 0)
         for number, host in enumerate(self.inventory.hosts()):
@@ -193,7 +182,15 @@ class Simulator:
             consoles=self.consoles,
         )
         self._services[vcenter.name] = service
-        self._serve(_SOAPServer(listener, service, certificate.context))
+
+        def handle(sock: Any, client: Any) -> None:
+            service.counts.connections += 1
+            if vcenter.state.silent:
+                hold(sock, service.released)
+            elif (tls := secure(sock, certificate.context)) is not None:
+                serve_connection(tls, str(client[0]), service.handle)
+
+        self._serve(StreamServer(listener, handle))
 
     def _start_host(self, host: Host, number: int) -> None:
         address = self.options.host

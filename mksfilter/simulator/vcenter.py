@@ -1,4 +1,4 @@
-"""A vCenter's SOAP service, as a WSGI application: sessions, searches, properties, tickets."""
+"""A vCenter's SOAP service: sessions, searches, properties, tickets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -17,6 +17,7 @@ from gevent.event import Event
 
 from mksfilter.simulator import properties, soap
 from mksfilter.simulator.consoles import Consoles
+from mksfilter.simulator.httpd import Request, Response
 from mksfilter.simulator.inventory import Machine, VCenter
 from mksfilter.simulator.soap import Array, Call, Data, Fault, Ref, version_tuple
 from mksfilter.simulator.tickets import Tickets
@@ -24,6 +25,9 @@ from mksfilter.simulator.tickets import Tickets
 __all__ = ["CONSOLE_PRIVILEGE", "Credentials", "Session", "VCenterService"]
 
 _LOG = logging.getLogger(__name__)
+_XML = "text/xml; charset=utf-8"
+_Method = Callable[[Call, Any], Any]
+_UNKNOWN_METHOD: tuple[tuple[int, ...], _Method] = ((99,), lambda *_: None)
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-zA-Z-]+)')
 
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
@@ -86,7 +90,9 @@ class VCenterService:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._machines = {machine.moref: machine for machine in vcenter.machines}
-        self._methods: dict[str, tuple[tuple[int, ...], Callable[[Call, Any], Any]]] = {
+        self._by_uuid = {machine.uuid: machine for machine in vcenter.machines}
+        self._by_bios_uuid = {machine.bios_uuid: machine for machine in vcenter.machines}
+        self._methods: dict[str, tuple[tuple[int, ...], _Method]] = {
             "RetrieveServiceContent": ((2,), lambda *_: properties.service_content(vcenter)),
             "CurrentTime": ((2,), lambda *_: _now()),
             "Logout": ((2,), self._logout),
@@ -115,61 +121,51 @@ class VCenterService:
         self.expire_sessions()
         self.counts = Counts()
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/sdk/vimServiceVersions.xml":
-            return _reply(start_response, "200 OK", properties.service_versions(self.vcenter))
-        if environ["PATH_INFO"].rstrip("/") != "/sdk" or environ["REQUEST_METHOD"] != "POST":
-            return _reply(start_response, "404 Not Found", b"")
-        body = environ["wsgi.input"].read()
+    def handle(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        if request.path == "/sdk/vimServiceVersions.xml":
+            return Response(200, properties.service_versions(self.vcenter), _XML)
+        if request.path.rstrip("/") != "/sdk" or request.method != "POST":
+            return Response(404)
         try:
-            call = soap.parse(body, environ.get("HTTP_SOAPACTION", ""))
+            call = soap.parse(request.body, request.headers.get("soapaction", ""))
         except soap.Malformed as exc:
-            return _reply(
-                start_response,
-                "500 Internal Server Error",
-                soap.fault_response(Fault("InvalidRequest", f"cannot read the request: {exc}")),
-            )
+            fault = Fault("InvalidRequest", f"cannot read the request: {exc}")
+            return Response(500, soap.fault_response(fault), _XML)
         counts = self.counts
         counts.calls[call.method] += 1
         counts.in_flight += 1
         counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
         try:
-            return self._answer(call, environ, start_response)
+            return self._answer(call, request)
         finally:
             counts.in_flight -= 1
 
-    def _answer(
-        self, call: Call, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def _answer(self, call: Call, request: Request) -> Response:
         if self.vcenter.state.silent:
             self.released.wait()
         if self.vcenter.state.delay:
             gevent.sleep(self.vcenter.state.delay)
         headers: list[tuple[str, str]] = []
         try:
-            value = self._dispatch(call, environ, headers)
+            body = soap.response(call.method, self._dispatch(call, request, headers))
         except Fault as fault:
             _LOG.debug(
                 "fault vcenter=%s method=%s fault=%s", self.vcenter.name, call.method, fault.type
             )
-            return _reply(
-                start_response, "500 Internal Server Error", soap.fault_response(fault), headers
-            )
-        return _reply(start_response, "200 OK", soap.response(call.method, value), headers)
+            return Response(500, soap.fault_response(fault), _XML)
+        return Response(200, body, _XML, headers)
 
-    def _dispatch(self, call: Call, environ: dict[str, Any], headers: list[tuple[str, str]]) -> Any:
+    def _dispatch(self, call: Call, request: Request, headers: list[tuple[str, str]]) -> Any:
         own_version = version_tuple(self.vcenter.state.api_version)
         if call.version > own_version:
             version = ".".join(map(str, call.version))
             raise Fault("InvalidRequest", f'Unsupported version URI "urn:vim25/{version}"')
-        match = _COOKIE.search(environ.get("HTTP_COOKIE", ""))
-        cookie = match[1] if match else ""
-        session = self._session(cookie)
+        match = _COOKIE.search(request.headers.get("cookie", ""))
+        session = self._session(match[1]) if match else None
         if call.method == "Login":
-            return self._login(call, session, environ, headers)
-        known_since, method = self._methods.get(call.method, ((99,), lambda *_: None))
+            return self._login(call, session, request.client, headers)
+        known_since, method = self._methods.get(call.method, _UNKNOWN_METHOD)
         if own_version < known_since:
             raise Fault(
                 "MethodNotFound",
@@ -202,7 +198,7 @@ class VCenterService:
         self,
         call: Call,
         session: Session | None,
-        environ: dict[str, Any],
+        client: str,
         headers: list[tuple[str, str]],
     ) -> Data:
         wanted = (self._credentials.username, self._credentials.password)
@@ -216,7 +212,7 @@ class VCenterService:
         session = Session(
             f"52{secrets.token_hex(14)}",
             self._credentials.username,
-            environ.get("REMOTE_ADDR", ""),
+            client,
             _now(),
             self._clock(),
         )
@@ -313,13 +309,11 @@ class VCenterService:
         uuid = (call.text("uuid") or "").lower()
         if not call.flag("vmSearch"):
             return [Ref("HostSystem", h.moref) for h in self.vcenter.hosts if h.uuid == uuid]
-        by_instance = call.flag("instanceUuid")
-        return [
-            Ref("VirtualMachine", machine.moref)
-            for machine in self.vcenter.machines
-            if (machine.uuid if by_instance else machine.bios_uuid) == uuid
-            and not machine.state.deleted
-        ]
+        index = self._by_uuid if call.flag("instanceUuid") else self._by_bios_uuid
+        machine = index.get(uuid)
+        if machine is None or machine.state.deleted:
+            return []
+        return [Ref("VirtualMachine", machine.moref)]
 
     def _find_by_uuid(self, call: Call, _session: Session) -> Ref | None:
         found = self._find(call)
@@ -411,24 +405,6 @@ class VCenterService:
 
     def _older_than(self, *version: int) -> bool:
         return version_tuple(self.vcenter.state.api_version) < version
-
-
-def _reply(
-    start_response: Callable[..., Any],
-    status: str,
-    body: bytes,
-    headers: Iterable[tuple[str, str]] = (),
-) -> list[bytes]:
-    start_response(
-        status,
-        [
-            ("Content-Type", "text/xml; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-cache"),
-            *headers,
-        ],
-    )
-    return [body]
 
 
 def _now() -> datetime.datetime:
