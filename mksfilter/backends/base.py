@@ -1,0 +1,72 @@
+"""What a kind of console is: find the VM, take a ticket, say where and how to connect."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar
+
+from mksfilter.config import VCenterSettings
+from mksfilter.exceptions import TicketRefused
+
+if TYPE_CHECKING:
+    from mksfilter.backends.endpoint import Endpoint
+    from mksfilter.backends.session import Session
+    from mksfilter.backends.soap import Machine, Ticket
+
+__all__ = ["Backend", "console_host", "safe_text"]
+
+
+class Backend(abc.ABC):
+    """A kind of console. A site adds its own with an entry point in ``mksfilter.backends`` that
+    names a subclass; one object serves all consoles of a vCenter, in several threads at once.
+
+    Each method runs within a worker of the vCenter's call queue and may use *session* freely; what
+    it raises should be of :class:`~mksfilter.exceptions.BackendError`.
+    """
+
+    #: Taking a ticket does not tell whether the VM runs: its state is read each time.
+    needs_state: ClassVar[bool] = False
+
+    def __init__(self, settings: VCenterSettings) -> None:
+        self.settings = settings
+
+    def find(self, session: Session, instance_uuid: str) -> Machine:
+        """The VM, by its instance UUID and by nothing that a tenant may edit (CVE-2026-25199).
+
+        :raises InstanceNotFound: this vCenter has no such VM.
+        """
+        return session.find(instance_uuid, current=self.needs_state)
+
+    @abc.abstractmethod
+    def ticket(self, session: Session, machine: Machine) -> Ticket:
+        """Take a ticket that is good for one connection, soon."""
+
+    @abc.abstractmethod
+    def endpoint(self, session: Session, machine: Machine, ticket: Ticket) -> Endpoint:
+        """Where and how to connect with *ticket*."""
+
+
+def console_host(settings: VCenterSettings, named: str) -> str:
+    """Where to connect when a ticket names *named*, which may be nothing.
+
+    A ticket without a host means the server it came from (VirtualMachineTicket.host). Option
+    ``console_host`` replaces whatever the ticket says, or, when it holds ``{host}``, completes
+    short names: ``{host}.esx.example.com``.
+    """
+    host = named.strip().strip("[]") or settings.host
+    pattern = settings.console_host
+    if not pattern:
+        return host
+    if "{host}" not in pattern:
+        return pattern
+    return host if "." in host or ":" in host else pattern.replace("{host}", host)
+
+
+def safe_text(text: str, what: str) -> str:
+    """*text* if it can stand in a request line or an authd command as it is.
+
+    :raises TicketRefused: it is empty, or holds a control character or a space.
+    """
+    if not text or not all("!" <= char <= "~" for char in text):
+        raise TicketRefused(f"{what} is empty or holds characters that no {what} has")
+    return text
