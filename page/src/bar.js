@@ -5,6 +5,7 @@ import { COMBOS, press } from "./keys.js";
 // Milliseconds.
 const FIRST_LOOK = 4_000;
 const AFTER_POINTER = 700;
+const SETTLING = 300;
 
 /**
  * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
@@ -76,10 +77,21 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         menu.append(item);
     }
 
-    handle.addEventListener("pointerenter", open);
+    // Who reaches for the handle and clicks must not hit the tool that slides in below it.
+    function openByPointer(event) {
+        if (event.pointerType === "touch") return;
+        if (!("open" in bar.dataset)) {
+            bar.dataset.settling = "";
+            setTimeout(() => delete bar.dataset.settling, SETTLING);
+        }
+        open();
+    }
+
     handle.addEventListener("click", openByKeyboard);
-    bar.addEventListener("pointerenter", open);
-    bar.addEventListener("pointerleave", () => closeIn(AFTER_POINTER));
+    bar.addEventListener("pointerenter", openByPointer);
+    bar.addEventListener("pointerleave", (event) => {
+        if (event.pointerType !== "touch") closeIn(AFTER_POINTER);
+    });
     bar.addEventListener("focusout", () => closeIn(AFTER_POINTER));
     document.addEventListener("pointerdown", (event) => {
         if (!menu.hidden && !event.target.closest(".holder")) closeMenu();

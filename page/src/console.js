@@ -23,6 +23,7 @@ let hintTimer = 0;
 // Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
 function showName() {
     byId("title").textContent = name || words.CONSOLE;
+    byId("who").textContent = name;
     document.title = name ? `${name} - ${words.CONSOLE}` : words.CONSOLE;
     stage.querySelector("canvas")?.setAttribute(
         "aria-label",
@@ -57,7 +58,7 @@ function hint(text, milliseconds) {
 const show = {
     connecting({ established, attempt, slow }) {
         if (attempt) say(words.RECONNECTING, words.attempt(attempt, ATTEMPTS));
-        else say(words.CONNECTING, slow ? words.STILL_CONNECTING : name);
+        else say(words.CONNECTING, slow ? words.STILL_CONNECTING : "");
         offer("", established);
     },
 
@@ -75,7 +76,7 @@ const show = {
     waiting({ message, attempt, moving }) {
         say(
             moving ? words.MOVING : words.RECONNECTING,
-            `${moving ? "" : `${message} `}${words.attempt(attempt, ATTEMPTS)}`,
+            `${moving ? "" : `${message}\n`}${words.attempt(attempt, ATTEMPTS)}`,
         );
         offer(words.RETRY_NOW, true);
     },
@@ -84,7 +85,8 @@ const show = {
         const heading = established ? words.ENDED : words.NOT_OPENED;
         say(byUser ? words.DISCONNECTED : heading, message);
         offer(canRetry ? (established ? words.RETRY : words.TRY_AGAIN) : "");
-        if (canRetry) byId("retry").focus();
+        // Not the button: somebody may be typing, and the next Enter or space would press it.
+        byId("card").focus();
     },
 };
 

@@ -114,6 +114,7 @@ export class Session extends EventTarget {
             this.#token = message.token;
         } else if (message.type === "hello") {
             this.viewOnly = message.mode === "view";
+            if (this.rfb) this.rfb.viewOnly = this.viewOnly;
             this.#showScreen();
         } else if (message.type === "notice") {
             this.#notice(message);
@@ -171,7 +172,6 @@ export class Session extends EventTarget {
 
     async #closed({ code, opened, local }) {
         this.#clearTimers();
-        const rfb = this.rfb;
         const wasConnected = this.#state === "connected";
         this.rfb = null;
         this.#channel = null;
@@ -181,7 +181,7 @@ export class Session extends EventTarget {
         const ending = this.#ending ?? (local ? { message: words.SCREEN_BROKEN, outcome: OFFER } : {});
         ending.code ??= code;
         ending.established = this.#established;
-        if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture(rfb);
+        if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture();
         if (!opened && !ending.message) {
             // Browsers do not tell why a WebSocket was refused. That the same server still
             // delivers this script tells a refusal from an outage.
@@ -219,15 +219,14 @@ export class Session extends EventTarget {
         this.#emit("change", { state, attempt: this.#attempt, established: this.#established, ...facts });
     }
 
-    #keepPicture(rfb) {
+    #keepPicture() {
         const screen = this.#stage.querySelector("canvas:not(.still)");
         if (!screen?.width || !screen.height) return;
-        const picture = rfb.getImageData();
         const still = document.createElement("canvas");
         still.className = "still";
-        still.width = picture.width;
-        still.height = picture.height;
-        still.getContext("2d").putImageData(picture, 0, 0);
+        still.width = screen.width;
+        still.height = screen.height;
+        still.getContext("2d").drawImage(screen, 0, 0);
         this.#stage.querySelector(".still")?.remove();
         this.#stage.append(still);
     }

@@ -1,0 +1,96 @@
+"""A real Chromium, and pages that tell what went wrong in them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import mksfilter.proxy
+
+from .screen import Screen
+from .standin import Dashboard, StandIn
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[playwright_api.Browser]:
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        pytest.fail("Chromium is missing; run tools/install-test-tools")
+    if not (Path(mksfilter.proxy.__file__).parent / "static/novnc/console.js").exists():
+        pytest.fail("the page is not built; run tools/build-page")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_screen(
+    chromium: playwright_api.Browser, new_standin: object
+) -> Iterator[Callable[..., Screen]]:
+    """Opens a URL in a fresh browser profile; keyword arguments go to the browser context.
+
+    Depends on ``new_standin`` so that browsers leave before servers do.
+    """
+    contexts = []
+
+    def open_screen(url: str, **options: object) -> Screen:
+        options.setdefault("ignore_https_errors", True)
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        screen = Screen(context.new_page())
+        screen.page.goto(url)
+        return screen
+
+    yield open_screen
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def new_standin() -> Iterator[Callable[..., StandIn]]:
+    """Starts a stand-in for the proxy; keyword arguments are :class:`.StandIn`'s."""
+    servers = []
+
+    def start(**options: str) -> StandIn:
+        servers.append(StandIn(**options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def standin(new_standin: Callable[..., StandIn]) -> StandIn:
+    return new_standin()
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Callable[[str], str]]:
+    """Another site; called with a console URL, it gives the URL of a page that frames it."""
+    site = Dashboard()
+    yield site.frame
+    site.close()

@@ -1,0 +1,99 @@
+"""The console page as the person in front of it meets it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import time
+
+from PIL import Image
+from playwright.sync_api import ConsoleMessage, Frame, Locator, Page, expect
+
+__all__ = ["Screen"]
+
+_WATCH_POLICY = """
+window.policyViolations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+    window.policyViolations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+"""
+# The live picture; `.still` is the last one, kept while the page reconnects.
+_CANVAS = "#stage canvas:not(.still)"
+_PATIENCE = 20_000
+
+
+class Screen:
+    """A page and what it complained about.
+
+    :ivar complaints: errors and warnings of the browser's console, and uncaught exceptions.
+    :ivar view: where the console is: the page itself, or a frame in it.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.view: Page | Frame = page
+        self.complaints: list[str] = []
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.add_init_script(_WATCH_POLICY)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def find(self, selector: str) -> Locator:
+        return self.view.locator(selector)
+
+    def button(self, name: str) -> Locator:
+        return self.view.get_by_role("button", name=name, exact=True)
+
+    def wait_until(self, state: str) -> None:
+        """Wait for ``connecting``, ``connected``, ``waiting`` or ``ended``."""
+        expect(self.find("body")).to_have_attribute("data-state", state, timeout=_PATIENCE)
+
+    def wait_for_words(self, words: str | re.Pattern[str]) -> None:
+        """Wait until the card in the middle says *words*."""
+        expect(self.find("#card")).to_contain_text(words, timeout=_PATIENCE)
+
+    def wait_for_picture(self) -> Image.Image:
+        """The framebuffer, as soon as it is not one plain colour."""
+        deadline = time.monotonic() + _PATIENCE / 1000
+        while time.monotonic() < deadline:
+            picture = self.picture()
+            if picture is not None and len(picture.getcolors(1 << 24)) > 1:
+                return picture
+            self.view.evaluate("() => new Promise(requestAnimationFrame)")
+        raise AssertionError("the canvas stayed blank")
+
+    def picture(self) -> Image.Image | None:
+        """What is drawn, pixel for pixel and unscaled; None without a canvas."""
+        url = self.view.evaluate(
+            """(selector) => {
+                const canvas = document.querySelector(selector);
+                return canvas?.width && canvas.height ? canvas.toDataURL() : null;
+            }""",
+            _CANVAS,
+        )
+        if url is None:
+            return None
+        return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+    def size(self) -> tuple[int, int]:
+        """The picture's size in the window, in CSS pixels."""
+        box = self.find(_CANVAS).bounding_box()
+        return round(box["width"]), round(box["height"])
+
+    def violations(self) -> list[str]:
+        """What the Content-Security-Policy stopped."""
+        return self.view.evaluate("window.policyViolations")
+
+    def open_bar(self) -> None:
+        """By keyboard, as the page's own hint says."""
+        self.page.keyboard.press("Control+Alt+Shift")
+        expect(self.find("#tools")).to_be_visible()
+
+    def focused(self) -> str:
+        """The text of the focused element, else its tag name."""
+        return self.view.evaluate(
+            "document.activeElement.innerText?.trim() || document.activeElement.localName"
+        )

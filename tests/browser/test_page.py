@@ -1,0 +1,478 @@
+"""The console page by itself, in Chromium, in front of a stand-in that ends as it is told."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import pytest
+from playwright.sync_api import expect
+
+from .standin import HEIGHT, LEFT, RIGHT, WIDTH, Plan
+
+TOKEN = "mks1.k1.cGF5bG9hZA.bWFj"
+CONTROL, ALT, DELETE, SHIFT, RETURN, TAB = 0xFFE3, 0xFFE9, 0xFFFF, 0xFFE1, 0xFF0D, 0xFF09
+
+
+@pytest.fixture
+def opened(standin, new_screen):
+    """Opens a console; gives the screen and the stand-in's end of the connection."""
+
+    def open_console(plan=None, *, title="web-1", **options):
+        if plan:
+            standin.plans.append(plan)
+        screen = new_screen(f"{standin.url}?token={TOKEN}&title={title}", **options)
+        connection = standin.next_connection()
+        return screen, connection
+
+    return open_console
+
+
+@pytest.fixture
+def console(opened):
+    """A console that is open and drawn."""
+    screen, connection = opened()
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    return screen, connection
+
+
+def pressed(*keysyms):
+    """Keys down in order, up in reverse."""
+    return [(key, True) for key in keysyms] + [(key, False) for key in reversed(keysyms)]
+
+
+# --- what is seen --------------------------------------------------------------------------
+
+
+def test_the_picture_is_the_framebuffer_and_nothing_is_complained_about(console):
+    screen, _ = console
+    picture = screen.picture()
+    assert picture.size == (WIDTH, HEIGHT)
+    assert picture.getpixel((1, 1)) == LEFT
+    assert picture.getpixel((WIDTH - 2, HEIGHT - 2)) == RIGHT
+    assert screen.complaints == []
+    assert screen.violations() == []
+
+
+def test_it_fits_the_window_until_told_otherwise(console):
+    screen, _ = console
+    width, height = screen.size()
+    viewport = screen.page.viewport_size
+    assert width == viewport["width"] or height == viewport["height"]
+    assert width / height == pytest.approx(WIDTH / HEIGHT, rel=0.01)
+    screen.open_bar()
+    screen.button("Fit window").click()
+    assert screen.size() == (WIDTH, HEIGHT)
+    expect(screen.button("Fit window")).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_follows_the_light_or_dark_of_its_user(opened, scheme):
+    screen, _ = opened(color_scheme=scheme)
+    screen.wait_until("connected")
+    colour = screen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3
+    assert (brightness > 128) == (scheme == "light")
+
+
+def test_in_a_narrow_window_the_tool_bar_still_fits_and_has_its_names(opened):
+    screen, _ = opened(viewport={"width": 360, "height": 600})
+    screen.wait_until("connected")
+    screen.open_bar()
+    for name in ("Ctrl-Alt-Del", "Keys", "Type text", "Fit window", "Full screen", "Disconnect"):
+        box = screen.button(name).bounding_box()
+        assert 0 <= box["x"]
+        assert box["x"] + box["width"] <= 360
+
+
+def test_a_proxy_without_the_control_channel_works_too(opened):
+    screen, connection = opened(Plan(plain=True))
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    screen.page.keyboard.type("a")
+    assert connection.next_keys(2) == pressed(ord("a"))
+
+
+def test_it_finds_its_console_under_a_path_prefix(new_standin, new_screen):
+    standin = new_standin(path="/consoles/east/")
+    screen = new_screen(f"{standin.url}?token={TOKEN}")
+    screen.wait_until("connected")
+
+
+# --- the token and the title ---------------------------------------------------------------
+
+
+def test_the_token_is_gone_from_the_address_bar_and_travels_as_a_subprotocol(console, standin):
+    screen, connection = console
+    assert screen.page.url == f"{standin.url}?title=web-1"
+    assert connection.offered == ["mks.v1", "binary", f"mks.token.{TOKEN}"]
+    assert connection.websocket.request.path == "/websockify"
+    assert screen.page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+    assert TOKEN not in screen.page.content()
+
+
+def test_of_several_tokens_the_last_counts_as_in_novas_proxies(standin, new_screen):
+    new_screen(f"{standin.url}?token=old&token={TOKEN}")
+    assert standin.next_connection().token == TOKEN
+
+
+def test_markup_in_the_title_stays_text_cve_2017_18635(opened):
+    screen, _ = opened(title="%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%26amp;(uuid)")
+    screen.wait_until("connected")
+    text = "<img src=x onerror=alert(1)>&amp;(uuid)"
+    expect(screen.find("#title")).to_have_text(text)
+    assert screen.page.title() == f"{text} - Console"
+    assert screen.find("#title img").count() == 0
+    assert screen.complaints == []
+
+
+def test_without_a_title_the_consoles_own_name_is_shown_as_text(opened):
+    screen, _ = opened(Plan(name="<b>db-7</b>"), title="")
+    screen.wait_until("connected")
+    expect(screen.find("#title")).to_have_text("<b>db-7</b>")
+
+
+def test_markup_in_the_reason_of_an_end_stays_text_cve_2017_18635(opened):
+    screen, _ = opened(Plan(end=("powered-off", "<script>alert(1)</script> is off")))
+    screen.wait_for_words("<script>alert(1)</script> is off")
+    assert screen.find("#card script").count() == 0
+
+
+def test_a_page_without_a_token_says_so_and_connects_nowhere(standin, new_screen):
+    screen = new_screen(standin.url)
+    screen.wait_for_words("This console link has been used up")
+    assert standin.connections.empty()
+
+
+def test_a_token_that_no_header_can_carry_is_refused_in_words(standin, new_screen):
+    screen = new_screen(f"{standin.url}?token=a%20b%0D%0Ac")
+    screen.wait_for_words("did not accept this link")
+    assert standin.connections.empty()
+    assert screen.complaints == []
+
+
+# --- ends and new beginnings ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "button"),
+    [
+        ("powered-off", "Try again"),
+        ("suspended", "Try again"),
+        ("connection-limit", "Try again"),
+        ("host-unreachable", "Try again"),
+        ("vcenter-unreachable", "Try again"),
+        ("certificate-mismatch", "Try again"),
+        ("denied", None),
+        ("token-expired", None),
+        ("instance-not-found", None),
+    ],
+)
+def test_a_console_that_does_not_open_says_why(opened, reason, button):
+    screen, _ = opened(Plan(end=(reason, f"Words about {reason}.")))
+    screen.wait_until("ended")
+    screen.wait_for_words("The console could not be opened")
+    screen.wait_for_words(f"Words about {reason}.")
+    expect(screen.find("#retry")).to_be_visible(visible=button is not None)
+    if button:
+        expect(screen.find("#retry")).to_have_text(button)
+    assert screen.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "button"),
+    [
+        ("taken-over", True),
+        ("idle-timeout", True),
+        ("upstream-protocol-error", True),
+        ("lifetime-reached", False),
+    ],
+)
+def test_a_console_that_ends_for_good_reason_stays_ended(console, standin, reason, button):
+    screen, connection = console
+    connection.control(type="end", reason=reason, message=f"Words about {reason}.")
+    connection.websocket.close(4400)
+    screen.wait_until("ended")
+    screen.wait_for_words("The console has ended")
+    screen.wait_for_words(f"Words about {reason}.")
+    expect(screen.find("#retry")).to_be_visible(visible=button)
+    # Typing goes on for a moment after an end; Enter must not open a console again.
+    screen.page.keyboard.press("Enter")
+    assert standin.connections.empty()
+    if button:
+        screen.page.keyboard.press("Tab")
+        screen.page.keyboard.press("Enter")
+        assert standin.next_connection().token == "resume-1"
+
+
+def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, standin):
+    screen, connection = console
+    connection.control(type="resume", token="renewed")
+    screen.page.keyboard.type("a")
+    connection.next_keys(2)
+    connection.drop()
+    again = standin.next_connection()
+    assert again.token == "renewed"
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    screen.page.keyboard.type("b")
+    assert again.next_keys(2) == pressed(ord("b"))
+
+
+def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, standin):
+    screen, connection = console
+    screen.page.clock.install()
+    connection.drop()
+    screen.wait_until("waiting")
+    screen.wait_for_words("Attempt 1 of 8")
+    expect(screen.find(".still")).to_be_visible()
+    screen.button("Reconnect now").click()
+    standin.next_connection()
+    screen.wait_until("connected")
+    expect(screen.find(".still")).to_have_count(0)
+
+
+def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, standin):
+    screen, connection = console
+    screen.page.clock.install()
+    standin.down = True
+    connection.drop()
+    for attempt in range(1, 9):
+        screen.wait_for_words(f"Attempt {attempt} of 8")
+        screen.wait_until("waiting")
+        screen.page.clock.run_for(15_000)
+    screen.wait_until("ended")
+    screen.wait_for_words("The console server cannot be reached")
+    standin.down = False
+    screen.button("Reconnect").click()
+    assert standin.next_connection().token == "resume-1"
+    screen.wait_until("connected")
+
+
+def test_powered_off_under_way_is_said_after_one_attempt_to_come_back(console, standin):
+    screen, connection = console
+    standin.plans.append(Plan(end=("powered-off", "This machine is powered off.")))
+    connection.control(type="end", reason="upstream-lost", message="The machine went away.")
+    connection.websocket.close(1011)
+    screen.wait_until("ended")
+    screen.wait_for_words("This machine is powered off.")
+    expect(screen.button("Reconnect")).to_be_visible()
+
+
+def test_a_refused_link_is_told_from_a_server_that_is_gone(standin, new_screen):
+    standin.plans.append(Plan(refuse=HTTPStatus.FORBIDDEN))
+    screen = new_screen(f"{standin.url}?token={TOKEN}")
+    screen.wait_for_words("did not accept this link")
+    standin.down = True
+    screen.button("Try again").click()
+    screen.wait_for_words("cannot be reached")
+
+
+def test_a_draining_node_is_left_for_another_one_without_being_asked(console, standin):
+    screen, connection = console
+    connection.control(type="notice", notice="draining", **{"in": 0.2})
+    assert standin.next_connection().token == "resume-1"
+    assert connection.closed.wait(5)
+    screen.wait_until("connected")
+    assert screen.complaints == []
+
+
+def test_the_end_of_the_sessions_time_is_counted_down(console):
+    screen, connection = console
+    screen.page.clock.install()
+    connection.control(type="notice", notice="lifetime", **{"in": 125})
+    expect(screen.find("#notice")).to_have_text("Ends in 2:05")
+    expect(screen.find("#hint")).to_contain_text("Ends in")
+    screen.page.clock.run_for(65_000)
+    expect(screen.find("#notice")).to_have_text("Ends in 1:00")
+
+
+def test_disconnect_ends_it_and_reconnect_resumes_it(console, standin):
+    screen, connection = console
+    screen.open_bar()
+    screen.button("Disconnect").click()
+    screen.wait_for_words("You disconnected from the console")
+    assert connection.closed.wait(5)
+    screen.button("Reconnect").click()
+    assert standin.next_connection().token == "resume-1"
+    screen.wait_until("connected")
+
+
+def test_control_messages_of_a_newer_server_are_left_alone(console):
+    screen, connection = console
+    connection.control(type="hologram", resume=7)
+    connection.control(type="notice", notice="unheard-of")
+    screen.page.keyboard.type("a")
+    connection.next_keys(2)
+    screen.wait_until("connected")
+    assert screen.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (Plan(security=2), "asks for a password"),
+        (Plan(security=0), "refused the connection: <i>not today</i>"),
+        (Plan(security=99), "a picture that this page does not understand"),
+        (Plan(greeting=b"HTTP/1.1 400"), "a picture that this page does not understand"),
+    ],
+)
+def test_a_console_that_noVNC_cannot_use_ends_in_words(opened, plan, words):
+    screen, _ = opened(plan)
+    screen.wait_until("ended")
+    screen.wait_for_words(words)
+
+
+# --- keys ----------------------------------------------------------------------------------
+
+
+def test_keys_go_to_the_machine_tab_and_escape_too(console):
+    screen, connection = console
+    for key in ("a", "Tab", "Escape", "F5"):
+        screen.page.keyboard.press(key)
+    keys = [keysym for keysym, down in connection.next_keys(8) if down]
+    assert keys == [ord("a"), TAB, 0xFF1B, 0xFFC2]
+
+
+def test_the_tool_bar_is_used_by_keyboard_alone(console):
+    screen, connection = console
+    screen.open_bar()
+    # The chord's first two keys reached the machine and must not stay down there.
+    assert connection.next_keys(4) == pressed(CONTROL, ALT)[:2] + [(CONTROL, False), (ALT, False)]
+    assert screen.focused() == "Ctrl-Alt-Del"
+    screen.page.keyboard.press("Enter")
+    assert connection.next_keys(6) == pressed(CONTROL, ALT, DELETE)
+    assert screen.focused() == "canvas"
+
+    screen.open_bar()
+    connection.next_keys(4)
+    screen.page.keyboard.press("ArrowRight")
+    assert screen.focused() == "Keys"
+    screen.page.keyboard.press("ArrowDown")
+    assert screen.focused() == "Esc"
+    screen.page.keyboard.press("ArrowDown")
+    screen.page.keyboard.press("ArrowDown")
+    assert screen.focused() == "Alt-Tab"
+    screen.page.keyboard.press("Enter")
+    assert connection.next_keys(4) == pressed(ALT, TAB)
+
+    screen.open_bar()
+    connection.next_keys(4)
+    screen.page.keyboard.press("End")
+    assert screen.focused() == "Disconnect"
+    screen.page.keyboard.press("Escape")
+    assert screen.focused() == "canvas"
+    screen.page.keyboard.type("z")
+    assert connection.next_keys(2) == pressed(ord("z"))
+
+
+def test_the_tool_bar_goes_out_of_the_way_by_itself_and_comes_back_for_the_pointer(console):
+    screen, _ = console
+    expect(screen.find("#tools")).to_be_hidden(timeout=8_000)
+    box = screen.find("#handle").bounding_box()
+    screen.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(screen.find("#tools")).to_be_visible()
+    # The tool that slides in under the pointer is not what was clicked.
+    screen.page.mouse.down()
+    screen.page.mouse.up()
+    expect(screen.find("#paste-dialog")).to_be_hidden()
+    expect(screen.find("#combo-menu")).to_be_hidden()
+    screen.page.mouse.move(300, 500)
+    expect(screen.find("#tools")).to_be_hidden()
+
+
+def test_text_is_typed_key_by_key_with_shift_where_a_us_keyboard_needs_it(console):
+    screen, connection = console
+    screen.open_bar()
+    connection.next_keys(4)
+    screen.button("Type text").click()
+    screen.page.keyboard.insert_text("aB{\t\r\n\x07é€")
+    screen.page.keyboard.press("Control+Enter")
+    expected = [
+        *pressed(ord("a")),
+        *pressed(SHIFT, ord("B")),
+        *pressed(SHIFT, ord("{")),
+        *pressed(TAB),
+        *pressed(RETURN),
+        *pressed(ord("é")),
+        *pressed(0x20AC),
+    ]
+    assert connection.next_keys(len(expected)) == expected
+    expect(screen.find("#paste-dialog")).to_be_hidden()
+    assert screen.find("#paste-text").input_value() == ""
+    assert screen.focused() == "canvas"
+
+
+def test_typing_text_stops_when_cancelled(console):
+    screen, connection = console
+    screen.open_bar()
+    connection.next_keys(4)
+    screen.button("Type text").click()
+    screen.find("#paste-text").fill("x" * 500)
+    screen.find("#paste-slow").check()
+    screen.button("Type it").click()
+    connection.next_keys(4)
+    screen.button("Cancel").click()
+    screen.page.keyboard.type("q")
+    keys = [connection.next_keys(2)]
+    while keys[-1] != pressed(ord("q")):
+        keys.append(connection.next_keys(2))
+    assert len(keys) < 20
+
+
+def test_full_screen_and_back(console):
+    screen, _ = console
+    screen.open_bar()
+    screen.button("Full screen").click()
+    expect(screen.find("#full")).to_have_attribute("aria-pressed", "true")
+    screen.open_bar()
+    screen.button("Full screen").click()
+    expect(screen.find("#full")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_view_only_console_says_so_and_sends_no_keys(opened):
+    screen, connection = opened(Plan(mode="view"))
+    screen.wait_until("connected")
+    expect(screen.find("#mode")).to_have_text("View only")
+    screen.wait_for_picture()
+    screen.page.mouse.click(300, 300)
+    screen.page.keyboard.type("abc")
+    screen.open_bar()
+    for name in ("Ctrl-Alt-Del", "Keys", "Type text"):
+        expect(screen.button(name)).to_be_hidden()
+    screen.button("Disconnect").click()
+    assert connection.closed.wait(5)
+    assert connection.keys.empty()
+    assert connection.pointers == 0
+
+
+# --- in a frame ----------------------------------------------------------------------------
+
+
+def test_a_dashboard_that_may_frames_it_and_everything_works(
+    new_standin, new_screen, dashboard
+):
+    standin = new_standin(frame_ancestors="http://localhost:*")
+    screen = new_screen(dashboard(f"{standin.url}?token={TOKEN}&title=web-1"))
+    screen.view = screen.page.frame("console")
+    connection = standin.next_connection()
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    screen.find("#stage").click()
+    screen.page.keyboard.type("a")
+    assert connection.next_keys(2) == pressed(ord("a"))
+    screen.open_bar()
+    # The dashboard's frame does not grant it.
+    expect(screen.button("Full screen")).to_be_hidden()
+    screen.button("Ctrl-Alt-Del").click()
+    assert connection.next_keys(10)[4:] == pressed(CONTROL, ALT, DELETE)
+    assert screen.complaints == []
+    assert screen.violations() == []
+
+
+def test_any_other_site_is_kept_from_framing_it(standin, new_screen, dashboard):
+    screen = new_screen(dashboard(f"{standin.url}?token={TOKEN}"))
+    assert screen.page.frame("console").locator("#stage").count() == 0
+    assert any("frame-ancestors" in complaint for complaint in screen.complaints)
+    assert standin.connections.empty()
