@@ -2,111 +2,60 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import ssl
 from typing import Any
-
-import gevent
-from gevent.event import Event
 
 from mksfilter.simulator import hostile
 from mksfilter.simulator.consoles import Consoles
-from mksfilter.simulator.inventory import Host
-from mksfilter.simulator.stream import (
-    HANDSHAKE_TIMEOUT,
-    WebSocketStream,
-    abort,
-    opening_request,
-)
+from mksfilter.simulator.endpoint import Endpoint, secure
+from mksfilter.simulator.stream import WebSocketStream, opening_request
 from mksfilter.simulator.tickets import Tickets
 
-__all__ = ["WebMKSEndpoint", "hold", "secure"]
+__all__ = ["WebMKS"]
 
 _LOG = logging.getLogger(__name__)
+_PATH = "/ticket/"
 
 
-def secure(sock: Any, context: ssl.SSLContext) -> Any | None:
-    """The server's side of TLS; ``None`` when the client thinks better of it."""
-    try:
-        with gevent.Timeout(HANDSHAKE_TIMEOUT):
-            return context.wrap_socket(sock, server_side=True)
-    except (OSError, gevent.Timeout):
-        sock.close()
-        return None
+class WebMKS:
+    """The WebMKS endpoint of one host."""
 
-
-def hold(sock: Any, until: Event) -> None:
-    """Read and say nothing, until told to drop the connection or the client goes."""
-
-    def drop() -> None:
-        until.wait()
-        abort(sock)
-
-    waiting = gevent.spawn(drop)
-    with contextlib.suppress(OSError):
-        while sock.recv(65536):
-            pass
-    waiting.kill()
-
-
-class WebMKSEndpoint:
-    """Handles the connections of one host.
-
-    :param context: what the host presents; *wrong_context* while it is told to present another.
-    :param released: set when silent connections are to be dropped.
-    """
-
-    def __init__(
-        self,
-        host: Host,
-        *,
-        tickets: Tickets,
-        consoles: Consoles,
-        context: ssl.SSLContext,
-        wrong_context: ssl.SSLContext,
-    ) -> None:
-        self._host = host
+    def __init__(self, endpoint: Endpoint, *, tickets: Tickets, consoles: Consoles) -> None:
+        self._endpoint = endpoint
         self._tickets = tickets
         self._consoles = consoles
-        self._context = context
-        self._wrong_context = wrong_context
-        self.released = Event()
 
     def handle(self, sock: Any, address: Any) -> None:
-        if self._host.state.silent:
-            hold(sock, self.released)
+        if self._endpoint.held(sock):
             return
-        wrong = self._host.state.wrong_certificate
-        tls = secure(sock, self._wrong_context if wrong else self._context)
-        opened = None if tls is None else opening_request(tls)
-        if tls is None or opened is None:
-            if tls is not None:
-                tls.close()
+        tls = secure(sock, self._endpoint.context)
+        if tls is None:
+            return
+        opened = opening_request(tls)
+        if opened is None:
+            tls.close()
             return
         protocol, request = opened
         stream = WebSocketStream(tls, protocol)
+        name = self._endpoint.host.name
         path, _ = stream.query(request)
-        secret = path.removeprefix("/ticket/")
-        if secret == path:
+        if not path.startswith(_PATH):
             stream.reject(404)
             return
         if "binary" not in stream.offered(request):
             # ESXi 7.0.3 gives no answer to a client that does not ask for it.
-            _LOG.info("no subprotocol host=%s client=%s", self._host.name, address[0])
+            _LOG.info("no subprotocol host=%s client=%s", name, address[0])
             stream.abort()
             return
-        ticket = self._tickets.redeem(secret, "webmks")
+        ticket = self._tickets.redeem(path.removeprefix(_PATH), "webmks")
         machine = None if ticket is None else ticket.machine
         if (
             ticket is None
             or machine is None
-            or machine.host is not self._host
-            or machine.state.power != "on"
-            or self._host.state.refuse_tickets
+            or not self._endpoint.serves(machine)
             or self._consoles.full(machine)
         ):
-            _LOG.info("ticket refused host=%s client=%s", self._host.name, address[0])
+            _LOG.info("ticket refused host=%s client=%s", name, address[0])
             stream.reject(403)
             return
         if not hostile.spoil(machine.state.hostile, stream, request) and stream.accept(

@@ -91,6 +91,7 @@ class HostState:
     :ivar connected: false, and its vCenter answers ``HostNotConnected``.
     :ivar maintenance: reported as ``runtime.inMaintenanceMode``.
     :ivar wrong_certificate: presents one that no ticket names.
+    :ivar wrong_display_certificate: authd announces another one for the second TLS than it shows.
     :ivar refuse_tickets: answers every ticket as if it did not know it.
     :ivar handshake: whether authd's display stream starts with an RFB handshake (``full``) or at
         ServerInit (``missing``).
@@ -100,6 +101,7 @@ class HostState:
     connected: bool = True
     maintenance: bool = False
     wrong_certificate: bool = False
+    wrong_display_certificate: bool = False
     refuse_tickets: bool = False
     handshake: str = _choice("missing", "full")
 
@@ -158,8 +160,14 @@ class Machine:
         return self.vcenter.hosts[self.state.host]
 
     @property
-    def config_file(self) -> str:
+    def config_path(self) -> str:
+        """The configuration file as inventories show it."""
         return f"[datastore1] {self.name}/{self.name}.vmx"
+
+    @property
+    def config_file(self) -> str:
+        """The configuration file as hosts know it, and as tickets name it."""
+        return f"/vmfs/volumes/datastore1/{self.name}/{self.name}.vmx"
 
 
 @dataclasses.dataclass(eq=False)

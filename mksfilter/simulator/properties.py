@@ -130,7 +130,7 @@ def machine(vm: Machine) -> Data:
         instanceUuid=vm.state.reported_uuid or vm.uuid,
         template=False,
         guestId="otherLinux64Guest",
-        files=Data("VirtualMachineFileInfo", vmPathName=vm.config_file),
+        files=Data("VirtualMachineFileInfo", vmPathName=vm.config_path),
         maxMksConnections=vm.state.max_connections,
         extraConfig=Array(
             "OptionValue",
@@ -147,7 +147,7 @@ def machine(vm: Machine) -> Data:
         "VirtualMachineConfigSummary",
         name=vm.name,
         template=False,
-        vmPathName=vm.config_file,
+        vmPathName=vm.config_path,
         uuid=vm.bios_uuid,
         instanceUuid=config["instanceUuid"],
     )

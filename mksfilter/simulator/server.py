@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import signal
-import socket as stdsocket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,24 +14,25 @@ from typing import Any
 import gevent
 from gevent import socket
 from gevent.event import Event
-from gevent.server import StreamServer
 from gevent.ssl import SSLContext
 
-from mksfilter.exceptions import OperationError
 from mksfilter.simulator import inventory as inventories
-from mksfilter.simulator.certificates import Authority, Certificate
+from mksfilter.simulator.authd import Authd
+from mksfilter.simulator.certificates import Authority
+from mksfilter.simulator.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.control import Control
-from mksfilter.simulator.esxi import WebMKSEndpoint, hold, secure
+from mksfilter.simulator.endpoint import Endpoint, hold, secure
+from mksfilter.simulator.esxi import WebMKS
 from mksfilter.simulator.httpd import serve_connection
 from mksfilter.simulator.inventory import Host, Inventory, Machine, VCenter
+from mksfilter.simulator.listeners import Listeners, own_loopback, reachable
 from mksfilter.simulator.tickets import Tickets
 from mksfilter.simulator.vcenter import Credentials, VCenterService
 
 __all__ = ["Options", "Simulator", "serve"]
 
 _LOG = logging.getLogger(__name__)
-_BACKLOG = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Simulator:
         self.tickets = Tickets()
         self.consoles = Consoles()
         self.authority = Authority(context_class=SSLContext)
-        self._servers: list[StreamServer] = []
+        self._listeners = Listeners()
         self._services: dict[str, VCenterService] = {}
-        self._endpoints: dict[str, WebMKSEndpoint] = {}
+        self._endpoints: dict[str, Endpoint] = {}
         self._directory = tempfile.TemporaryDirectory(prefix="mksfilter-simulator-")
         self.ca_file = os.path.join(self._directory.name, "ca.pem")
         with open(self.ca_file, "wb") as file:
@@ -91,8 +91,7 @@ class Simulator:
     def stop(self) -> None:
         """Stop listening, end every console and remove the CA file."""
         self.consoles.reset()
-        for server in self._servers:
-            server.stop(timeout=0)
+        self._listeners.stop()
         self._directory.cleanup()
 
     def reset(self) -> None:
@@ -159,11 +158,11 @@ class Simulator:
         }
 
     def _start(self) -> None:
-        control = self._listen(("127.0.0.1", self.options.control_port))
-        self._control_port = control.getsockname()[1]
-        answer = Control(self).handle
-        self._serve(
-            StreamServer(control, lambda sock, client: serve_connection(sock, client[0], answer))
+        control = Control(self)
+        self._control_port = self._listeners.serve(
+            "127.0.0.1",
+            self.options.control_port,
+            lambda sock, client: serve_connection(sock, client[0], control.handle),
         )
         for number, vcenter in enumerate(self.inventory.vcenters):
             self._start_vcenter(vcenter, self.options.port if number == 0 else 0)
@@ -171,15 +170,12 @@ class Simulator:
             self._start_host(host, number)
 
     def _start_vcenter(self, vcenter: VCenter, port: int) -> None:
-        listener = self._listen((self.options.host, port))
-        vcenter.address, vcenter.port = _shown(listener)
+        address = self.options.host
+        vcenter.address = reachable(address)
         certificate = self.authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
         vcenter.digests = certificate.digests()
         service = VCenterService(
-            vcenter,
-            credentials=self.credentials,
-            tickets=self.tickets,
-            consoles=self.consoles,
+            vcenter, credentials=self.credentials, tickets=self.tickets, consoles=self.consoles
         )
         self._services[vcenter.name] = service
 
@@ -190,46 +186,40 @@ class Simulator:
             elif (tls := secure(sock, certificate.context)) is not None:
                 serve_connection(tls, str(client[0]), service.handle)
 
-        self._serve(StreamServer(listener, handle))
+        vcenter.port = self._listeners.serve(address, port, handle)
+        for name, path, context in (
+            ("ws", OLD_PATH, None),
+            ("wss", OLD_PATH, certificate.context),
+            ("web_client", WEB_CLIENT_PATH, certificate.context),
+        ):
+            proxy = ConsoleProxy(
+                service, path, context, tickets=self.tickets, consoles=self.consoles
+            )
+            vcenter.console_ports[name] = self._listeners.serve(address, 0, proxy.handle)
 
     def _start_host(self, host: Host, number: int) -> None:
-        address = self.options.host
-        if address == "127.0.0.1":
-            address = _own_loopback(number)
-        listener = self._listen((address, 0))
-        host.address, host.port = _shown(listener)
-        addresses = ["127.0.0.1", "::1", host.address]
-        certificate = self.authority.issue(host.name, addresses)
-        wrong: Certificate = self.authority.issue(host.name, addresses)
-        host.digests, host.pem = certificate.digests(), certificate.pem
-        endpoint = WebMKSEndpoint(
-            host,
+        local = self.options.host == "127.0.0.1"
+        address = own_loopback(number) if local else self.options.host
+        host.address = reachable(address)
+        names = ["127.0.0.1", "::1", host.address]
+        right, wrong, display = (self.authority.issue(host.name, names) for _ in range(3))
+        host.digests, host.pem = right.digests(), right.pem
+        endpoint = Endpoint(host, right.context, wrong.context)
+        self._endpoints[host.name] = endpoint
+        webmks = WebMKS(endpoint, tickets=self.tickets, consoles=self.consoles)
+        authd = Authd(
+            endpoint,
             tickets=self.tickets,
             consoles=self.consoles,
-            context=certificate.context,
-            wrong_context=wrong.context,
+            display=display.context,
+            display_digest=display.digests()["sha1"],
         )
-        self._endpoints[host.name] = endpoint
-        self._serve(StreamServer(listener, endpoint.handle))
-
-    def _listen(self, address: tuple[str, int]) -> Any:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(stdsocket.SOL_SOCKET, stdsocket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as exc:
-            listener.close()
-            raise OperationError(
-                f"cannot listen on {address[0]} port {address[1]}: {exc.strerror}; "
-                "choose another with --host and --port"
-            ) from exc
-        listener.listen(_BACKLOG)
-        return listener
-
-    def _serve(self, server: StreamServer) -> None:
-        server.start()
-        self._servers.append(server)
+        if local:
+            host.port, host.address6 = self._listeners.serve_both(address, webmks.handle)
+            host.authd_port, _ = self._listeners.serve_both(address, authd.handle)
+        else:
+            host.port = self._listeners.serve(address, 0, webmks.handle)
+            host.authd_port = self._listeners.serve(address, 0, authd.handle)
 
     def _release_silent(self) -> None:
         """Drop the connections that were kept waiting by what is not silent any more."""
@@ -287,25 +277,6 @@ def _release(holder: Any, silent: bool) -> None:
         holder.released.clear()
     else:
         holder.released.set()
-
-
-def _shown(listener: Any) -> tuple[str, int]:
-    """Address and port under which others reach a listener."""
-    address, port = listener.getsockname()[:2]
-    if address in ("0.0.0.0", "::"):  # noqa: S104
-        address = stdsocket.gethostbyname(stdsocket.gethostname())
-    return address, port
-
-
-def _own_loopback(number: int) -> str:
-    """A loopback address for a host of its own, where the system has more than one."""
-    address = f"127.0.0.{2 + number % 250}"
-    with stdsocket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return "127.0.0.1"
-    return address
 
 
 def serve(*, until_eof: bool = False) -> None:

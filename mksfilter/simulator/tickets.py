@@ -7,9 +7,12 @@ import secrets
 import time
 from collections.abc import Callable
 
-from mksfilter.simulator.inventory import Machine
+from mksfilter.simulator.inventory import Machine, VCenter
 
-__all__ = ["Ticket", "Tickets"]
+__all__ = ["CLONE_PREFIX", "Ticket", "Tickets"]
+
+# A clone ticket is this and its secret.
+CLONE_PREFIX = "cst-VCT-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +20,13 @@ class Ticket:
     """What a ticket opens.
 
     :ivar kind: ``webmks``, ``mks`` or ``clone``.
+    :ivar vcenter: which vCenter gave it.
     :ivar machine: the machine whose console it opens; a clone ticket names none.
     :ivar user: whose vCenter session it was taken in.
     """
 
     kind: str
+    vcenter: VCenter
     machine: Machine | None
     user: str
     expires: float
@@ -36,10 +41,11 @@ class Tickets:
         self._open: dict[str, Ticket] = {}
         self.issued = 0
 
-    def issue(self, kind: str, user: str, lifetime: float, machine: Machine | None = None) -> str:
+    def issue(self, kind: str, user: str, vcenter: VCenter, machine: Machine | None = None) -> str:
         """Make a ticket and return its secret."""
         secret = secrets.token_hex(8)
-        self._open[secret] = Ticket(kind, machine, user, self._clock() + lifetime, secret)
+        expires = self._clock() + vcenter.state.ticket_lifetime
+        self._open[secret] = Ticket(kind, vcenter, machine, user, expires, secret)
         self.issued += 1
         return secret
 

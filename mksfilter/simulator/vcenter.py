@@ -20,7 +20,7 @@ from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.httpd import Request, Response
 from mksfilter.simulator.inventory import Machine, VCenter
 from mksfilter.simulator.soap import Array, Call, Data, Fault, Ref, version_tuple
-from mksfilter.simulator.tickets import Tickets
+from mksfilter.simulator.tickets import CLONE_PREFIX, Tickets
 
 __all__ = ["CONSOLE_PRIVILEGE", "Credentials", "Session", "VCenterService"]
 
@@ -228,9 +228,14 @@ class VCenterService:
             if live is session:
                 del self._sessions[cookie]
 
+    def machine(self, moref: str) -> Machine | None:
+        """The machine with a managed object id."""
+        machine = self._machines.get(moref)
+        return None if machine is None or machine.state.deleted else machine
+
     def _machine(self, ref: Ref) -> Machine:
-        machine = self._machines.get(ref.id) if ref.type == "VirtualMachine" else None
-        if machine is None or machine.state.deleted:
+        machine = self.machine(ref.id) if ref.type == "VirtualMachine" else None
+        if machine is None:
             raise Fault(
                 "ManagedObjectNotFound",
                 f"The object 'vim.{ref.type}:{ref.id}' has already been deleted or has not been "
@@ -381,11 +386,10 @@ class VCenterService:
         return properties.mks_ticket(machine, self._issue("mks", session, machine))
 
     def _acquire_clone_ticket(self, _call: Call, session: Session) -> str:
-        return f"cst-VCT-{self._issue('clone', session, None)}"
+        return CLONE_PREFIX + self._issue("clone", session, None)
 
     def _issue(self, kind: str, session: Session, machine: Machine | None) -> str:
-        lifetime = self.vcenter.state.ticket_lifetime
-        return self._tickets.issue(kind, session.user, lifetime, machine)
+        return self._tickets.issue(kind, session.user, self.vcenter, machine)
 
     def _query_connections(self, call: Call, _session: Session) -> list[Data]:
         return [
