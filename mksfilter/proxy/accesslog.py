@@ -132,9 +132,9 @@ _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 def event(name: str, **fields: object) -> str:
-    """One log line: *name* and ``key=value`` pairs; values that are not one plain word are
-    quoted, so that no value can pretend to be another field or another line."""
-    words = [name]
+    """One log line of ``key=value`` pairs; values that are not one plain word are quoted, so that
+    no value can pretend to be another field or another line."""
+    words = [f"event={name}"]
     for key, value in fields.items():
         text = "" if value is None else str(value)
         if not _PLAIN.fullmatch(text):

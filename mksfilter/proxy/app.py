@@ -6,10 +6,12 @@ no socket, lock or thread made in the parent is used in a child.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
@@ -18,6 +20,7 @@ from mksfilter.exceptions import (
     ConsoleError,
     LimitReached,
     MksFilterError,
+    SessionEnded,
     TokenError,
     UpgradeRequired,
 )
@@ -26,6 +29,13 @@ from mksfilter.proxy.limits import AddressRate, SessionLimits
 from mksfilter.proxy.node import NODE
 from mksfilter.proxy.origin import OriginPolicy, TrustedProxies, contains, parse_networks
 from mksfilter.proxy.page import Answer, Pages
+
+if TYPE_CHECKING:
+    from mksfilter.backends.endpoint import Endpoint
+    from mksfilter.proxy.relay import Relay, RelayOptions
+    from mksfilter.proxy.sessions import Session
+    from mksfilter.proxy.transport import Transport
+    from mksfilter.proxy.upstream import Upstream
 
 __all__ = ["ConsoleProxy", "app_factory"]
 
@@ -156,7 +166,7 @@ class ConsoleProxy:
             self._running().metrics.refused.labels(exc.reason).inc()
             LOG.info(
                 accesslog.event(
-                    "page refused",
+                    "page-refused",
                     reason=exc.reason,
                     client=self._proxies.client_address(environ),
                     detail=str(exc),
@@ -213,8 +223,9 @@ class _Process:
             clock_skew=settings.clock_skew,
         )
         self._codec = codec
+        self._settings = settings
         source = EndpointSource(settings, vcenters, codec)
-        self.metrics = Metrics(source.vcenters_up)
+        self.metrics = Metrics(source.vcenters)
         self.registry = SessionRegistry(codec, count_bytes=self.metrics.count_bytes)
         guard = replay_guard(settings.replay_cache, fail_open=settings.replay_cache_fail_open)
         self.broker = Broker(
@@ -234,6 +245,50 @@ class _Process:
             registry=self.registry,
             metrics=self.metrics,
             session_lifetime=settings.session_lifetime,
+        )
+
+    def _dial(self, endpoint: Endpoint) -> Upstream:
+        from mksfilter.proxy.upstream import dial
+
+        return dial(
+            endpoint,
+            timeout=self._settings.connect_timeout,
+            allowed_networks=self._settings.allowed_networks,
+        )
+
+    def _relay(
+        self,
+        client: Transport,
+        upstream: Upstream,
+        endpoint: Endpoint,
+        session: Session,
+        on_end: Callable[[Session, SessionEnded], None],
+    ) -> Relay:
+        from mksfilter.proxy.relay import Relay
+
+        return Relay(
+            client,
+            upstream,
+            options=self._options(
+                session.claims.mode == "view", session.has_control, endpoint.rfb_handshake
+            ),
+            on_end=lambda _, reason: on_end(session, reason),
+            lifetime=None if session.ends is None else max(0.0, session.ends - time.time()),
+        )
+
+    @functools.cache  # noqa: B019 - lives as long as the process
+    def _options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:
+        from mksfilter.proxy.relay import RelayOptions
+
+        settings = self._settings
+        return RelayOptions(
+            view_only=view_only,
+            control=control,
+            rfb_handshake=rfb_handshake,
+            stall_timeout=settings.stall_timeout,
+            idle_timeout=settings.idle_timeout,
+            ping_interval=settings.ping_interval,
+            upstream_ping_interval=settings.upstream_ping_interval,
         )
 
     def check(self, token: str) -> None:

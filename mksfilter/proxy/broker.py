@@ -52,7 +52,7 @@ class Broker:
     :param claim: once-only; None where tokens may be used again.
     :param endpoint: claims -> where the console is; asks vCenter, or opens the token's seal.
     :param dial: endpoint -> upstream.
-    :param relay: (client, upstream, claims, control, on_end) -> relay, not yet started.
+    :param relay: makes a relay, not yet started, of a client, an upstream and a session.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Broker:
             self._metrics.refused.labels(exc.reason).inc()
             LOG.info(
                 event(
-                    "console refused",
+                    "console-refused",
                     reason=exc.reason,
                     client=attempt.client,
                     **attempt.facts(),
@@ -161,15 +161,10 @@ class Broker:
             ends=self._end_of(claims),
             on_end=lambda reason: self._ended(reason, reservation),
         )
-        session.relay = self._relay(
-            client,
-            upstream,
-            claims,
-            attempt.shake.control,
-            lambda _relay, reason: self._registry.ended(session, reason),
-        )
+        session.relay = self._relay(client, upstream, endpoint, session, self._registry.ended)
         self._metrics.active.inc()
         self._metrics.opened.labels(claims.mode).inc()
+        # Greeted before it starts, so that a page knows its token before the first pixel.
         self._registry.open(session)
         session.relay.start()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mksfilter.backends.endpoint import Endpoint
@@ -11,6 +11,7 @@ from mksfilter.exceptions import ConfigurationError, TicketRefused
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
+    from mksfilter.backends.consoles import VCenterState
 
 __all__ = ["EndpointSource"]
 
@@ -61,8 +62,6 @@ class EndpointSource:
             )
         return self._consoles.connect(claims.iid, vcenter=claims.vc, user_id=claims.uid)
 
-    def vcenters_up(self) -> Iterable[tuple[str, bool]]:
-        """Name of each vCenter and whether its last call was answered."""
-        if self._consoles is None:
-            return []
-        return [(state.name, state.up) for state in self._consoles.state()]
+    def vcenters(self) -> Sequence[VCenterState]:
+        """The vCenters as the metrics show them; none for a proxy that asks none."""
+        return () if self._consoles is None else self._consoles.state()

@@ -76,8 +76,10 @@ def read(environ: Mapping[str, str]) -> Handshake:
         raise HandshakeError("a WebSocket request is HTTP/1.1")
     if not environ.get("HTTP_HOST"):
         raise HandshakeError("no Host header")
+    if not environ.get("HTTP_UPGRADE"):
+        raise UpgradeRequired("no Upgrade header")
     try:
-        upgrades = parse_upgrade(environ.get("HTTP_UPGRADE", ""))
+        upgrades = parse_upgrade(environ["HTTP_UPGRADE"])
         options = parse_connection(environ.get("HTTP_CONNECTION", ""))
         offered = _offered(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
     except InvalidHeader:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -17,16 +18,19 @@ from prometheus_client import (
     multiprocess,
 )
 
+if TYPE_CHECKING:
+    from mksfilter.backends.consoles import VCenterState
+
 __all__ = ["Metrics"]
 
 
 class Metrics:
     """The proxy's counters and gauges.
 
-    :param vcenters: called at each scrape; name of each vCenter and whether it answers.
+    :param vcenters: called at each scrape; the state of each vCenter.
     """
 
-    def __init__(self, vcenters: Callable[[], Iterable[tuple[str, bool]]] = tuple) -> None:
+    def __init__(self, vcenters: Callable[[], Iterable[VCenterState]] = tuple) -> None:
         self._vcenters = vcenters
         registry = CollectorRegistry()
         self._registry = registry
@@ -62,10 +66,17 @@ class Metrics:
         )
         self.vcenter_up = Gauge(
             "mksfilter_vcenter_up",
-            "1 when the last call to the vCenter was answered, 0 when not.",
+            "1 when the last calls to the vCenter were answered, 0 when it is left alone.",
             ["vcenter"],
             registry=registry,
-            multiprocess_mode="livemostrecent",
+            multiprocess_mode="livemin",
+        )
+        self.vcenter_calls = Gauge(
+            "mksfilter_vcenter_calls",
+            "Calls that a vCenter is working on, and those that wait for a place.",
+            ["vcenter", "state"],
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def count_bytes(self, arrived: int, sent: int) -> None:
@@ -75,10 +86,16 @@ class Metrics:
         if sent:
             self.bytes.labels("out").inc(sent)
 
+    def refresh(self) -> None:
+        """Look at the vCenters; under several workers each has to do so for itself."""
+        for vcenter in self._vcenters():
+            self.vcenter_up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
+            self.vcenter_calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)
+            self.vcenter_calls.labels(vcenter.name, "waiting").set(vcenter.waiting)
+
     def exposition(self) -> tuple[str, bytes]:
         """Content type and body for a scrape."""
-        for name, is_up in self._vcenters():
-            self.vcenter_up.labels(name).set(int(is_up))
+        self.refresh()
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

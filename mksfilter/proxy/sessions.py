@@ -1,7 +1,8 @@
 """The live sessions of one worker process.
 
 A session costs no greenlet. One housekeeper per process does what time brings: fresh resume
-tokens, the notice before a session's end, that end, and the drain of the whole node.
+tokens, the notice before a session's end, and the drain of the whole node. The end itself and
+idleness are the relay's own business.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from mksfilter.exceptions import LifetimeReached, ServerDraining, SessionEnded, TokenError
+from mksfilter.exceptions import ServerDraining, SessionEnded, TokenError
 from mksfilter.proxy import control
 from mksfilter.proxy.accesslog import event
 
@@ -99,7 +100,7 @@ class SessionRegistry:
         claims = session.claims
         LOG.info(
             event(
-                "session opened",
+                "session-opened",
                 session=session.id,
                 jti=claims.jti,
                 use=claims.use,
@@ -120,25 +121,21 @@ class SessionRegistry:
                 )
             )
             self._at(_RENEW_EVERY, session, self._renew)
-        if session.ends is not None:
+        if session.ends is not None and session.has_control:
             left = session.ends - self._clock()
-            self._at(left, session, self._expire)
-            if session.has_control:
-                self._at(max(0.0, left - LIFETIME_NOTICE), session, self._notice_lifetime)
+            self._at(left - LIFETIME_NOTICE, session, self._notice_lifetime)
         if self._housekeeper is None:
             self._housekeeper = gevent.spawn(self._keep_house)
 
     def ended(self, session: Session, reason: SessionEnded) -> None:
-        """Its relay has ended: log it. May be called in the hub, so it does not block."""
+        """Its relay has ended: log it, and let everybody forget it."""
         if self._sessions.pop(session.id, None) is None:
             return
         self._add_bytes(session)
-        # A logging handler may wait for a lock or a socket, which the hub must not.
-        gevent.spawn(
-            LOG.info,
-            "%s",
+        session.on_end(reason)
+        LOG.info(
             event(
-                "session ended",
+                "session-ended",
                 session=session.id,
                 jti=session.claims.jti,
                 instance=session.claims.iid,
@@ -147,9 +144,8 @@ class SessionRegistry:
                 seconds=f"{time.monotonic() - session.started:.1f}",
                 bytes_in=session.relay.bytes_in,
                 bytes_out=session.relay.bytes_out,
-            ),
+            )
         )
-        session.on_end(reason)
 
     def drain(self, seconds: float) -> None:
         """Tell every page, then end the sessions one after the other within *seconds*.
@@ -208,9 +204,6 @@ class SessionRegistry:
         assert session.ends is not None
         left = max(0, round(session.ends - self._clock()))
         session.relay.send_control(control.notice("lifetime", left))
-
-    def _expire(self, session: Session) -> None:
-        session.relay.close(LifetimeReached("the session's time is over"))
 
     def _end_drained(self, session: Session) -> None:
         session.relay.close(ServerDraining("this node is being taken out of service"))

@@ -1,0 +1,39 @@
+"""Fixtures of every folder: the proxy in front of the simulated vSphere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.proxy import RunningProxy, start_proxy
+
+if TYPE_CHECKING:
+    from mksfilter.simulator.client import SimulatedVSphere
+
+
+@pytest.fixture(scope="session")
+def _proxy_process(_vsphere_process: SimulatedVSphere) -> Iterator[RunningProxy]:
+    with start_proxy([_vsphere_process.vcenter_settings()]) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(vsphere: SimulatedVSphere, _proxy_process: RunningProxy) -> RunningProxy:
+    """A proxy in front of the simulated vSphere, shared by all tests; ``vsphere`` is as new."""
+    assert _proxy_process.process.poll() is None, _proxy_process.log()
+    return _proxy_process
+
+
+@pytest.fixture
+def proxy_factory(vsphere: SimulatedVSphere) -> Iterator[Callable[..., RunningProxy]]:
+    """Starts proxies with options of their own: ``proxy_factory(max_sessions=1)``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **options: Any) -> RunningProxy:
+            vcenters = options.pop("vcenters", [vsphere.vcenter_settings()])
+            return stack.enter_context(start_proxy(vcenters, *arguments, **options))
+
+        yield start
