@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 
 docs: setup
-	$(BIN)/pip install -q "sphinx>=7" && $(BIN)/sphinx-build -W -q docs docs/_build
+	$(BIN)/pip install -q "sphinx>=7" "myst-parser>=3" && $(BIN)/sphinx-build -W -q docs docs/_build
 
 setup: $(VENV)/.ready $(PAGE)
 

@@ -1,0 +1,9 @@
+"""Sphinx configuration: Markdown pages only."""
+
+project = "mksfilter"
+author = "the mksfilter authors"
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+myst_heading_anchors = 3
