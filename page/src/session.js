@@ -129,9 +129,10 @@ export class Session extends EventTarget {
 
     #notice(message) {
         if (message.notice === "draining") {
-            // Everyone on the node is told at once and must not knock at the next one at once.
-            const within = Math.max(0, Number(message.in) || 0) * 1000;
-            this.#after(0.8 * Math.min(within, 10_000) * Math.random(), () => {
+            // Not all pages at once, not before load balancers have noticed, and before the node
+            // begins to end what is left, which it does in the second half of its time.
+            const time = Math.max(0, Number(message.in) || 0) * 1000;
+            this.#after(time * (0.1 + 0.4 * Math.random()), () => {
                 this.#ending = { reason: "server-draining", moving: true };
                 this.#channel.close();
             });

@@ -89,8 +89,8 @@ def standin(new_standin: Callable[..., StandIn]) -> StandIn:
 
 
 @pytest.fixture
-def dashboard() -> Iterator[Callable[[str], str]]:
-    """Another site; called with a console URL, it gives the URL of a page that frames it."""
+def dashboard() -> Iterator[Dashboard]:
+    """Another site, which shows the page in a frame."""
     site = Dashboard()
-    yield site.frame
+    yield site
     site.close()

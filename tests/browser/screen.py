@@ -49,7 +49,9 @@ class Screen:
 
     def wait_until(self, state: str) -> None:
         """Wait for ``connecting``, ``connected``, ``waiting`` or ``ended``."""
-        expect(self.find("body")).to_have_attribute("data-state", state, timeout=_PATIENCE)
+        self.view.wait_for_function(
+            "(state) => document.body?.dataset.state === state", arg=state, timeout=_PATIENCE
+        )
 
     def wait_for_words(self, words: str | re.Pattern[str]) -> None:
         """Wait until the card in the middle says *words*."""
@@ -60,7 +62,7 @@ class Screen:
         deadline = time.monotonic() + _PATIENCE / 1000
         while time.monotonic() < deadline:
             picture = self.picture()
-            if picture is not None and len(picture.getcolors(1 << 24)) > 1:
+            if picture is not None and any(low != high for low, high in picture.getextrema()):
                 return picture
             self.view.evaluate("() => new Promise(requestAnimationFrame)")
         raise AssertionError("the canvas stayed blank")

@@ -172,6 +172,7 @@ class Dashboard:
         self._thread.start()
 
     def frame(self, url: str) -> str:
+        """The URL of a page with *url* in a frame named ``console``."""
         source = html.escape(url)
         self._page = (
             "<!DOCTYPE html><link rel=icon href=data:,><title>Dashboard</title>"
@@ -262,7 +263,9 @@ class StandIn:
             return self._response(HTTPStatus.OK, file.read_bytes(), _TYPES[file.suffix])
         return self._response(HTTPStatus.NOT_FOUND)
 
-    def _response(self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain") -> Response:
+    def _response(
+        self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain"
+    ) -> Response:
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
             f"connect-src 'self'; frame-ancestors {self.frame_ancestors}"

@@ -1,0 +1,81 @@
+"""The page's way into the package: ``tools/build-page`` and the wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import mksfilter.proxy
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "tools" / "build-page"
+BUILT = Path(mksfilter.proxy.__file__).parent / "static" / "novnc"
+
+
+def test_without_npm_the_build_says_in_one_line_what_to_do(tmp_path):
+    for program in ("bash", "dirname", "env"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    done = subprocess.run([BUILD], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"build-page: npm is missing; install Node.js .*\n", done.stderr)
+
+
+def test_a_second_build_changes_nothing():
+    before = {path.name: path.read_bytes() for path in BUILT.iterdir()}
+    subprocess.run([BUILD], check=True, timeout=60)
+    assert {path.name: path.read_bytes() for path in BUILT.iterdir()} == before
+
+
+def test_the_lock_pins_every_package_by_digest_and_names_no_registry():
+    lock = json.loads((ROOT / "page" / "package-lock.json").read_text())
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+    assert packages["node_modules/@novnc/novnc"]["version"] == "1.7.0"
+    for entry in packages.values():
+        assert entry["integrity"].startswith("sha512-")
+        assert "resolved" not in entry
+
+
+def test_the_licences_of_what_was_bundled_are_beside_it():
+    text = (BUILT / "LICENSE.txt").read_text()
+    assert "noVNC is Copyright" in text
+    assert "Mozilla Public License Version 2.0" in text
+    assert "Vitaly Puzrin" in text
+    assert "noVNC 1.7.0" in (BUILT / "console.js").read_text()[:200]
+
+
+def test_the_page_is_what_tempest_expects_and_holds_nothing_inline():
+    page = (BUILT.parents[1] / "templates" / "console.html").read_text()
+    for expected in ("<html", "noVNC", "<script"):
+        assert expected in page
+    assert not re.search(r"<script(?![^>]*\ssrc=)", page)
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
+
+
+def test_a_wheel_holds_the_built_page(tmp_path):
+    pytest.importorskip("setuptools", reason="the wheel is built without isolation")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "mksfilter", source / "mksfilter")
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--disable-pip-version-check", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*command, str(source)], check=True, timeout=100, env={**os.environ})
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for path in (
+        "static/novnc/console.js",
+        "static/novnc/LICENSE.txt",
+        "static/console.css",
+        "static/icon.svg",
+        "templates/console.html",
+        "templates/message.html",
+    ):
+        assert f"mksfilter/proxy/{path}" in names
