@@ -123,11 +123,8 @@ class ConsoleProxy:
         except ConsoleError as exc:
             answer = _refusal(exc)
         except MksFilterError as exc:
-            LOG.error("request failed: %s", exc)
-            answer = _refusal(ConsoleError(str(exc)))
-        except Exception:
-            LOG.exception("unexpected error")
-            answer = _refusal(ConsoleError("unexpected error"))
+            LOG.error("%s", exc)
+            answer = _refusal(ConsoleError())
         if answer is None:
             return []
         start_response(answer.status_line, _framed(answer))
@@ -214,7 +211,9 @@ class _Process:
         from mksfilter.proxy.broker import Broker
         from mksfilter.proxy.endpoints import EndpointSource
         from mksfilter.proxy.metrics import Metrics
+        from mksfilter.proxy.relay import Relay, RelayOptions
         from mksfilter.proxy.sessions import SessionRegistry
+        from mksfilter.proxy.upstream import dial
 
         self.pid = os.getpid()
         codec = TokenCodec(
@@ -224,6 +223,9 @@ class _Process:
         )
         self._codec = codec
         self._settings = settings
+        self._dial_endpoint = dial
+        self._make_relay = Relay
+        self._make_options = RelayOptions
         source = EndpointSource(settings, vcenters, codec)
         self.metrics = Metrics(source.vcenters)
         self.registry = SessionRegistry(codec, count_bytes=self.metrics.count_bytes)
@@ -248,9 +250,7 @@ class _Process:
         )
 
     def _dial(self, endpoint: Endpoint) -> Upstream:
-        from mksfilter.proxy.upstream import dial
-
-        return dial(
+        return self._dial_endpoint(
             endpoint,
             timeout=self._settings.connect_timeout,
             allowed_networks=self._settings.allowed_networks,
@@ -264,9 +264,7 @@ class _Process:
         session: Session,
         on_end: Callable[[Session, SessionEnded], None],
     ) -> Relay:
-        from mksfilter.proxy.relay import Relay
-
-        return Relay(
+        return self._make_relay(
             client,
             upstream,
             options=self._options(
@@ -278,10 +276,8 @@ class _Process:
 
     @functools.cache  # noqa: B019 - lives as long as the process
     def _options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:
-        from mksfilter.proxy.relay import RelayOptions
-
         settings = self._settings
-        return RelayOptions(
+        return self._make_options(
             view_only=view_only,
             control=control,
             rfb_handshake=rfb_handshake,

@@ -20,6 +20,7 @@ from mksfilter.exceptions import (
     DrainingError,
     EarlyData,
     HandshakeError,
+    MksFilterError,
     SessionEnded,
 )
 from mksfilter.proxy import control, handshake
@@ -94,24 +95,36 @@ class Broker:
         try:
             self._open(environ, attempt)
         except ConsoleError as exc:
-            self._metrics.refused.labels(exc.reason).inc()
-            LOG.info(
-                event(
-                    "console-refused",
-                    reason=exc.reason,
-                    client=attempt.client,
-                    **attempt.facts(),
-                    detail=str(exc),
-                )
+            refusal = exc
+        except MksFilterError as exc:
+            LOG.error("%s", exc)
+            refusal = ConsoleError(str(exc))
+        except Exception as exc:
+            LOG.exception("unexpected error")
+            refusal = ConsoleError(f"unexpected {type(exc).__name__}")
+        else:
+            return
+        self._refuse(attempt, refusal)
+
+    def _refuse(self, attempt: _Attempt, refusal: ConsoleError) -> None:
+        self._metrics.refused.labels(refusal.reason).inc()
+        LOG.info(
+            event(
+                "console-refused",
+                reason=refusal.reason,
+                client=attempt.client,
+                **attempt.facts(),
+                detail=str(refusal),
             )
-            if isinstance(exc, ClientGone):
-                return
-            if attempt.claims is None or isinstance(exc, (AccessDenied, HandshakeError)):
-                raise
-            if not attempt.shake.control:
-                raise
-            with contextlib.suppress(OSError):
-                attempt.upgrade.refuse(handshake.response(attempt.shake), control.farewell(exc))
+        )
+        if isinstance(refusal, ClientGone):
+            return
+        # Outside, all reasons why a token is not good enough look alike.
+        outsider = attempt.claims is None or isinstance(refusal, (AccessDenied, HandshakeError))
+        if outsider or not attempt.shake.control:
+            raise refusal
+        with contextlib.suppress(OSError):
+            attempt.upgrade.refuse(handshake.response(attempt.shake), control.farewell(refusal))
 
     def _open(self, environ: Mapping[str, Any], attempt: _Attempt) -> None:
         attempt.shake = shake = handshake.read(environ)
