@@ -29,8 +29,8 @@ the control channel, and the words a console user may read::
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
         +-- SessionEnded             an established session that has to stop
-            +-- ClientViolation, UpstreamViolation, UpstreamLost, IdleTimeout, LifetimeReached,
-                SlowReader, ServerDraining, ConsoleTaken
+            +-- ClientViolation, ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
+                LifetimeReached, SlowReader, ServerDraining, ConsoleTaken, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
 remedy. ``public`` is for the user and never holds a host name, a ticket or a token.
@@ -44,6 +44,7 @@ __all__ = [
     "AccessDenied",
     "BackendError",
     "CertificateMismatch",
+    "ClientLost",
     "ClientViolation",
     "ConfigurationError",
     "ConnectionLimitReached",
@@ -69,6 +70,7 @@ __all__ = [
     "OperationError",
     "OriginDenied",
     "RateLimitReached",
+    "RelayFailed",
     "ReplayCacheUnavailable",
     "ServerDraining",
     "SessionEnded",
@@ -433,6 +435,14 @@ class ClientViolation(SessionEnded):
     public = "The browser sent something that is not allowed. Reconnect."
 
 
+class ClientLost(SessionEnded):
+    """The browser's side dropped the connection, or does not answer pings."""
+
+    close_code = 1001
+    reason = "client-lost"
+    public = "The connection to the console was lost. Reconnect."
+
+
 class UpstreamViolation(SessionEnded):
     """The console host broke RFC 6455, TLS or RFB."""
 
@@ -487,3 +497,11 @@ class ConsoleTaken(SessionEnded):
     close_code = 4429
     reason = "taken-over"
     public = "Another console of this machine was opened and took over."
+
+
+class RelayFailed(SessionEnded):
+    """A fault of our own; the log has its traceback."""
+
+    close_code = 1011
+    reason = "internal-error"
+    public = "The console ended because of an internal error. Reconnect."

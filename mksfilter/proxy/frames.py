@@ -28,6 +28,7 @@ __all__ = [
     "Piece",
     "Violation",
     "close_frame",
+    "first_payload",
     "frame",
     "server_header",
 ]
@@ -114,12 +115,12 @@ class FrameTracker:
     @property
     def between_frames(self) -> bool:
         """Whether what passed so far ends with a frame: a control frame of ours may follow."""
-        return self._left == 0 and not self._closed
+        return self._left == 0
 
     @property
     def between_messages(self) -> bool:
         """Whether what passed so far ends with a message: a data frame of ours may follow."""
-        return self._left == 0 and not self._fragmented and not self._closed
+        return self._left == 0 and not self._fragmented
 
     @property
     def closed(self) -> bool:
@@ -216,7 +217,11 @@ class FrameTracker:
         self._left = 0 if self._closed else position - size
         if start < size and not self._closed and not whole:
             pieces.append(view[start:size])
-        if self._gap and self.between_frames and (self._gap == 1 or not self._fragmented):
+        if (
+            self._gap
+            and not (self._left or self._closed)
+            and (self._gap == 1 or not self._fragmented)
+        ):
             if whole:
                 pieces.append(view[:size])
                 whole = False
@@ -321,3 +326,20 @@ def server_header(length: int) -> bytes:
     if length < 0x10000:
         return _short_header.pack(0x827E, length)
     return _long_header.pack(0x827F, length)
+
+
+def first_payload(stream: bytes, size: int) -> bytes:
+    """The first *size* bytes of payload in a server's *stream* of valid data frames, or fewer."""
+    payload = b""
+    position = 0
+    while position + 2 <= len(stream) and len(payload) < size:
+        length = stream[position + 1] & 0x7F
+        extended = {126: 2, 127: 8}.get(length, 0)
+        start = position + 2 + extended
+        if extended:
+            if start > len(stream):
+                break
+            length = int.from_bytes(stream[position + 2 : start], "big")
+        payload += stream[start : min(start + length, start + size - len(payload))]
+        position = start + length
+    return payload

@@ -180,11 +180,11 @@ class TLSTransport(PlainTransport):
         try:
             while True:
                 # One record at most; OpenSSL keeps nothing when there is room for a whole one.
-                size = read(_RECORD, buffer[total:])  # type: ignore[arg-type]
+                size = read(_RECORD, buffer[total:])
                 if not size:
                     self.ended = True
                     break
-                total += size
+                total += size  # type: ignore[operator]
                 if not incoming.pending:
                     break
         except ssl.SSLWantReadError:
