@@ -158,9 +158,12 @@ class Consoles:
         for pause in _TAKE_OVER_PAUSES:
             try:
                 return site.with_machine(instance_uuid, site.open)
-            except ConnectionLimitReached:
+            except ConnectionLimitReached as limit:
                 if not pause:
-                    site.with_machine(instance_uuid, site.drop_oldest)
+                    try:
+                        site.with_machine(instance_uuid, site.drop_oldest)
+                    except TicketRefused as exc:
+                        raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
                 else:
                     self._sleep(pause)
         return site.with_machine(instance_uuid, site.open)

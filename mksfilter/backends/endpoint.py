@@ -42,6 +42,9 @@ class CertificateDigest:
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.value.hex(':').upper()}"
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     @property
     def strength(self) -> int:
         """Greater is stronger."""

@@ -95,6 +95,10 @@ def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) 
     if isinstance(fault, vmodl.fault.HostCommunication):
         return HostDisconnected(f"{where}: vCenter cannot talk to its host; reconnect the host")
     if isinstance(fault, vmodl.fault.MethodNotFound):
+        if str(fault.method) in ("QueryConnections", "DropConnections"):
+            return TicketRefused(
+                f"{where}: vSphere before 7.0.1 can neither list nor end a VM's consoles"
+            )
         return TicketRefused(
             f"{where}: this vCenter is too old for {fault.method}; set backend = auto"
         )

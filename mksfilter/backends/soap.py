@@ -95,6 +95,23 @@ class _HTTPSConnection(http.client.HTTPSConnection):
     certificate: bytes | None = None
     announce: Callable[[_HTTPSConnection], None] = staticmethod(lambda _connection: None)
     _handle: socket.socket | None = None
+    _unsent: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Head and body leave in one TLS record and one packet."""
+        self._unsent = []
+        try:
+            super().request(*args, **kwargs)
+            data = b"".join(self._unsent)
+        finally:
+            self._unsent = None
+        self.send(data)
+
+    def send(self, data: Any) -> None:
+        if self._unsent is not None:
+            self._unsent.append(data)
+        else:
+            super().send(data)
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
@@ -361,13 +378,13 @@ def _translated(subject: str) -> Any:
         raise VCenterUnreachable(f"{subject}: no answer in time; check the network") from None
     except ssl.SSLError as exc:
         raise VCenterUnreachable(f"{subject}: TLS failed: {exc.reason or exc}") from None
+    except http.client.HTTPException as exc:  # RemoteDisconnected is an OSError too
+        what = "" if type(exc) is http.client.HTTPException else f"{type(exc).__name__}: "
+        text = " ".join(f"{what}{exc}".split())[:200]
+        raise VCenterUnreachable(f"{subject}: {text}; is the vSphere API up?") from None
     except OSError as exc:
         raise VCenterUnreachable(
             f"{subject}: {exc.strerror or type(exc).__name__}; check host, port and firewall"
-        ) from None
-    except http.client.HTTPException as exc:
-        raise VCenterUnreachable(
-            f"{subject}: {type(exc).__name__} {exc}; is the vSphere API up?".replace("\n", " ")
         ) from None
     except ExpatError:
         raise VCenterUnreachable(f"{subject}: the answer is not XML; is it a vCenter?") from None
