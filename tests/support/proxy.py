@@ -78,6 +78,7 @@ class RunningProxy:
     :ivar port: where it listens, on 127.0.0.1.
     :ivar base_url: ``http://127.0.0.1:PORT/``.
     :ivar codec: mints tokens that it accepts.
+    :ivar directory: where its configuration is.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class RunningProxy:
         self.port = port
         self.codec = codec
         self.base_url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
+        self.directory = log.parent
         self._log = log
 
     def token(self, instance: str, **claims: Any) -> str:
