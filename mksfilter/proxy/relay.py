@@ -242,10 +242,8 @@ class Relay:
             side.ping_at = now + interval
         self._client.seen = self._upstream.seen = now
         wheel.schedule(self, self._next_due(now))
-        loop = gevent.get_hub().loop
         try:
             for side, other in self._sides():
-                side.reader = loop.io(side.transport.fd, _READ)
                 self._resume(side, other)
             if self._decoder is not None and options.rfb_handshake == "missing":
                 self._play(self._decoder.play(missing=True))
@@ -473,6 +471,8 @@ class Relay:
 
     def _resume(self, side: _Side, other: _Side) -> None:
         if not side.reading and not side.shut:
+            if side.reader is None:
+                side.reader = gevent.get_hub().loop.io(side.transport.fd, _READ)
             side.reading = True
             side.reader.start(self._readable, side, other)
 
