@@ -11,6 +11,7 @@ import functools
 import gzip
 import hashlib
 import html
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -20,6 +21,8 @@ from string import Template
 from mksfilter.exceptions import ConfigurationError
 
 __all__ = ["Answer", "Pages"]
+
+LOG = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 _TYPES = {
@@ -35,6 +38,11 @@ _ANCESTOR = re.compile(
     r"self|https?://(\*\.)?[A-Za-z0-9.\-_]+(:\d+)?|https?://\[[0-9A-Fa-f:]+\](:\d+)?"
 )
 _Headers = list[tuple[str, str]]
+_SCRIPT = "/static/novnc/console.js"
+_NOT_BUILT = (
+    "This server was installed without its console page. Its operator can install a wheel, which "
+    "holds the page, or run tools/build-page, which needs npm, and restart the server."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +100,14 @@ class Pages:
         self._console = (root / "templates" / "console.html").read_bytes()
         self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
         self._files = dict(_static_files(root / "static"))
+        if _SCRIPT not in self._files:
+            # Installed from a source tree without npm; consoles work for other clients.
+            LOG.error("%s is missing: %s", _SCRIPT, _NOT_BUILT)
 
     def console(self, *, tls: bool) -> Answer:
         """The page itself. It reads token and title from its address; nothing is rendered in."""
+        if _SCRIPT not in self._files:
+            return self.message(503, "The console page is not built", _NOT_BUILT, tls=tls)
         return Answer(200, self._page_headers(tls), self._console)
 
     def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:

@@ -23,6 +23,7 @@ let hintTimer = 0;
 // Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
 function showName() {
     byId("title").textContent = name || words.CONSOLE;
+    byId("title").title = name;
     byId("who").textContent = name;
     document.title = name ? `${name} - ${words.CONSOLE}` : words.CONSOLE;
     stage.querySelector("canvas")?.setAttribute(

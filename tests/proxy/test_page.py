@@ -49,6 +49,14 @@ def test_the_page_forbids_itself_everything_it_does_not_need(pages):
     assert "Set-Cookie" not in headers
 
 
+def test_a_page_that_was_not_built_is_a_503_that_says_so_to_people_and_in_the_log(root, caplog):
+    (root / "static" / "novnc" / "console.js").unlink()
+    answer = Pages(root=root).console(tls=False)
+    assert answer.status == 503
+    assert b"The console page is not built" in answer.body
+    assert "tools/build-page" in caplog.text
+
+
 def test_hsts_is_said_over_tls_only(pages):
     assert "Strict-Transport-Security" not in dict(pages.console(tls=False).headers)
     assert "max-age=" in dict(pages.console(tls=True).headers)["Strict-Transport-Security"]
