@@ -1,0 +1,53 @@
+"""The same sentences under gevent's monkey-patching, as in the proxy's worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+RUN = (
+    "from gevent import monkey; monkey.patch_all()\n"
+    "import sys, pytest\n"
+    "sys.exit(pytest.main(sys.argv[1:]))\n"
+)
+
+
+@pytest.mark.parametrize("module", ["calls", "certificate", "session", "consoles", "endpoints"])
+def test_holds_with_greenlets_for_threads(module: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, "-q", "-p", "no:cacheprovider", HERE / f"test_{module}.py"],
+        cwd=HERE.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
+
+
+def test_modules_imported_before_the_patch_do_not_block_the_hub(tmp_path: Path) -> None:
+    """A worker is patched late: the contexts must be of the classes that gevent put in place."""
+    code = (
+        "import mksfilter.backends.consoles\n"
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import ssl, gevent.ssl\n"
+        "from mksfilter.backends.certificate import ssl_context\n"
+        "from mksfilter.config import VCenterSettings\n"
+        "context = ssl_context(VCenterSettings('dc1', 'vc', thumbprint='00' * 32))\n"
+        "assert isinstance(context, gevent.ssl.SSLContext)\n"
+        "assert issubclass(context.sslsocket_class, gevent.ssl.SSLSocket)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_backends_do_not_import_gevent() -> None:
+    code = (
+        "import sys, mksfilter.backends.consoles\n"
+        "assert not any(name.split('.')[0] in ('gevent', 'geventwebsocket') for name in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
