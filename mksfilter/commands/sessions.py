@@ -1,0 +1,105 @@
+"""``mksfilter sessions``: the live consoles of an instance, as vCenter itself keeps them.
+
+Asks vCenter (QueryConnections, DropConnections; vSphere 7.0.1 and later) and no proxy, so it shows
+the consoles of all proxies, and those that did not come through one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from mksfilter import config
+from mksfilter.commands import add_config_file
+from mksfilter.exceptions import ConfigurationError, OperationError
+
+if TYPE_CHECKING:
+    from mksfilter.backends.consoles import Consoles
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = actions.add_parser(
+        "list",
+        help="show label, client and user of each live console",
+        description="List the live consoles of an instance, oldest first, whoever opened them. "
+        "Needs vSphere 7.0.1 or later.",
+    )
+    drop = actions.add_parser(
+        "drop",
+        help="end the live consoles of an instance",
+        description="End all live consoles of an instance, or those with the labels given. Needs "
+        "vSphere 7.0.1 or later. A token that is still valid can open a new one.",
+    )
+    drop.add_argument(
+        "--label",
+        action="append",
+        metavar="LABEL",
+        help="end only the console with this label, as 'list' shows it; may be repeated",
+    )
+    for action in (show, drop):
+        action.add_argument(
+            "--instance", required=True, type=_uuid, metavar="UUID", help="Nova instance"
+        )
+        action.add_argument("--vcenter", metavar="NAME", help="the vCenter that has the instance")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        add_config_file(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the chosen action.
+
+    :raises ConfigurationError: no vCenter is configured, or not correctly.
+    :raises BackendError: vCenter cannot be asked, or does not know the instance.
+    :raises OperationError: a label to drop is not there.
+    """
+    conf = config.load(args.config_file)
+    vcenters = config.vcenter_settings(conf)
+    if args.vcenter and args.vcenter not in {settings.name for settings in vcenters}:
+        raise ConfigurationError(f"vcenters does not name {args.vcenter!r}")
+    # pyVmomi is imported only for a configuration that can use it.
+    from mksfilter.backends.consoles import Consoles
+
+    with contextlib.closing(Consoles(vcenters)) as consoles:
+        return _drop(args, consoles) if args.action == "drop" else _list(args, consoles)
+
+
+def _list(args: argparse.Namespace, consoles: Consoles) -> int:
+    live = consoles.connections(args.instance, vcenter=args.vcenter)
+    if args.json:
+        sessions = [dataclasses.asdict(one) for one in live]
+        print(json.dumps({"instance": args.instance, "sessions": sessions}, indent=2))
+        return 0
+    width = max([len("LABEL"), *(len(one.label) for one in live)])
+    print(f"{'LABEL':<{width}}  {'CLIENT':<39}  USER")
+    for one in live:
+        print(f"{one.label:<{width}}  {one.client:<39}  {one.user}")
+    return 0
+
+
+def _drop(args: argparse.Namespace, consoles: Consoles) -> int:
+    dropped = consoles.drop(args.instance, labels=args.label, vcenter=args.vcenter)
+    if args.label and dropped < len(set(args.label)):
+        raise OperationError(
+            f"{dropped} of {len(set(args.label))} consoles ended; the others have ended before, "
+            f"or their labels are not those that 'mksfilter sessions list' shows"
+        )
+    if args.json:
+        print(json.dumps({"instance": args.instance, "dropped": dropped}))
+    else:
+        print(f"{dropped} console{'' if dropped == 1 else 's'} ended")
+    return 0
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID") from None
