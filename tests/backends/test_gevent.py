@@ -22,6 +22,7 @@ RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))\n"
         ("session", PATCH + RUN),
         ("consoles", IMPORT + PATCH + RUN),
         ("endpoints", PATCH + RUN),
+        ("storm", PATCH + RUN),
     ],
 )
 def test_holds_with_greenlets_for_threads(module: str, code: str) -> None:
