@@ -133,7 +133,7 @@ CASES = [
     *(Case(method, method=method, body=None) for method in ("GET", "PUT", "DELETE", "HEAD")),
     Case("show", method="GET", body=None, path="/v2.1/servers/{uuid}"),
     Case("show as other", "other", method="GET", body=None, path="/v2.1/servers/{uuid}"),
-    Case("list servers", method="GET", body=None, path="/v2.1/servers/detail?sort_key=uuid"),
+    Case("list servers", method="GET", body=None, path="/v2.1/servers/detail?name=vm-active"),
     Case("action reboot", path="/v2.1/servers/{uuid}/action", body='{"reboot": {"type": "x"}}'),
     Case("action junk", path="/v2.1/servers/{uuid}/action", body="{"),
     Case("action unknown", path="/v2.1/servers/{uuid}/action", body='{"no-such-action": {}}'),
