@@ -3,8 +3,6 @@ vSphere."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import signal
 import socket
 import ssl
@@ -12,38 +10,12 @@ import subprocess
 import time
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mksfilter.simulator.client import DB_1, OFF_1, WEB_1
-from tests.support.proxy import RunningProxy, parse_head, read_head
-
-
-def open_page(proxy: RunningProxy, token: str, **options):
-    """Connect as our page does."""
-    return connect(
-        f"ws://127.0.0.1:{proxy.port}/websockify",
-        subprotocols=["mks.v1", "binary", f"mks.token.{token}"],
-        proxy=None,
-        **options,
-    )
-
-
-def told(socket) -> dict:
-    """The next message of the control channel."""
-    while True:
-        message = socket.recv(timeout=10)
-        if isinstance(message, str):
-            return json.loads(message)
-
-
-def until_closed(socket) -> tuple[list[dict], int]:
-    """All that the control channel says, and the close code."""
-    said = []
-    with contextlib.suppress(ConnectionClosed):
-        while True:
-            said.append(told(socket))
-    return said, socket.close_code
+from tests.support.page_client import open_page, told, until_closed
+from tests.support.proxy import parse_head, read_head
 
 
 class TestSession:

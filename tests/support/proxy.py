@@ -278,7 +278,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 def parse_head(head: bytes) -> Answer:
-    """An answer without its body."""
-    status_line, *lines = head.decode("latin-1").split("\r\n")[:-2]
+    """An answer without its body, which may follow in *head*."""
+    status_line, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     pairs = (line.split(": ", 1) for line in lines)
     return Answer(int(status_line.split()[1]), {name.lower(): text for name, text in pairs}, b"")
