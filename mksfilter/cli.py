@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mksfilter import __version__
 from mksfilter.commands import add_config_file
@@ -26,6 +27,13 @@ COMMANDS = {
     "token": "mint or inspect a console token",
     "sessions": "list or drop the live consoles of an instance",
 }
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mksfilter",
         description="WebMKS consoles for OpenStack on VMware vSphere.",
         epilog="Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration.",

@@ -120,7 +120,9 @@ def _inspect(args: argparse.Namespace, codec: TokenCodec) -> int:
         }
         answer["connect_info"] = "sealed" if claims.sealed else "none"
     print(json.dumps(answer, indent=2))
-    return 0 if answer["valid"] else 1
+    if not answer["valid"]:
+        raise OperationError(f"the token is refused: {answer['detail']}")
+    return 0
 
 
 def _token_of(text: str) -> str:

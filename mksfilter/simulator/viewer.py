@@ -5,6 +5,7 @@ RFB 3.8 with security type None (RFC 6143), Raw encoding, 32 bits per pixel.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Sequence
 from types import TracebackType
@@ -62,18 +63,22 @@ class Viewer:
         self._timeout = timeout
         self._buffer = bytearray()
         self.notes: list[str] = []
-        self._socket = websockets.sync.client.connect(
-            url,
-            subprotocols=[websockets.Subprotocol(name) for name in subprotocols],
-            origin=websockets.Origin(origin) if origin else None,
-            open_timeout=timeout,
-            compression=None,
-            max_size=None,
-            ssl=ssl_context,
-            proxy=None,
-        )
-        self.subprotocol = self._socket.subprotocol
-        self.width, self.height, self.name = self._handshake()
+        with contextlib.ExitStack() as stack:
+            self._socket = stack.enter_context(
+                websockets.sync.client.connect(
+                    url,
+                    subprotocols=[websockets.Subprotocol(name) for name in subprotocols],
+                    origin=websockets.Origin(origin) if origin else None,
+                    open_timeout=timeout,
+                    compression=None,
+                    max_size=None,
+                    ssl=ssl_context,
+                    proxy=None,
+                )
+            )
+            self.subprotocol = self._socket.subprotocol
+            self.width, self.height, self.name = self._handshake()
+            self._stack = stack.pop_all()
 
     @classmethod
     def open_page(cls, page_url: str, *, timeout: float = 15.0) -> Viewer:
@@ -100,7 +105,7 @@ class Viewer:
 
     def close(self) -> None:
         """Close the WebSocket."""
-        self._socket.close()
+        self._stack.close()
 
     @property
     def close_code(self) -> int | None:
