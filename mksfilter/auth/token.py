@@ -370,19 +370,20 @@ _OPTIONAL = ("pid", "uid", "rid", "vc", "max", "sealed")
 
 
 def _check(claims: Claims, error: type[Exception]) -> None:
+    # type() rather than isinstance(): to the latter True is a number.
     if type(claims.jti) is not str or not _JTI.fullmatch(claims.jti):
         raise error("claim jti is not 22 characters of base64url")
     if type(claims.iid) is not str or not _UUID.fullmatch(claims.iid):
         raise error("claim iid is not a UUID in lower case with dashes")
-    for name in ("aud", "pid", "uid", "rid"):
-        value = getattr(claims, name)
+    for name, value in (
+        ("aud", claims.aud),
+        ("pid", claims.pid),
+        ("uid", claims.uid),
+        ("rid", claims.rid),
+        ("vc", "" if claims.vc is None else claims.vc),
+    ):
         if type(value) is not str or len(value) > _MAX_TEXT or not value.isprintable():
             raise error(f"claim {name} is not printable text of up to {_MAX_TEXT} characters")
-    if claims.vc is not None and (
-        type(claims.vc) is not str or len(claims.vc) > _MAX_TEXT or not claims.vc.isprintable()
-    ):
-        raise error("claim vc is not a name")
-    # bool is an int to isinstance.
     if type(claims.iat) is not int or type(claims.exp) is not int or claims.exp <= claims.iat:
         raise error("claims iat and exp are not whole seconds in order")
     if claims.max is not None and (type(claims.max) is not int or claims.max < claims.exp):
