@@ -25,7 +25,7 @@ class MachineCache:
         *,
         size: int = 10_000,
         lifetime: float = 3600.0,
-        freshness: float = 60.0,
+        freshness: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._size = size
