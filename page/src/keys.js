@@ -50,10 +50,13 @@ const US = new Map(
     ]),
 );
 
-/** The key strokes that type *text*: one `[keysym, code][]` for each character, in order. */
+/**
+ * The key strokes that type *text*: one `[keysym, code][]` for each character, in order. Lines end
+ * with a line feed alone, as they do in the value of a text area.
+ */
 export function strokes(text) {
     const result = [];
-    for (const character of text.replace(/\r\n?/g, "\n")) {
+    for (const character of text) {
         const stroke = strokeOf(character);
         if (stroke) result.push(stroke);
     }
