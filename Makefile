@@ -13,7 +13,7 @@ PAGE = mksfilter/proxy/static/novnc/console.js
 
 .PHONY: demo test test-integration bench lint docs clean setup tools page
 
-demo: setup
+demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
 
 test: setup tools lint
@@ -33,11 +33,14 @@ lint: setup
 docs: setup
 	$(BIN)/pip install -q "sphinx>=7" "myst-parser>=3" && $(BIN)/sphinx-build -W -q docs docs/_build
 
-setup: $(VENV)/.ready $(PAGE)
+setup: $(VENV)/.test $(PAGE)
 
-$(VENV)/.ready: setup.cfg pyproject.toml
+# What the demo needs, and what the tests need beside it.
+$(VENV)/.demo: EXTRA = simulator
+$(VENV)/.test: EXTRA = test
+$(VENV)/.demo $(VENV)/.test: setup.cfg pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[test]"
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[$(EXTRA)]"
 	@touch $@
 
 # noVNC comes from npm and is never committed; the lock file pins it by digest.
