@@ -418,4 +418,7 @@ def _detach(sock: Any) -> _socket.socket:
     """The C socket over the same descriptor, non-blocking."""
     plain = _socket.socket(sock.family, sock.type & 0xF, sock.proto, sock.detach())
     plain.setblocking(False)
+    if plain.family != _socket.AF_UNIX:
+        # A key press must not wait for the acknowledgement of the one before.
+        plain.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     return plain

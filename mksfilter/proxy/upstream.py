@@ -178,7 +178,6 @@ def _connect(endpoint: Endpoint, name: str, networks: Sequence[_Network]) -> gev
         try:
             # The very address that was checked: no second look-up, whose answer could differ.
             sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as exc:
             sock.close()

@@ -1,0 +1,1 @@
+"""What a session costs, beside the peers: ``python -m benchmarks``."""

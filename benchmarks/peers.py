@@ -1,0 +1,266 @@
+"""The relays that are compared, each started as its documentation says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import free_port, spawn, stop, wait_for_port
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.backends.endpoint import CertificateDigest, Endpoint
+
+__all__ = ["PEERS", "HAProxy", "Host", "Mksfilter", "Naive", "Nginx", "Peer", "Websockify"]
+
+_INSTANCE = "00000000-0000-4000-8000-000000000001"
+
+
+class Host:
+    """The console host that all relays talk to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate = directory / "host.pem"
+        self.der = _self_signed(self.certificate)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.console_host", str(self.certificate)],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.ports: dict[str, int] = json.loads(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        stop(self.process)
+
+
+class Peer:
+    """One relay between the load and the host.
+
+    :param link: ``tls`` or ``plain``, between relay and host.
+    """
+
+    name = ""
+    links = ("tls", "plain")
+
+    def __init__(self, host: Host, link: str, directory: Path) -> None:
+        self.host = host
+        self.link = link
+        self.directory = directory / f"{self.name}-{link}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.log = self.directory / "log"
+        self.port = free_port()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @classmethod
+    def available(cls) -> bool:
+        return True
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def target(self, path: str) -> dict[str, Any]:
+        return {"port": self.port, "path": path}
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.processes]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            stop(process)
+        self.processes = []
+
+    def _run(self, command: list[str], port: int = 0, **options: object) -> None:
+        process = spawn(command, self.log, **options)
+        self.processes.append(process)
+        wait_for_port(port or self.port, process, self.log)
+
+
+class Direct(Peer):
+    """No relay: what the load and the host cost by themselves."""
+
+    name = "direct"
+    links = ("plain",)
+
+    def start(self) -> None:
+        self.port = self.host.ports["plain"]
+
+
+class HAProxy(Peer):
+    """Debian's HAProxy with one thread, its defaults otherwise."""
+
+    name = "HAProxy"
+
+    @classmethod
+    def available(cls) -> bool:
+        return shutil.which("haproxy", path="/usr/sbin:/usr/bin") is not None
+
+    def start(self) -> None:
+        tls = " ssl verify none" if self.link == "tls" else ""
+        path = self.directory / "haproxy.cfg"
+        path.write_text(
+            f"global\n  nbthread 1\n  maxconn 9900\n"
+            f"defaults\n  mode http\n  timeout client 1h\n  timeout server 1h\n"
+            f"  timeout connect 10s\n  timeout tunnel 1h\n"
+            f"frontend console\n  bind 127.0.0.1:{self.port}\n  default_backend host\n"
+            f"backend host\n  server host 127.0.0.1:{self.host.ports[self.link]}{tls}\n"
+        )
+        self._run([shutil.which("haproxy", path="/usr/sbin:/usr/bin") or "", "-f", str(path)])
+
+
+class Nginx(Peer):
+    """Debian's nginx with one worker."""
+
+    name = "nginx"
+
+    @classmethod
+    def available(cls) -> bool:
+        return shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None
+
+    def start(self) -> None:
+        scheme = "https" if self.link == "tls" else "http"
+        path = self.directory / "nginx.conf"
+        path.write_text(
+            f"daemon off; worker_processes 1; pid {self.directory}/pid;\n"
+            f"error_log {self.directory}/error.log;\n"
+            f"worker_rlimit_nofile 20000;\nevents {{ worker_connections 20000; }}\n"
+            f"http {{ access_log off;\n"
+            + "".join(
+                f"{kind}_temp_path {self.directory}/{kind};\n"
+                for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            + f"server {{ listen 127.0.0.1:{self.port};\n location / {{\n"
+            f"proxy_pass {scheme}://127.0.0.1:{self.host.ports[self.link]};\n"
+            f"proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;\n"
+            f"proxy_set_header Connection upgrade; proxy_read_timeout 1h;\n"
+            f"}} }} }}\n"
+        )
+        self._run([shutil.which("nginx", path="/usr/sbin:/usr/bin") or "", "-c", str(path)])
+
+
+class Websockify(Peer):
+    """What Nova's own consoles run on: WebSocket to TCP, a process for each session."""
+
+    name = "websockify"
+    links = ("tcp",)
+
+    @classmethod
+    def available(cls) -> bool:
+        return True
+
+    def start(self) -> None:
+        program = _websockify(self.directory.parent.parent / "websockify")
+        self._stream_port = free_port()
+        for port, kind in ((self.port, "raw-echo"), (self._stream_port, "raw-stream")):
+            self._run(
+                [str(program), f"127.0.0.1:{port}", f"127.0.0.1:{self.host.ports[kind]}"], port
+            )
+
+    def target(self, path: str) -> dict[str, Any]:
+        return {"port": self._stream_port if path == "/stream" else self.port, "path": "/"}
+
+
+class Naive(Peer):
+    """benchmarks/naive.py."""
+
+    name = "naive"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "benchmarks.naive", str(self.port), self.link]
+        self._run([*command, str(self.host.ports[self.link])])
+
+
+class Mksfilter(Peer):
+    """This project: gunicorn with one worker, a token that holds a sealed ticket."""
+
+    name = "mksfilter"
+    browser_tls = False
+
+    def start(self) -> None:
+        keys = self.directory / "keys"
+        repository = KeyRepository(str(keys))
+        if not keys.exists():
+            repository.setup()
+        self._codec = TokenCodec(repository, "benchmarks")
+        config = self.directory / "mksfilter.conf"
+        config.write_text(
+            f"[mksfilter]\nkey_repository = {keys}\naudience = benchmarks\nticket_at = issue\n"
+            f"allowed_networks = 127.0.0.0/8\nmax_sessions = 12000\n"
+            f"max_sessions_per_instance = 0\nlog_level = WARNING\n"
+            f"handshake_timeout = 60\n"
+        )
+        paste = self.directory / "paste.ini"
+        paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {config}\n")
+        command = [sys.executable, "-m", "gunicorn", "-k", "mksfilter.proxy.worker.ConsoleWorker"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--paste", str(paste)]
+        command += ["--workers", str(self.workers), "--worker-connections", "12000"]
+        self._run(command)
+        time.sleep(0.5)
+
+    workers = 1
+
+    def target(self, path: str) -> dict[str, Any]:
+        tls = self.link == "tls"
+        endpoint = Endpoint(
+            kind="websocket",
+            host="127.0.0.1",
+            port=self.host.ports[self.link],
+            resource=path,
+            tls=tls,
+            digests=(CertificateDigest.of(self.host.der),) if tls else (),
+            rfb_handshake="full",
+        )
+        token = self._codec.mint(
+            instance_id=_INSTANCE, ttl=86400, connect_info=endpoint.to_mapping()
+        )
+        return {"port": self.port, "path": f"/websockify?token={token}"}
+
+
+PEERS: list[type[Peer]] = [HAProxy, Nginx, Websockify, Naive, Mksfilter]
+
+
+def _websockify(directory: Path) -> Path:
+    program = directory / "bin" / "websockify"
+    if not program.exists():
+        venv.create(directory, with_pip=True)
+        subprocess.run(
+            [directory / "bin" / "pip", "install", "-q", "websockify==0.13.0"], check=True
+        )
+    return program
+
+
+def _self_signed(path: Path) -> bytes:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "console host")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return certificate.public_bytes(serialization.Encoding.DER)
