@@ -119,6 +119,9 @@ class Authority:
         self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
     ) -> ssl.SSLContext:
         context = self._context_class(ssl.PROTOCOL_TLS_SERVER)
+        # Clients that read and write in two threads (websockets.sync) may stall on a session
+        # ticket that arrives while they write: OpenSSL's connections are not thread-safe.
+        context.num_tickets = 0
         # The ssl module reads keys from files alone; this one is gone before anybody connects.
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
             os.chmod(file.name, 0o600)

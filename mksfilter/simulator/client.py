@@ -172,6 +172,15 @@ class SimulatedVSphere:
             host = 1 - state["host"]
         self.set_vm(vm, host=host)
 
+    def reregister(self, vm: str) -> None:
+        """Take the machine out of the inventory and back: it gets another managed object id."""
+        state = next(v for v in self.state()["vms"] if vm in (v["name"], v["uuid"]))["state"]
+        self.set_vm(vm, registration=state["registration"] + 1)
+
+    def move(self, vm: str, vcenter: int) -> None:
+        """Move the machine to another vCenter, by index."""
+        self.set_vm(vm, vcenter=vcenter)
+
     def expire_sessions(self, vcenter: int | str = 0) -> None:
         """End all logins of a vCenter."""
         self.set_vcenter(vcenter, expire_sessions=True)

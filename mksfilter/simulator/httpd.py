@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http
-import socket as stdsocket
 import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,7 +53,6 @@ class Response:
 def serve_connection(sock: Any, client: str, handle: Callable[[Request], Response]) -> None:
     """Answer the requests of one connection until the client ends it."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(stdsocket.IPPROTO_TCP, stdsocket.TCP_NODELAY, 1)
         buffer = b""
         while True:
             head, buffer = _read_head(sock, buffer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import uuid as uuids
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -55,6 +56,10 @@ class UnknownField(ValueError):
     """A state has no such field, or the field cannot take such a value."""
 
 
+def _pattern(default: str, pattern: str) -> Any:
+    return dataclasses.field(default=default, metadata={"pattern": pattern})
+
+
 def _choice(default: str, *others: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": (default, *others)})
 
@@ -65,6 +70,9 @@ class MachineState:
 
     :ivar power: a console needs ``on``; any other value ends the open ones.
     :ivar host: index of its host among those of its vCenter; a change is a vMotion.
+    :ivar vcenter: index of the vCenter it is in; a change is a vMotion between vCenters.
+    :ivar registration: how often it was taken out of the inventory and put back, which gives it
+        another managed object id each time.
     :ivar max_connections: ``RemoteDisplay.maxConnections``.
     :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away.
     :ivar deleted: nobody finds it any more.
@@ -75,11 +83,13 @@ class MachineState:
 
     power: str = _choice("on", "off", "suspended")
     host: int = 0
+    vcenter: int = 0
+    registration: int = 0
     max_connections: int = 40
     permitted: bool = True
     deleted: bool = False
     reported_uuid: str = ""
-    screen: str = "text"
+    screen: str = _pattern("text", r"text|echo|stream|\S+:\d+")
     hostile: str = _choice(*HOSTILE)
 
 
@@ -125,7 +135,7 @@ class VCenterState:
     :ivar handshake: whether the old console proxy's stream starts with an RFB handshake.
     """
 
-    api_version: str = "8.0"
+    api_version: str = _pattern("8.0", r"\d+(\.\d+)*")
     silent: bool = False
     delay: float = 0.0
     refuse_logins: bool = False
@@ -142,18 +152,38 @@ class VCenterState:
 
 @dataclasses.dataclass(eq=False)
 class Machine:
-    """A virtual machine. *uuid* is its ``instanceUuid``, which Nova sets to the server's id."""
+    """A virtual machine.
+
+    :ivar uuid: its ``instanceUuid``, which Nova sets to the server's id.
+    :ivar number: tells it from the others that started in the same vCenter, and from no more:
+        managed object ids are the same in every vCenter.
+    """
 
     name: str
     uuid: str
     project_id: str
-    moref: str
-    vcenter: VCenter = dataclasses.field(repr=False)
+    number: int
+    vcenters: list[VCenter] = dataclasses.field(repr=False)
     state: MachineState = dataclasses.field(default_factory=MachineState)
 
+    def __post_init__(self) -> None:
+        self.bios_uuid = str(uuids.uuid5(_NAMESPACE, f"bios {self.uuid}"))
+        self._home = self.state.vcenter
+
     @property
-    def bios_uuid(self) -> str:
-        return str(uuids.uuid5(_NAMESPACE, f"bios {self.uuid}"))
+    def vcenter(self) -> VCenter:
+        return self.vcenters[self.state.vcenter]
+
+    @property
+    def moref(self) -> str:
+        """Its managed object id, as good as the vCenter and the registration."""
+        travelled = 10_000 * (1 + self._home) if self.state.vcenter != self._home else 0
+        return f"vm-{self.number + travelled + 1_000_000 * self.state.registration}"
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The indexes among its state's fields, and what they have to be below."""
+        return {"host": len(self.vcenter.hosts), "vcenter": len(self.vcenters)}
 
     @property
     def host(self) -> Host:
@@ -188,13 +218,12 @@ class Host:
 
 @dataclasses.dataclass(eq=False)
 class VCenter:
-    """A vCenter with its hosts and machines."""
+    """A vCenter with its hosts. Which machines it has can change: the machines know."""
 
     name: str
     uuid: str
     state: VCenterState = dataclasses.field(default_factory=VCenterState)
     hosts: list[Host] = dataclasses.field(default_factory=list)
-    machines: list[Machine] = dataclasses.field(default_factory=list)
     address: str = ""
     port: int = 0
     console_ports: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -206,20 +235,30 @@ class VCenter:
 
 
 class Inventory:
-    """All vCenters, and the ways to find what is in them."""
+    """All vCenters and machines, and the ways to find what is in them."""
 
-    def __init__(self, vcenters: list[VCenter]) -> None:
+    def __init__(self, vcenters: list[VCenter], machines: list[Machine]) -> None:
         self.vcenters = vcenters
+        self.machines = machines
         self._initial: list[tuple[Any, Any]] = []
-        self._by_uuid = {machine.uuid: machine for machine in self.machines()}
+        self._by_uuid = {machine.uuid: machine for machine in machines}
+        self._by_bios_uuid = {machine.bios_uuid: machine for machine in machines}
 
     def hosts(self) -> Iterator[Host]:
         for vcenter in self.vcenters:
             yield from vcenter.hosts
 
-    def machines(self) -> Iterator[Machine]:
-        for vcenter in self.vcenters:
-            yield from vcenter.machines
+    def machines_of(self, vcenter: VCenter) -> Iterator[Machine]:
+        for machine in self.machines:
+            if machine.vcenter is vcenter and not machine.state.deleted:
+                yield machine
+
+    def search(self, vcenter: VCenter, uuid: str, *, instance: bool) -> Machine | None:
+        """The machine of *vcenter* with an instance UUID, or with a BIOS one."""
+        machine = (self._by_uuid if instance else self._by_bios_uuid).get(uuid.lower())
+        if machine is None or machine.vcenter is not vcenter or machine.state.deleted:
+            return None
+        return machine
 
     def find(self, kind: str, key: str) -> Any:
         """The ``vm`` (by UUID or name), ``host`` or ``vcenter`` (by name or index).
@@ -242,15 +281,15 @@ class Inventory:
         :raises KeyError: there is no such kind.
         """
         things: dict[str, list[Any]] = {
-            "vm": list(self.machines()),
+            "vm": self.machines,
             "host": list(self.hosts()),
-            "vcenter": list(self.vcenters),
+            "vcenter": self.vcenters,
         }
         return things[kind]
 
     def remember(self) -> None:
         """Make the present state the one that :meth:`reset` goes back to."""
-        things: list[Any] = [*self.vcenters, *self.hosts(), *self.machines()]
+        things: list[Any] = [*self.vcenters, *self.hosts(), *self.machines]
         self._initial = [(thing, copy.copy(thing.state)) for thing in things]
 
     def reset(self) -> None:
@@ -274,25 +313,29 @@ def build(*, vcenters: int = 1, machines: int = 0) -> Inventory:
             vcenter.hosts.append(
                 Host(name, f"host-{9 + number}", str(uuids.uuid5(_NAMESPACE, name)))
             )
+    all_machines: list[Machine] = []
+    counts = [0] * vcenters
+
+    def add(name: str, uuid: str, project: str, state: MachineState) -> None:
+        number = 101 + counts[state.vcenter]
+        counts[state.vcenter] += 1
+        all_machines.append(Machine(name, uuid, project, number, made, state))
+
     for name, project, host, power, uuid in _MACHINES:
-        _add(made[0], name, uuid, project, MachineState(power=power, host=host))
+        add(name, uuid, project, MachineState(power=power, host=host))
     for number in range(1, machines + 1):
         name = f"vm-{number:04d}"
-        state = MachineState(host=number % 2)
-        _add(made[number % vcenters], name, str(uuids.uuid5(_NAMESPACE, name)), "demo", state)
-    return Inventory(made)
+        state = MachineState(host=number % 2, vcenter=number % vcenters)
+        add(name, str(uuids.uuid5(_NAMESPACE, name)), "demo", state)
+    return Inventory(made, all_machines)
 
 
-def _add(vcenter: VCenter, name: str, uuid: str, project: str, state: MachineState) -> None:
-    moref = f"vm-{101 + len(vcenter.machines)}"
-    vcenter.machines.append(Machine(name, uuid, project, moref, vcenter, state))
-
-
-def change(state: Any, changes: Mapping[str, Any]) -> None:
-    """Set fields of a state, all or none.
+def change(thing: Any, changes: Mapping[str, Any]) -> None:
+    """Set fields of the state of a machine, host or vCenter, all or none.
 
     :raises UnknownField: a name or a value that the state does not know.
     """
+    state, limits = thing.state, getattr(thing, "limits", {})
     fields = {field.name: field for field in dataclasses.fields(state)}
     checked = {}
     for name, value in changes.items():
@@ -305,6 +348,11 @@ def change(state: Any, changes: Mapping[str, Any]) -> None:
             raise UnknownField(
                 f"{name} cannot be {value!r}; it is one of {', '.join(map(repr, choices))}"
             )
+        pattern = field.metadata.get("pattern")
+        if pattern and not re.fullmatch(pattern, checked[name]):
+            raise UnknownField(f"{name} cannot be {value!r}; it has the form {pattern}")
+        if name in limits and not 0 <= checked[name] < limits[name]:
+            raise UnknownField(f"{name} cannot be {value!r}; it is an index below {limits[name]}")
     for name, value in checked.items():
         setattr(state, name, value)
 

@@ -60,7 +60,12 @@ class Listeners:
         self._servers.clear()
 
     def _start(self, listener: Any, handle: Handler) -> None:
-        server = StreamServer(listener, handle)
+        def handle_promptly(sock: Any, client: Any) -> None:
+            # Consoles and calls are small messages both ways: never wait to make them larger.
+            sock.setsockopt(stdsocket.IPPROTO_TCP, stdsocket.TCP_NODELAY, 1)
+            handle(sock, client)
+
+        server = StreamServer(listener, handle_promptly)
         server.start()
         self._servers.append(server)
 

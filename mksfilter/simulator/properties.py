@@ -102,6 +102,7 @@ def service_content(vcenter: VCenter) -> Data:
         propertyCollector=Ref("PropertyCollector", "propertyCollector"),
         about=about(vcenter),
         setting=Ref("OptionManager", "VpxSettings"),
+        authorizationManager=Ref("AuthorizationManager", "AuthorizationManager"),
         sessionManager=Ref("SessionManager", "SessionManager"),
         searchIndex=Ref("SearchIndex", "SearchIndex"),
     )

@@ -16,6 +16,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.ssl import SSLContext
 
+from mksfilter.exceptions import ConfigurationError
 from mksfilter.simulator import inventory as inventories
 from mksfilter.simulator.authd import Authd
 from mksfilter.simulator.certificates import Authority
@@ -58,6 +59,7 @@ class Options:
 class Simulator:
     """A running simulator.
 
+    :raises ConfigurationError: a setting names nothing that there is.
     :raises OperationError: an address cannot be listened on.
     """
 
@@ -78,9 +80,7 @@ class Simulator:
         with open(self.ca_file, "wb") as file:
             file.write(self.authority.pem)
         for kind, key, changes in options.settings:
-            things = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
-            for thing in things:
-                inventories.change(thing.state, changes)
+            self._preset(kind, key, changes)
         self.inventory.remember()
         try:
             self._start()
@@ -111,20 +111,12 @@ class Simulator:
         fields = dict(changes)
         drop = kind == "vm" and fields.pop("drop", False)
         expire = kind == "vcenter" and fields.pop("expire_sessions", False)
-        before = (thing.state.power, thing.state.host) if kind == "vm" else None
-        if (
-            kind == "vm"
-            and "host" in fields
-            and fields["host"] not in range(len(thing.vcenter.hosts))
-        ):
-            raise inventories.UnknownField(f"host is an index below {len(thing.vcenter.hosts)}")
-        inventories.change(thing.state, fields)
+        before = _whereabouts(thing) if kind == "vm" else None
+        inventories.change(thing, fields)
         _LOG.info("changed kind=%s name=%s changes=%s", kind, thing.name, dict(changes))
-        if kind == "vm":
-            moved = (thing.state.power, thing.state.host) != before
-            if drop or moved or thing.state.deleted:
-                self.consoles.drop(thing)
-        elif expire:
+        if kind == "vm" and (drop or _whereabouts(thing) != before):
+            self.consoles.drop(thing)
+        if expire:
             self._services[thing.name].expire_sessions()
         self._release_silent()
 
@@ -139,7 +131,7 @@ class Simulator:
                 for vcenter in self.inventory.vcenters
                 for host in vcenter.hosts
             ],
-            "vms": [self._machine(machine) for machine in self.inventory.machines()],
+            "vms": [self._machine(machine) for machine in self.inventory.machines],
             "control": f"http://127.0.0.1:{self._control_port}",
         }
 
@@ -156,6 +148,16 @@ class Simulator:
             }
             for name, service in self._services.items()
         }
+
+    def _preset(self, kind: str, key: str, changes: Mapping[str, Any]) -> None:
+        try:
+            things = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
+            for thing in things:
+                inventories.change(thing, changes)
+        except KeyError as exc:
+            raise ConfigurationError(f"simulator: there is no {kind} called {key}") from exc
+        except inventories.UnknownField as exc:
+            raise ConfigurationError(f"simulator: {key or kind}: {exc}") from exc
 
     def _start(self) -> None:
         control = Control(self)
@@ -175,7 +177,11 @@ class Simulator:
         certificate = self.authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
         vcenter.digests = certificate.digests()
         service = VCenterService(
-            vcenter, credentials=self.credentials, tickets=self.tickets, consoles=self.consoles
+            vcenter,
+            self.inventory,
+            credentials=self.credentials,
+            tickets=self.tickets,
+            consoles=self.consoles,
         )
         self._services[vcenter.name] = service
 
@@ -256,6 +262,12 @@ class Simulator:
             "connections": len(self.consoles.of(machine)),
             "state": dataclasses.asdict(machine.state),
         }
+
+
+def _whereabouts(machine: Machine) -> tuple[object, ...]:
+    """What a console does not survive a change of."""
+    state = machine.state
+    return state.power, state.host, state.vcenter, state.registration, state.deleted
 
 
 def _host(host: Host, vcenter: VCenter) -> dict[str, Any]:

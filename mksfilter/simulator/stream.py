@@ -170,10 +170,12 @@ class WebSocketStream:
 
     def send(self, data: bytes) -> None:
         with self._lock:
-            if self._protocol.state is not OPEN:
-                raise ConnectionResetError("the WebSocket is closed")
-            self._protocol.send_binary(data)
-            self._flush()
+            # A whole screen is no message that a client with a limit of 1 MiB would take.
+            for start in range(0, len(data), _CHUNK):
+                if self._protocol.state is not OPEN:
+                    raise ConnectionResetError("the WebSocket is closed")
+                self._protocol.send_binary(data[start : start + _CHUNK])
+                self._flush()
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes past the protocol, as no good server would."""

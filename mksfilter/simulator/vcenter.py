@@ -18,7 +18,7 @@ from gevent.event import Event
 from mksfilter.simulator import properties, soap
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.httpd import Request, Response
-from mksfilter.simulator.inventory import Machine, VCenter
+from mksfilter.simulator.inventory import Inventory, Machine, VCenter
 from mksfilter.simulator.soap import Array, Call, Data, Fault, Ref, version_tuple
 from mksfilter.simulator.tickets import CLONE_PREFIX, Tickets
 
@@ -30,6 +30,7 @@ _Method = Callable[[Call, Any], Any]
 _UNKNOWN_METHOD: tuple[tuple[int, ...], _Method] = ((99,), lambda *_: None)
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-zA-Z-]+)')
 
+_READ_PRIVILEGES = ("System.Anonymous", "System.Read", "System.View")
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
 
@@ -75,6 +76,7 @@ class VCenterService:
     def __init__(
         self,
         vcenter: VCenter,
+        inventory: Inventory,
         *,
         credentials: Credentials,
         tickets: Tickets,
@@ -89,9 +91,8 @@ class VCenterService:
         self._consoles = consoles
         self._clock = clock
         self._sessions: dict[str, Session] = {}
-        self._machines = {machine.moref: machine for machine in vcenter.machines}
-        self._by_uuid = {machine.uuid: machine for machine in vcenter.machines}
-        self._by_bios_uuid = {machine.bios_uuid: machine for machine in vcenter.machines}
+        self._inventory = inventory
+        self._by_moref: dict[str, Machine] = {}
         self._methods: dict[str, tuple[tuple[int, ...], _Method]] = {
             "RetrieveServiceContent": ((2,), lambda *_: properties.service_content(vcenter)),
             "CurrentTime": ((2,), lambda *_: _now()),
@@ -105,6 +106,7 @@ class VCenterService:
             "AcquireTicket": ((4, 1), self._acquire_ticket),
             "AcquireMksTicket": ((2,), self._acquire_mks_ticket),
             "AcquireCloneTicket": ((2, 5), self._acquire_clone_ticket),
+            "HasPrivilegeOnEntity": ((5, 5), self._has_privilege_on_entity),
             "QueryConnections": ((7, 0, 1), self._query_connections),
             "DropConnections": ((7, 0, 1), self._drop_connections),
         }
@@ -230,7 +232,11 @@ class VCenterService:
 
     def machine(self, moref: str) -> Machine | None:
         """The machine with a managed object id."""
-        machine = self._machines.get(moref)
+        machine = self._by_moref.get(moref)
+        if machine is None or machine.moref != moref or machine.vcenter is not self.vcenter:
+            machines = self._inventory.machines_of(self.vcenter)
+            self._by_moref = {machine.moref: machine for machine in machines}
+            machine = self._by_moref.get(moref)
         return None if machine is None or machine.state.deleted else machine
 
     def _machine(self, ref: Ref) -> Machine:
@@ -308,17 +314,24 @@ class VCenterService:
             raise Fault("InvalidName", f"The name '{prefix}' is not valid.", name=prefix)
         return found
 
+    def _has_privilege_on_entity(self, call: Call, session: Session) -> list[bool]:
+        if call.text("sessionId") != session.key:
+            return [False for _ in call.all("privId")]
+        permitted = self.vcenter.state.permitted
+        return [
+            permitted if element.text == CONSOLE_PRIVILEGE else element.text in _READ_PRIVILEGES
+            for element in call.all("privId")
+        ]
+
     # Searches
 
     def _find(self, call: Call) -> list[Ref]:
         uuid = (call.text("uuid") or "").lower()
         if not call.flag("vmSearch"):
             return [Ref("HostSystem", h.moref) for h in self.vcenter.hosts if h.uuid == uuid]
-        index = self._by_uuid if call.flag("instanceUuid") else self._by_bios_uuid
-        machine = index.get(uuid)
-        if machine is None or machine.state.deleted:
-            return []
-        return [Ref("VirtualMachine", machine.moref)]
+        by_instance = call.flag("instanceUuid")
+        machine = self._inventory.search(self.vcenter, uuid, instance=by_instance)
+        return [] if machine is None else [Ref("VirtualMachine", machine.moref)]
 
     def _find_by_uuid(self, call: Call, _session: Session) -> Ref | None:
         found = self._find(call)

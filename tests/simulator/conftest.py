@@ -43,9 +43,10 @@ class Client:
 
     def dial(self, url, subprotocols=("binary",), **options):
         """A WebSocket, closed at the end of the test."""
-        secure = {"ssl": self.tls} if url.startswith("wss:") else {}
-        console = connect(url, subprotocols=subprotocols or None, **secure, **options)
-        return self._stack.enter_context(console)
+        options = {"close_timeout": 1, "proxy": None, **options}
+        if url.startswith("wss:"):
+            options["ssl"] = self.tls
+        return self._stack.enter_context(connect(url, subprotocols=subprotocols or None, **options))
 
     def console(self, uuid=WEB_1):
         return self.dial(self.ticket(uuid).url)
