@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import shutil
 import subprocess
 import sys
-import time
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.processes import free_port, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.backends.endpoint import CertificateDigest, Endpoint
+from mksfilter.simulator.client import WEB_1, SimulatedVSphere
+from mksfilter.simulator.client import start as simulated_vsphere
 
-__all__ = ["PEERS", "HAProxy", "Host", "Mksfilter", "Naive", "Nginx", "Peer", "Websockify"]
+__all__ = [
+    "PEERS",
+    "Direct",
+    "HAProxy",
+    "Host",
+    "Mksfilter",
+    "Naive",
+    "Nginx",
+    "Peer",
+    "TicketPeer",
+    "Websockify",
+]
 
 _INSTANCE = "00000000-0000-4000-8000-000000000001"
 
@@ -25,6 +44,7 @@ class Host:
     """The console host that all relays talk to."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.certificate = directory / "host.pem"
         self.der = _self_signed(self.certificate)
         self.process = subprocess.Popen(
@@ -59,9 +79,16 @@ class Peer:
 
     @classmethod
     def available(cls) -> bool:
+        """Whether its program is installed, or can be."""
         return True
 
+    @classmethod
+    def link_for(cls, link: str) -> str:
+        """What this relay speaks to its host when *link* is asked for."""
+        return link if link in cls.links else cls.links[0]
+
     def start(self) -> None:
+        """Start listening."""
         raise NotImplementedError
 
     def target(self, path: str) -> dict[str, Any]:
@@ -150,10 +177,6 @@ class Websockify(Peer):
     name = "websockify"
     links = ("tcp",)
 
-    @classmethod
-    def available(cls) -> bool:
-        return True
-
     def start(self) -> None:
         program = _websockify(self.directory.parent.parent / "websockify")
         self._stream_port = free_port()
@@ -180,30 +203,29 @@ class Mksfilter(Peer):
     """This project: gunicorn with one worker, a token that holds a sealed ticket."""
 
     name = "mksfilter"
-    browser_tls = False
+    audience = "benchmarks"
+    options = ""
 
     def start(self) -> None:
         keys = self.directory / "keys"
         repository = KeyRepository(str(keys))
         if not keys.exists():
             repository.setup()
-        self._codec = TokenCodec(repository, "benchmarks")
+        self._codec = TokenCodec(repository, self.audience)
         config = self.directory / "mksfilter.conf"
         config.write_text(
-            f"[mksfilter]\nkey_repository = {keys}\naudience = benchmarks\nticket_at = issue\n"
+            f"[mksfilter]\nkey_repository = {keys}\naudience = {self.audience}\n"
             f"allowed_networks = 127.0.0.0/8\nmax_sessions = 12000\n"
-            f"max_sessions_per_instance = 0\nlog_level = WARNING\n"
-            f"handshake_timeout = 60\n"
+            f"max_sessions_per_instance = 0\nlog_level = WARNING\n{self._settings()}"
         )
         paste = self.directory / "paste.ini"
         paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {config}\n")
         command = [sys.executable, "-m", "gunicorn", "-k", "mksfilter.proxy.worker.ConsoleWorker"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--paste", str(paste)]
-        command += ["--workers", str(self.workers), "--worker-connections", "12000"]
-        self._run(command)
-        time.sleep(0.5)
+        self._run([*command, "--workers", "1"])
 
-    workers = 1
+    def _settings(self) -> str:
+        return "ticket_at = issue\n"
 
     def target(self, path: str) -> dict[str, Any]:
         tls = self.link == "tls"
@@ -222,6 +244,40 @@ class Mksfilter(Peer):
         return {"port": self.port, "path": f"/websockify?token={token}"}
 
 
+class TicketPeer(Mksfilter):
+    """The same, with a vCenter to ask for each ticket."""
+
+    name = "mksfilter-vcenter"
+
+    def __init__(self, host: Host, directory: Path, vsphere: SimulatedVSphere) -> None:
+        super().__init__(host, "tls", directory)
+        self._vsphere = vsphere
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, host: Host, directory: Path) -> Iterator[TicketPeer]:
+        """A started one, with a simulated vSphere of its own."""
+        with simulated_vsphere() as vsphere:
+            peer = cls(host, directory, vsphere)
+            try:
+                peer.start()
+                yield peer
+            finally:
+                peer.stop()
+
+    def _settings(self) -> str:
+        vcenter = self._vsphere.vcenter_settings()
+        return (
+            f"vcenters = one\n[vcenter.one]\nhost = {vcenter.host}\nport = {vcenter.port}\n"
+            f"username = {vcenter.username}\npassword = {vcenter.password}\n"
+            f"ca_file = {vcenter.ca_file}\n"
+        )
+
+    def target(self, path: str) -> dict[str, Any]:
+        token = self._codec.mint(instance_id=WEB_1, ttl=86400)
+        return {"port": self.port, "path": f"/websockify?token={token}"}
+
+
 PEERS: list[type[Peer]] = [HAProxy, Nginx, Websockify, Naive, Mksfilter]
 
 
@@ -236,12 +292,6 @@ def _websockify(directory: Path) -> Path:
 
 
 def _self_signed(path: Path) -> bytes:
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "console host")])
     now = datetime.datetime.now(datetime.timezone.utc)
