@@ -18,20 +18,24 @@ from mksfilter.exceptions import ConfigurationError
 
 __all__ = [
     "FILTER_OPTS",
+    "NOVA_OPTS",
     "PROXY_OPTS",
     "SHARED_OPTS",
     "VCENTER_OPTS",
     "FilterSettings",
+    "NovaSettings",
     "ProxySettings",
     "VCenterSettings",
     "filter_settings",
     "list_opts",
     "load",
+    "nova_settings",
     "proxy_settings",
     "vcenter_settings",
 ]
 
 GROUP = "mksfilter"
+NOVA_GROUP = "nova"
 
 _Settings = TypeVar("_Settings", "FilterSettings", "ProxySettings")
 
@@ -273,12 +277,26 @@ VCENTER_OPTS = [
     ),
 ]
 
+# Beside keystoneauth's own (auth_type, auth_url, username, ...), which other services' [nova] have.
+NOVA_OPTS = [
+    cfg.StrOpt(
+        "ticket",
+        default="own",
+        choices=[
+            ("own", "the proxy takes a ticket of its own by the instance's UUID"),
+            ("issued", "it uses the authd ticket (ESXi port 902) that nova-compute was given"),
+        ],
+        help="Which console ticket a token of Nova's own [mks] consoles leads to.",
+    ),
+]
+
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """For ``oslo-config-generator`` (entry point ``oslo.config.opts``)."""
     return [
         (GROUP, [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS]),
         ("vcenter.NAME", list(VCENTER_OPTS)),
+        (NOVA_GROUP, [*NOVA_OPTS, *_keystoneauth_opts()]),
     ]
 
 
@@ -347,6 +365,19 @@ class ProxySettings:
     healthz_disable_file: str
     log_level: str
     webmks_proxy_base_url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NovaSettings:
+    """``[nova]``: how to ask Nova about its own console tokens.
+
+    :param adapter: a ``keystoneauth1.adapter.Adapter``; it connects at its first use.
+    :param timeout: seconds within which an answer must be there, Keystone's included.
+    """
+
+    adapter: Any = dataclasses.field(repr=False)
+    ticket: str = "own"
+    timeout: float = 10.0
 
 
 def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
@@ -425,6 +456,59 @@ def vcenter_settings(
     """
     names = _resolve(conf, SHARED_OPTS, local_conf or {}, strict=False)["vcenters"]
     return tuple(_vcenter(conf, name) for name in names)
+
+
+def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
+    """The settings of group ``[nova]``; None when it names no way to log in.
+
+    :raises ConfigurationError: incomplete credentials, or keystoneauth1 is not installed.
+    """
+    conf.register_opts(NOVA_OPTS, group=NOVA_GROUP)
+    try:
+        from keystoneauth1 import exceptions, loading
+    except ImportError as exc:
+        conf.register_opt(cfg.StrOpt("auth_type"), group=NOVA_GROUP)
+        if not conf[NOVA_GROUP].auth_type:
+            return None
+        raise ConfigurationError(
+            "[nova] needs keystoneauth1: pip install 'mksfilter[nova]'"
+        ) from exc
+    loading.register_auth_conf_options(conf, NOVA_GROUP)
+    loading.register_session_conf_options(conf, NOVA_GROUP)
+    loading.register_adapter_conf_options(conf, NOVA_GROUP)
+    if not conf[NOVA_GROUP].auth_type:
+        return None
+    try:
+        auth = loading.load_auth_from_conf_options(conf, NOVA_GROUP)
+        timeout = float(conf[NOVA_GROUP].timeout or NovaSettings.timeout)
+        adapter = loading.load_adapter_from_conf_options(
+            conf,
+            NOVA_GROUP,
+            auth=auth,
+            session=loading.load_session_from_conf_options(conf, NOVA_GROUP, timeout=timeout),
+            service_type="compute",
+        )
+    except (cfg.Error, exceptions.ClientException, ValueError, TypeError) as exc:
+        raise ConfigurationError(f"[nova]: {' '.join(str(exc).split())}") from exc
+    if "password" in conf[NOVA_GROUP].auth_type:
+        for needed in ("auth_url", "username", "password"):
+            # keystoneauth itself would find out at the first console.
+            if not conf[NOVA_GROUP][needed]:
+                raise ConfigurationError(f"[nova] {needed} is not set")
+    return NovaSettings(adapter, ticket=conf[NOVA_GROUP].ticket, timeout=timeout)
+
+
+def _keystoneauth_opts() -> list[cfg.Opt]:
+    try:
+        from keystoneauth1 import loading
+    except ImportError:
+        return []
+    return [
+        *loading.get_auth_common_conf_options(),
+        *loading.get_auth_plugin_conf_options("password"),
+        *loading.get_session_conf_options(),
+        *loading.get_adapter_conf_options(include_deprecated=False),
+    ]
 
 
 def _vcenter(conf: cfg.ConfigOpts, name: str) -> VCenterSettings:

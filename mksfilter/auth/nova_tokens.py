@@ -1,0 +1,211 @@
+"""The tokens of stock Nova's own mks consoles: UUIDs that only Nova can read.
+
+With ``[mks] enabled`` nova-compute stores what a console leads to and hands out a UUID. Nova tells
+what it stored: ``GET /os-console-auth-tokens/{token}`` (microversion 2.31; by default for admins).
+https://docs.openstack.org/api-ref/compute/#show-console-connection-information
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from mksfilter.auth.token import Claims
+from mksfilter.backends.endpoint import CertificateDigest, Endpoint
+from mksfilter.config import NovaSettings
+from mksfilter.exceptions import (
+    ConsoleError,
+    TicketRefused,
+    TokenExpired,
+    TokenMalformed,
+    TokenServiceUnavailable,
+)
+
+__all__ = ["NovaTokens", "is_nova_token"]
+
+LOG = logging.getLogger(__name__)
+
+MICROVERSION = "2.31"
+#: Questions to Nova at one time in one process.
+MAX_IN_FLIGHT = 16
+#: Seconds for which once-only remembers such a token: Nova does not say when it expires, and
+#: nobody's ``[consoleauth] token_ttl`` is longer.
+REMEMBERED = 86_400
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_nova_token(token: str) -> bool:
+    """Whether *token* has the form of Nova's own, which none of ours has."""
+    return _UUID.fullmatch(token) is not None
+
+
+class NovaTokens:
+    """Asks Nova about its tokens, in bounded time. Thread-safe; make it after forking.
+
+    :param audience: the deployment's, for the claims.
+    """
+
+    def __init__(
+        self,
+        settings: NovaSettings,
+        audience: str = "mksfilter",
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._adapter = settings.adapter
+        self._ticket = settings.ticket
+        self._timeout = settings.timeout
+        self._audience = audience
+        self._clock = clock
+        self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+        # At DEBUG it writes the path of every request, and here the path holds the token.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+        if getattr(getattr(self._adapter, "session", None), "verify", True) is False:
+            LOG.warning("[nova] insecure: anybody on the way to Keystone and Nova can pose as them")
+
+    def verify(self, token: str) -> tuple[Claims, Endpoint | None]:
+        """What *token* opens.
+
+        :return: the instance, and where its console is if ``ticket = issued``.
+        :raises TokenMalformed: not a token of Nova's; Nova is not asked.
+        :raises TokenExpired: Nova does not know it, or not any more.
+        :raises TokenServiceUnavailable: Nova or Keystone is down, slow, or refuses us.
+        :raises TicketRefused: ``ticket = issued``, and what Nova stored is no mks ticket.
+        """
+        if not is_nova_token(token):
+            raise TokenMalformed("neither a token of ours nor one of Nova's")
+        name = _name_of(token)
+        console = self._console(name, token)
+        instance = console.get("instance_uuid")
+        if not isinstance(instance, str) or not is_nova_token(instance):
+            raise TokenServiceUnavailable(f"token {name}: nova names no instance; is it nova?")
+        now = int(self._clock())
+        claims = Claims(
+            jti=name,
+            aud=self._audience,
+            iid=instance,
+            iat=now,
+            exp=now + REMEMBERED,
+            use="connect",
+            mode="full",
+        )
+        LOG.info("nova token accepted jti=%s instance=%s ticket=%s", name, instance, self._ticket)
+        return claims, _endpoint(name, console) if self._ticket == "issued" else None
+
+    def _console(self, name: str, token: str) -> Mapping[str, Any]:
+        response = self._within_time(name, lambda: self._ask(name, token))
+        status = response.status_code
+        if status == 404:
+            raise TokenExpired(f"token {name}: nova does not know it, or not any more")
+        if status in (401, 403):
+            raise TokenServiceUnavailable(
+                f"token {name}: nova refuses our user ({status}); it needs the policy "
+                f"os_compute_api:os-console-auth-tokens, by default role admin"
+            )
+        if status != 200:
+            raise TokenServiceUnavailable(f"token {name}: nova answers {status}")
+        try:
+            console = response.json()["console"]
+        except (ValueError, KeyError, TypeError):
+            console = None
+        if not isinstance(console, dict):
+            raise TokenServiceUnavailable(f"token {name}: the answer is not nova's; check [nova]")
+        return console
+
+    def _ask(self, name: str, token: str) -> Any:
+        from keystoneauth1 import exceptions
+
+        try:
+            return self._adapter.get(
+                f"/os-console-auth-tokens/{token}",
+                microversion=MICROVERSION,
+                raise_exc=False,
+                log=False,
+            )
+        # Their words may hold the URL, and with it the token: neither they nor the traceback
+        # may get any further.
+        except exceptions.Unauthorized:
+            raise TokenServiceUnavailable(
+                f"token {name}: keystone refuses the user of [nova]; check its password"
+            ) from None
+        except exceptions.CatalogException:
+            raise TokenServiceUnavailable(
+                f"token {name}: keystone's catalogue has no compute endpoint for [nova]; check "
+                f"region_name and valid_interfaces"
+            ) from None
+        except exceptions.ClientException as exc:
+            raise TokenServiceUnavailable(
+                f"token {name}: nova or keystone cannot be asked ({type(exc).__name__})"
+            ) from None
+
+    def _within_time(self, name: str, ask: Callable[[], Any]) -> Any:
+        """Run *ask*, and give up on it after the time-out.
+
+        A socket's time-out does not end an answer that drips in byte by byte, nor does it count
+        Keystone and Nova together; waiting for another thread (a greenlet in the proxy) does.
+        """
+        if not self._slots.acquire(timeout=self._timeout):
+            raise TokenServiceUnavailable(
+                f"token {name}: {MAX_IN_FLIGHT} questions to nova are unanswered already"
+            )
+        answer: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(ask())
+            except ConsoleError as exc:
+                answer.set_exception(exc)
+            except Exception as exc:
+                kind = type(exc).__name__
+                answer.set_exception(
+                    TokenServiceUnavailable(f"token {name}: asking nova failed ({kind})")
+                )
+            finally:
+                self._slots.release()
+
+        threading.Thread(target=run, name="nova-token", daemon=True).start()
+        try:
+            return answer.result(timeout=self._timeout)
+        except FutureTimeout:
+            raise TokenServiceUnavailable(
+                f"token {name}: no answer from nova within {self._timeout:g} s"
+            ) from None
+
+
+def _name_of(token: str) -> str:
+    """A ``jti`` for a token that is itself the secret: it names the token and does not open it."""
+    digest = hashlib.sha256(b"mksfilter nova token " + token.encode()).digest()
+    return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
+
+
+def _endpoint(name: str, console: Mapping[str, Any]) -> Endpoint:
+    """The authd console of the VMware driver's ticket."""
+    try:
+        path = json.loads(console["internal_access_path"])
+        digest = CertificateDigest.parse(path["thumbprint"])
+        host, port = str(console["host"]), int(console["port"])
+        ticket, config_file = str(path["ticket"]), str(path["cfgFile"])
+    except (KeyError, TypeError, ValueError):
+        # Not chained: the original error may quote the ticket.
+        raise TicketRefused(
+            f"token {name}: nova's console is not one of the VMware driver's mks consoles"
+        ) from None
+    return Endpoint(
+        kind="authd",
+        host=host,
+        port=port,
+        server_name=host,
+        digests=(digest,),
+        ticket=ticket,
+        config_file=config_file,
+    )
