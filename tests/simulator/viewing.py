@@ -47,6 +47,9 @@ class Viewer:
     def encodings(self, *encodings):
         self._send(struct.pack(f">BxH{len(encodings)}i", 2, len(encodings), *encodings))
 
+    def pixel_format(self, pixels):
+        self._send(b"\x00\x00\x00\x00" + pixels.pack())
+
     def request(self, *, incremental=False):
         self._send(struct.pack(">BB4H", 3, incremental, 0, 0, self.width, self.height))
 
