@@ -12,7 +12,7 @@ from cryptography import x509
 from mksfilter.backends.endpoint import CertificateDigest
 from mksfilter.backends.faults import CONSOLE_PRIVILEGE
 from mksfilter.backends.registry import automatic, load
-from mksfilter.backends.session import Session
+from mksfilter.backends.session import Session, log_out
 from mksfilter.backends.soap import About
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import BackendError, MksFilterError
@@ -33,15 +33,18 @@ def check_vcenters(
         what is no fault but worth knowing (verification is off, a certificate expires soon).
     """
     with contextlib.ExitStack() as stack:
+        sessions: list[Session] = []
         checks: list[tuple[VCenterSettings, Future[str] | MksFilterError]] = []
         for settings in vcenters:
             try:
                 load(settings)
                 session = stack.enter_context(contextlib.closing(Session(settings)))
+                sessions.append(session)
                 checks.append((settings, session.submit(_checker(session)).future))
             except MksFilterError as exc:
                 checks.append((settings, exc))
         wait([check for _, check in checks if isinstance(check, Future)], timeout)
+        log_out(sessions)
         return [(settings.name, *_verdict(settings, check)) for settings, check in checks]
 
 

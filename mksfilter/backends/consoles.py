@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
 import uuid as uuids
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -13,8 +14,9 @@ from typing import TypeVar
 from mksfilter.backends import faults, registry
 from mksfilter.backends.base import Backend
 from mksfilter.backends.calls import Call
+from mksfilter.backends.certificate import ssl_context
 from mksfilter.backends.endpoint import Endpoint
-from mksfilter.backends.session import Session
+from mksfilter.backends.session import Session, log_out
 from mksfilter.backends.soap import About, Connection, Machine
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
@@ -58,7 +60,8 @@ class VCenterState:
 class Consoles:
     """All consoles of all vCenters. Thread-safe; threads are greenlets where gevent patched them.
 
-    Nothing is connected before the first console is asked for. Make it after forking.
+    Nothing is connected, and no thread started, before the first console is asked for: it may be
+    made before a worker forks.
 
     :param take_over: ``drop``: at its console limit, a VM's oldest console is ended first.
     :param patience: seconds for which a caller waits in a vCenter's queue, and for which all
@@ -81,12 +84,27 @@ class Consoles:
         self._patience = patience
         self._clock = clock
         self._sleep = sleep or time.sleep
-        self._sites = {
-            settings.name: _Site(
-                Session(settings, patience=patience, clock=clock), registry.load(settings)
-            )
-            for settings in vcenters
-        }
+        self._vcenters = tuple(vcenters)
+        for settings in self._vcenters:
+            ssl_context(settings)
+            registry.load(settings)
+        self._built: dict[str, _Site] | None = None
+        self._building = threading.Lock()
+
+    @property
+    def _sites(self) -> dict[str, _Site]:
+        # Made at first use: a worker that loads the application before it forks and before gevent
+        # patches it must not inherit locks and sockets of another kind.
+        with self._building:
+            if self._built is None:
+                self._built = {
+                    settings.name: _Site(
+                        Session(settings, patience=self._patience, clock=self._clock),
+                        registry.load(settings),
+                    )
+                    for settings in self._vcenters
+                }
+            return self._built
 
     def connect(
         self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
@@ -147,8 +165,10 @@ class Consoles:
 
     def close(self) -> None:
         """Log out everywhere; new calls are refused."""
-        for site in self._sites.values():
-            site.session.close()
+        sessions = [site.session for site in self._sites.values()]
+        log_out(sessions)
+        for session in sessions:
+            session.close()
 
     # -- one vCenter
 

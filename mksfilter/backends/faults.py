@@ -17,7 +17,7 @@ from mksfilter.exceptions import (
     VCenterLoginRefused,
 )
 
-__all__ = ["CONSOLE_PRIVILEGE", "as_error", "check_state", "login_error"]
+__all__ = ["CONSOLE_PRIVILEGE", "as_error", "check_state", "forgot_us", "login_error"]
 
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
@@ -47,6 +47,16 @@ def _check_power(state: str, vcenter: str, instance_uuid: str) -> None:
         raise InstanceSuspended(
             f"vcenter {vcenter}: instance {instance_uuid} is suspended; resume it"
         )
+
+
+def forgot_us(fault: Exception) -> bool:
+    """Whether logging in once more can help: the session has expired, or the vCenter was replaced
+    by one that does not speak the API version that was agreed on."""
+    if isinstance(fault, vim.fault.NotAuthenticated):
+        return True
+    return (
+        type(fault) is vmodl.fault.InvalidRequest and "unsupported version" in _words(fault).lower()
+    )
 
 
 def login_error(fault: Exception, vcenter: str, username: str) -> BackendError:

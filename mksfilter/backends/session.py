@@ -6,15 +6,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Container
-from concurrent.futures import Future
+from collections.abc import Callable, Container, Iterable
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from pyVmomi import vim, vmodl
 
 from mksfilter.backends.breaker import Breaker
 from mksfilter.backends.calls import Call, CallQueue
-from mksfilter.backends.faults import as_error, login_error
+from mksfilter.backends.faults import as_error, forgot_us, login_error
 from mksfilter.backends.machines import MachineCache
 from mksfilter.backends.soap import About, Connection, Machine, SoapClient, Ticket
 from mksfilter.config import VCenterSettings
@@ -25,7 +25,7 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 
-__all__ = ["Session"]
+__all__ = ["Session", "log_out"]
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -121,14 +121,16 @@ class Session:
         """
         return self.submit(work, user=user).result(self.name)
 
+    def log_out(self) -> Future[None] | None:
+        """Start to log out. A courtesy: vCenter forgets idle sessions by itself."""
+        if not self._epoch or self.breaker.state != "closed":
+            return None
+        with contextlib.suppress(VCenterUnreachable):
+            return self.calls.submit(self._client.logout).future
+        return None
+
     def close(self) -> None:
-        """Log out as far as vCenter answers, and let the workers end."""
-        if self._epoch:
-            # A courtesy: vCenter forgets idle sessions by itself.
-            with contextlib.suppress(Exception):
-                self.calls.submit(self._client.logout).future.result(
-                    timeout=min(2.0, self.settings.timeout)
-                )
+        """Let the workers end; new work is refused."""
         self.calls.close()
         self._client.close()
 
@@ -277,7 +279,9 @@ class Session:
             try:
                 self.calls.extend()
                 return request()
-            except vim.fault.NotAuthenticated:
+            except (vim.fault.NotAuthenticated, vmodl.fault.InvalidRequest) as fault:
+                if not forgot_us(fault):
+                    raise
                 self._ensure_login(epoch)
                 after_login()
                 self.calls.extend()
@@ -307,14 +311,19 @@ class Session:
             # What is remembered belongs to the old session; see find().
             self.machines.clear()
             self.calls.extend()
-            about = self._client.about or self._client.open()
+            # Once more at each log-in: a vCenter that was away may have come back as another
+            # version.
+            about = self._client.open()
             self.calls.extend()
             self._client.login()
-        except vmodl.MethodFault as fault:
+        except (vim.fault.InvalidLogin, vim.fault.NoPermission) as fault:
             self._login_breaker.failed()
             error = login_error(fault, self.name, self.settings.username)
             self._login_error = str(error)
             raise error from None
+        except vmodl.MethodFault as fault:
+            self._login_breaker.abandoned()
+            raise login_error(fault, self.name, self.settings.username) from None
         except BaseException:
             self._login_breaker.abandoned()
             raise
@@ -326,3 +335,8 @@ class Session:
             ".".join(map(str, about.api_version)),
             self.settings.username,
         )
+
+
+def log_out(sessions: Iterable[Session], *, timeout: float = 2.0) -> None:
+    """Log out of all *sessions* at once, as far as they answer within *timeout* seconds."""
+    wait([future for session in sessions if (future := session.log_out())], timeout)

@@ -218,7 +218,9 @@ class SoapClient:
             content = vim.ServiceInstance("ServiceInstance", adapter).RetrieveServiceContent()
             if adapter.version == _OLDEST_VERSION:  # no list was to be had, only the release
                 adapter.ComputeVersionInfo(_newest_until(content.about.apiVersion or ""))
-        self._adapter, self._content = adapter, content
+        former, self._adapter, self._content = self._adapter, adapter, content
+        if former is not None:
+            former.DropConnections()
         self.about = About(
             full_name=str(content.about.fullName or ""),
             api_version=max(

@@ -269,9 +269,11 @@ class TestManyVCenters:
     def test_are_asked_once_per_instance(
         self, three: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
-        consoles = consoles_of(*all_settings(three))
+        consoles = consoles_of(*all_settings(three, pool_size=1))
         instance = vm_of(three, 1)
         consoles.connect(instance)
+        with pytest.raises(InstanceNotFound):  # in turn after the first search, wherever that is
+            consoles.connect(NOBODY)
         before = [three.calls(index)["total"] for index in range(3)]
         consoles.connect(instance)
         after = [three.calls(index)["total"] for index in range(3)]

@@ -21,7 +21,6 @@ RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))\n"
         ("certificate", IMPORT + PATCH + RUN),
         ("session", PATCH + RUN),
         ("consoles", IMPORT + PATCH + RUN),
-        ("endpoints", PATCH + RUN),
         ("storm", PATCH + RUN),
     ],
 )

@@ -286,3 +286,32 @@ def test_a_crowd_is_served_within_the_bound(
     with ThreadPoolExecutor(24) as threads:
         assert len(set(threads.map(open_one, range(24)))) == 24
     assert vsphere.calls()["max_in_flight"] == 3
+
+
+def test_neither_password_nor_ticket_is_logged(
+    vsphere: SimulatedVSphere, consoles_of: MakeConsoles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CVE-2015-9543 (OSSA-2020-001)"""
+    caplog.set_level("DEBUG")
+    consoles = consoles_of(vsphere.vcenter_settings())
+    endpoint = consoles.connect(WEB_1)
+    vsphere.expire_sessions()
+    consoles.connect(WEB_1)
+    with pytest.raises(VCenterLoginRefused) as refusal:
+        consoles_of(vsphere.vcenter_settings(password="wr0ng-s3cret")).connect(WEB_1)
+    told = f"{caplog.text} {refusal.value} {endpoint!r} {consoles.state()}"
+    assert "event=vcenter-login vcenter=vc1" in told
+    for secret in (endpoint.resource.rpartition("/")[2], vsphere.vcenter["password"], "wr0ng"):
+        assert secret not in told
+
+
+def test_a_vcenter_that_came_back_as_another_version_is_spoken_to_in_that(
+    vsphere: SimulatedVSphere, consoles_of: MakeConsoles
+) -> None:
+    vsphere.set_vcenter(api_version="8.0.3.0")
+    consoles = consoles_of(vsphere.vcenter_settings())
+    consoles.connect(WEB_1)
+    vsphere.set_vcenter(api_version="7.0")
+    vsphere.expire_sessions()
+    assert consoles.connect(WEB_1)
+    assert consoles.state()[0].api_version == "7.0.0.0"
