@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
-from typing import Any
+from typing import Any, NoReturn
 
 from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
 
@@ -52,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
     :raises OperationError: the address cannot be listened on.
     """
     _check_certificate(args)
+    listener = _listen(args.bind)
     # Built once here, so that a broken configuration is one line and not a worker's traceback.
     server = _server(args)
-    listener = _listen(args.bind)
+    _rehearse(server.wsgi())
     scheme = "https" if args.certfile else "http"
     host, port = listener.getsockname()[:2]
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -94,9 +95,44 @@ def _server(args: argparse.Namespace) -> Any:
             except MksFilterError as exc:
                 LOG.error("configuration not reloaded, the old one stays: %s", exc)
 
-    server = Server(prog="mksfilter serve")
-    server.wsgi()
-    return server
+    return Server(prog="mksfilter serve")
+
+
+def _rehearse(app: Any) -> None:
+    """Start *app* as a worker would, in a process that ends right after.
+
+    What a worker makes (vCenter sessions, the replay cache) must be made after gevent's patches,
+    which this process must not have; and gunicorn has no word for a worker that cannot start.
+
+    :raises ConfigurationError: it cannot be started.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        _start_and_exit(app, writer)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as pipe:
+        problem = pipe.read()
+    os.waitpid(child, 0)
+    if problem:
+        raise ConfigurationError(problem)
+
+
+def _start_and_exit(app: Any, writer: int) -> NoReturn:
+    problem = ""
+    try:
+        from gevent import monkey
+
+        monkey.patch_all()
+        app.start()
+    except MksFilterError as exc:
+        problem = str(exc)
+    except BaseException as exc:
+        problem = f"the proxy cannot start: {type(exc).__name__}: {exc}"
+    finally:
+        os.write(writer, problem.encode("utf-8", errors="replace"))
+        # Nothing of the parent's is to be flushed or cleaned up twice.
+        os._exit(0)
 
 
 def _gunicorn_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class ConsoleProxy:
             settings.allowed_origins, self._proxies, base_url=settings.webmks_proxy_base_url
         )
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
+        parse_networks(settings.allowed_networks, "allowed_networks")
         self._pages = Pages(settings.frame_ancestors)
         # Say now, not at the first token, that there are no keys or that they are open to others.
         KeyRepository(settings.key_repository).load()

@@ -198,7 +198,10 @@ class TestSecrets:
         (keys / "1").write_text(key)
         path = configuration(tmp_path, key_repository=keys, ticket_at="issue")
         done = subprocess.run(
-            [sys.executable, "-m", "mksfilter", "serve", "--config-file", path],
+            [
+                *(sys.executable, "-m", "mksfilter", "serve"),
+                *("--bind", "127.0.0.1:0", "--config-file", path),
+            ],
             capture_output=True,
             text=True,
             timeout=30,

@@ -91,6 +91,12 @@ class RunningProxy:
         self.directory = log.parent
         self._log = log
 
+    def wait_until_ready(self) -> None:
+        """A worker accepts; before that, its parent's signals would not reach it."""
+        with self.connect() as sock:
+            sock.sendall(b"GET" if self.base_url.startswith("https") else b"?")
+            read_to_end(sock)
+
     def token(self, instance: str, **claims: Any) -> str:
         """A token for *instance*, good for a minute."""
         return self.codec.mint(instance_id=instance, **{"ttl": 60, **claims})
@@ -236,6 +242,7 @@ def start_proxy(
         try:
             port = _wait_for_port(process, log)
             running = RunningProxy(process, log, port, codec, tls)
+            running.wait_until_ready()
             yield running
             running.stop()
         finally:
