@@ -1,0 +1,320 @@
+"""Tokens of stock Nova's consoles, asked of a Keystone and a Nova that answer as told.
+
+The real ones are in tests/integration/nova.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import threading
+import time
+
+import pytest
+
+from mksfilter import config
+from mksfilter.auth.nova_tokens import REMEMBERED, NovaTokens, is_nova_token
+from mksfilter.auth.token import TokenCodec
+from mksfilter.exceptions import (
+    ConfigurationError,
+    TicketRefused,
+    TokenExpired,
+    TokenMalformed,
+    TokenServiceUnavailable,
+)
+
+TOKEN = "9f3c5f5e-5b2c-4a7e-9a55-0d5a7e7f0b11"
+INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+TICKET = "52fd3d7e-8b1e-ticket-of-nova"
+THUMBPRINT = "AB:" * 19 + "CD"
+
+CONSOLE = {
+    "instance_uuid": INSTANCE,
+    "host": "esxi-1.example.com",
+    "port": 902,
+    "internal_access_path": json.dumps(
+        {"ticket": TICKET, "cfgFile": "[ds] web-1/web-1.vmx", "thumbprint": THUMBPRINT}
+    ),
+}
+
+
+class Cloud(http.server.ThreadingHTTPServer):
+    """Keystone and Nova on one port."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.status = 200
+        self.body = json.dumps({"console": CONSOLE})
+        self.login_status = 201
+        self.drip = threading.Event()
+        self.released = threading.Event()
+        self.asked = []
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        endpoint = {
+            "id": "1",
+            "interface": "internal",
+            "region": "R",
+            "region_id": "R",
+            "url": f"{self.server.url}/v2.1",
+        }
+        token = {
+            "methods": ["password"],
+            "user": {"id": "u", "name": "nova", "domain": {"id": "d", "name": "D"}},
+            "issued_at": "2026-01-01T00:00:00.000000Z",
+            "expires_at": "2126-01-01T00:00:00.000000Z",
+            "project": {"id": "p", "name": "service", "domain": {"id": "d", "name": "D"}},
+            "roles": [{"id": "r", "name": "admin"}],
+            "catalog": [{"id": "c", "type": "compute", "name": "nova", "endpoints": [endpoint]}],
+        }
+        self._answer(self.server.login_status, json.dumps({"token": token}))
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("OpenStack-API-Version")))
+        if self.path.startswith("/v2.1/os-console-auth-tokens/"):
+            self._answer(self.server.status, self.server.body)
+        else:
+            self._answer(404, "{}")
+
+    def _answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Subject-Token", "keystone-token")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.drip.is_set():
+            for byte in body:
+                self.wfile.write(byte.encode())
+                self.wfile.flush()
+                if self.server.released.wait(0.05):
+                    break
+        self.wfile.write(body.encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def cloud():
+    cloud = Cloud()
+    yield cloud
+    cloud.released.set()
+    cloud.shutdown()
+    cloud.server_close()
+
+
+@pytest.fixture
+def settings(cloud, tmp_path):
+    def make(*more):
+        path = tmp_path / "mksfilter.conf"
+        path.write_text(
+            "\n".join(
+                [
+                    "[nova]",
+                    "auth_type = v3password",
+                    f"auth_url = {cloud.url}/v3",
+                    "username = nova",
+                    "password = nova-pw",
+                    "user_domain_name = D",
+                    "project_domain_name = D",
+                    "project_name = service",
+                    "valid_interfaces = internal",
+                    "timeout = 5",
+                    *more,
+                ]
+            )
+        )
+        return config.nova_settings(config.load([str(path)]))
+
+    return make
+
+
+def test_nova_tells_the_instance_of_its_token(cloud, settings):
+    claims, endpoint = NovaTokens(settings(), "here", clock=lambda: 1000).verify(TOKEN)
+
+    assert (claims.iid, claims.aud, claims.mode, claims.use) == (
+        INSTANCE,
+        "here",
+        "full",
+        "connect",
+    )
+    assert (claims.iat, claims.exp) == (1000, 1000 + REMEMBERED)
+    assert endpoint is None
+    assert cloud.asked[-1] == (f"/v2.1/os-console-auth-tokens/{TOKEN}", "compute 2.31")
+
+
+def test_issued_ticket_is_an_authd_endpoint(settings):
+    _, endpoint = NovaTokens(settings("ticket = issued")).verify(TOKEN)
+
+    assert (endpoint.kind, endpoint.host, endpoint.port) == ("authd", "esxi-1.example.com", 902)
+    assert endpoint.ticket == TICKET
+    assert endpoint.config_file == "[ds] web-1/web-1.vmx"
+    assert [str(digest) for digest in endpoint.digests] == [f"sha1:{THUMBPRINT}"]
+
+
+def test_session_of_a_nova_token_can_be_resumed(settings, tmp_path):
+    from mksfilter.auth.keys import KeyRepository
+
+    keys = KeyRepository(str(tmp_path / "keys"))
+    keys.setup()
+    codec = TokenCodec(keys, "mksfilter")
+    claims, _ = NovaTokens(settings()).verify(TOKEN)
+
+    resumed = codec.verify(codec.renew(claims, ttl=60), uses=("resume",))
+
+    assert resumed.iid == INSTANCE
+
+
+def test_once_only_knows_the_token_by_a_name_that_does_not_open_it(settings):
+    tokens = NovaTokens(settings())
+
+    (first, _), (second, _) = tokens.verify(TOKEN), tokens.verify(TOKEN)
+
+    assert first.jti == second.jti
+    assert len(first.jti) == 22
+    assert TOKEN not in repr(first)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "mks1.abc.def.ghi", TOKEN.upper(), TOKEN + "\n", f"{TOKEN}/../x", "../servers/" + TOKEN],
+)
+def test_nova_is_not_asked_about_anything_else(cloud, settings, token):
+    assert not is_nova_token(token)
+    with pytest.raises(TokenMalformed):
+        NovaTokens(settings()).verify(token)
+    assert cloud.asked == []
+
+
+def test_unknown_token_is_denied(cloud, settings):
+    cloud.status, cloud.body = 404, '{"itemNotFound": {"code": 404, "message": "Token not found"}}'
+
+    with pytest.raises(TokenExpired, match="does not know it"):
+        NovaTokens(settings()).verify(TOKEN)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_nova_that_refuses_us_is_the_operators_business(cloud, settings, status):
+    cloud.status = status
+
+    with pytest.raises(TokenServiceUnavailable, match="os-console-auth-tokens"):
+        NovaTokens(settings()).verify(TOKEN)
+
+
+def test_keystone_that_refuses_us_is_the_operators_business(cloud, settings):
+    cloud.login_status = 401
+
+    with pytest.raises(TokenServiceUnavailable, match="check its password"):
+        NovaTokens(settings()).verify(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, "{}"),
+        (503, "busy"),
+        (406, "{}"),
+        (200, "<html>"),
+        (200, "{}"),
+        (200, "[]"),
+        (200, '{"console": null}'),
+        (200, '{"console": {}}'),
+        (200, '{"console": {"instance_uuid": "../x"}}'),
+    ],
+)
+def test_nova_that_answers_anything_else_is_unavailable(cloud, settings, status, body):
+    cloud.status, cloud.body = status, body
+
+    with pytest.raises(TokenServiceUnavailable):
+        NovaTokens(settings()).verify(TOKEN)
+
+
+def test_region_that_is_not_in_the_catalogue_is_named(settings):
+    with pytest.raises(TokenServiceUnavailable, match="region_name"):
+        NovaTokens(settings("region_name = elsewhere")).verify(TOKEN)
+
+
+def test_cloud_that_is_down_is_unavailable(cloud, settings):
+    tokens = NovaTokens(settings())
+    cloud.shutdown()
+    cloud.server_close()
+
+    with pytest.raises(TokenServiceUnavailable, match="cannot be asked"):
+        tokens.verify(TOKEN)
+
+
+def test_answer_that_drips_is_not_waited_for(cloud, settings):
+    cloud.drip.set()
+    started = time.monotonic()
+
+    with pytest.raises(TokenServiceUnavailable, match=r"within 1 s"):
+        NovaTokens(settings("timeout = 1")).verify(TOKEN)
+
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [None, "", TICKET, "{}", "[]", json.dumps({"ticket": TICKET, "cfgFile": "x"}), '{"ticket": 1}'],
+)
+def test_console_of_another_driver_has_no_ticket_to_use(cloud, settings, path):
+    cloud.body = json.dumps({"console": {**CONSOLE, "internal_access_path": path}})
+
+    with pytest.raises(TicketRefused) as refused:
+        NovaTokens(settings("ticket = issued")).verify(TOKEN)
+
+    assert TICKET not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_own_ticket_needs_none_of_that(cloud, settings):
+    cloud.body = json.dumps({"console": {**CONSOLE, "internal_access_path": None}})
+
+    assert NovaTokens(settings()).verify(TOKEN)[0].iid == INSTANCE
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_no_token_ticket_or_password_in_logs_and_errors(cloud, settings, caplog, status):
+    cloud.status = status
+    caplog.set_level(logging.DEBUG)
+    told = ""
+    try:
+        told = repr(NovaTokens(settings("ticket = issued")).verify(TOKEN))
+    except (TokenExpired, TokenServiceUnavailable) as exc:
+        told = f"{exc!r} {exc.__cause__!r}"
+
+    for secret in (TOKEN, TICKET, "nova-pw"):
+        assert secret not in caplog.text
+        assert secret not in told
+
+
+def test_no_group_nova_means_no_nova_tokens(tmp_path):
+    assert config.nova_settings(config.load()) is None
+
+
+@pytest.mark.parametrize("missing", ["username", "password", "auth_url"])
+def test_incomplete_credentials_are_found_at_the_start(tmp_path, missing):
+    given = {"username": "nova", "password": "pw", "auth_url": "http://keystone/v3"}
+    del given[missing]
+    path = tmp_path / "mksfilter.conf"
+    lines = [f"{name} = {value}" for name, value in given.items()]
+    path.write_text("\n".join(["[nova]", "auth_type = password", *lines]))
+
+    with pytest.raises(ConfigurationError, match=rf"\[nova\].*{missing}"):
+        config.nova_settings(config.load([str(path)]))
+
+
+def test_unknown_kind_of_login_is_found_at_the_start(tmp_path):
+    path = tmp_path / "mksfilter.conf"
+    path.write_text("[nova]\nauth_type = pasword\n")
+
+    with pytest.raises(ConfigurationError, match="pasword"):
+        config.nova_settings(config.load([str(path)]))
