@@ -18,11 +18,8 @@ from .servers import SERVERS
 
 PROXY = "https://console.example.com/"
 
-SECTION = """\
-[filter:mksfilter]
-use = egg:mksfilter#mksfilter
-webmks_proxy_base_url = {base_url}
-"""
+#: ``[filter:mksfilter]`` as we ship it, with the one line that an operator adds.
+SHIPPED = stacks.ROOT / "etc" / "api-paste.ini"
 
 OPTIONS = """\
 [mksfilter]
@@ -80,7 +77,11 @@ def options(keys: Path) -> str:
 
 @pytest.fixture(scope="session")
 def filtered_paste(stack: stacks.Stack) -> str:
-    return stacks.with_filter(stack.stock_paste(), SECTION.format(base_url=PROXY))
+    _, heading, section = SHIPPED.read_text().partition("[filter:mksfilter]\n")
+    assert heading
+    return stacks.with_filter(
+        stack.stock_paste(), f"{heading}{section}webmks_proxy_base_url = {PROXY}"
+    )
 
 
 @pytest.fixture(scope="session")
