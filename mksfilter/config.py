@@ -400,7 +400,7 @@ def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
             default_config_files=list(config_files),
             default_config_dirs=[],
         )
-    except cfg.Error as exc:
+    except (cfg.Error, OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(" ".join(str(exc).split())) from exc
     return conf
 
