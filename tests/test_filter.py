@@ -77,6 +77,7 @@ class TestOtherRequests:
     def test_pass_with_their_body_untouched(self, method, path):
         environ = wsgi.environ(method, path)
         environ["wsgi.input"] = Untouchable()
+        assert not is_console_request(environ)
         assert passed_on(environ) is environ
 
     def test_an_action_on_a_server_gets_its_body_byte_for_byte(self):

@@ -247,7 +247,7 @@ _TEMPORARY = ".new-"
 
 def _number(name: str) -> int | None:
     """The number that is a key file's name; None for any other file."""
-    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else None
+    return int(name) if name.isascii() and name.isdigit() else None
 
 
 def _role(number: int, highest: int) -> str:

@@ -160,7 +160,7 @@ class _Memcached(ReplayGuard):
             )
             for host, port in servers
         }
-        self._hash = rendezvous.RendezvousHash(sorted(self._clients))
+        self._hash = rendezvous.RendezvousHash(list(self._clients))
 
     def _add(self, jti: str, lifetime: int) -> bool:
         name = _PREFIX + jti

@@ -128,13 +128,16 @@ class TestRotation:
         repository.rotate()
         assert sorted(p.name for p in path.iterdir()) == ["0", "1", "2"]
 
-    def test_leaves_the_repository_as_it_was_when_the_disk_is_full(
-        self, repository, path, monkeypatch
-    ):
+    @pytest.mark.parametrize("step", [1, 2, 3])
+    def test_loses_no_key_when_the_disk_is_full(self, repository, path, monkeypatch, step):
         before = kids(repository)
+        steps = iter(range(1, 10))
+        really = os.fsync
 
-        def full(_descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
+        def full(descriptor: int) -> None:
+            if next(steps) == step:
+                raise OSError(28, "No space left on device")
+            really(descriptor)
 
         monkeypatch.setattr(keys_module.os, "fsync", full)
         with pytest.raises(KeyRepositoryError, match="No space left"):
@@ -230,9 +233,12 @@ class TestRefusal:
         assert "chown" in result.stderr
 
     def test_is_not_triggered_by_files_that_are_no_keys(self, repository, path):
-        for name in (".1.swp", "1.bak", "README", "01", "-1", "\u0661"):
+        for name in (".1.swp", "1.bak", "README", "-1", "\u0661"):
             write(path, name, "junk", 0o644)
+        # What a file looks like that a rotation renames between listing and reading.
+        (path / "7").symlink_to("gone")
         assert roles(repository) == [(0, "staged"), (1, "primary")]
+        assert repository.primary().kid == kids(repository)[1]
 
 
 class TestReload:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import itertools
 import json
 import string
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ from mksfilter.exceptions import (
 from tests.auth.keyring import Clock, Keyring, key
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
-BASE64URL = string.ascii_letters + string.digits + "-_"
+BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 printable = st.text(
     st.characters(min_codepoint=32, max_codepoint=0x2FFF).filter(str.isprintable), max_size=60
@@ -338,10 +340,27 @@ def test_the_claims_those_changes_were_made_to_are_good(codec):
     assert codec.verify(signed(document(pid="p", max=1_800_000_600, vc="dc1"))).vc == "dc1"
 
 
-@pytest.mark.parametrize("payload", ["eyJ9*", "A", "eyJ", "ey=="])
-def test_a_signed_payload_that_is_not_canonical_base64url_is_refused(codec, payload):
+@pytest.mark.parametrize("payload", ["eyJ9*", "A", "eyJ", "ey==", "\u00e9"])
+def test_a_signed_payload_that_is_not_base64url_is_refused(codec, payload):
     with pytest.raises(TokenMalformed):
         codec.verify(signed_text(payload, key()))
+
+
+def test_a_signed_payload_in_another_spelling_is_refused(codec):
+    # Two characters stand for the last byte, and the second one has four bits to spare.
+    payload = next(p for n in range(3) if len(p := document(pid="x" * n)) % 3 == 1)
+    text = base64.urlsafe_b64encode(payload).decode().rstrip("=")
+    assert codec.verify(signed_text(text, key()))
+    other = text[:-1] + BASE64URL[BASE64URL.index(text[-1]) + 1]
+    assert base64.urlsafe_b64decode(other + "==") == payload
+    with pytest.raises(TokenMalformed):
+        codec.verify(signed_text(other, key()))
+
+
+def test_a_token_that_is_no_text_at_all_is_refused(codec):
+    # What Python makes of undecodable bytes on a command line.
+    with pytest.raises(TokenMalformed):
+        codec.verify(SAMPLE[:30] + "\udcff" + SAMPLE[31:])
 
 
 @pytest.mark.parametrize(
@@ -448,13 +467,31 @@ def test_neither_keys_nor_sealed_parts_show_in_a_repr(codec):
     assert repr(key()) == f"<Key {key().kid}>"
 
 
-def test_the_sign_seal_and_name_keys_of_one_repository_key_differ():
-    # The names are public: a name that were the signing key's beginning would give it away.
+def test_the_format_is_what_the_documentation_says():
+    """Made by hand with the standard library: other releases and programs rely on it."""
     secret = bytes(range(5, 37))
-    one = Key(secret)
-    assert one.kid == Key(secret).kid
-    assert bytes.fromhex(one.kid) not in secret
-    assert one.kid != Key(secret[::-1]).kid
+
+    def derived(purpose: bytes) -> bytes:
+        # HKDF-SHA256 (RFC 5869) without salt, one block.
+        extracted = hmac.digest(bytes(32), secret, "sha256")
+        return hmac.digest(extracted, b"mksfilter mks1 " + purpose + b"\x01", "sha256")
+
+    head = (
+        "mks1."
+        + derived(b"name")[:6].hex()
+        + "."
+        + base64.urlsafe_b64encode(document()).decode().rstrip("=")
+    )
+    mac = hmac.digest(derived(b"sign"), head.encode(), "sha256")
+    token = head + "." + base64.urlsafe_b64encode(mac).decode().rstrip("=")
+    codec = TokenCodec(Keyring(Key(secret)), "cloud-a", clock=Clock())
+    assert codec.verify(token).iid == INSTANCE
+
+    sealed = codec.verify(codec.mint(instance_id=INSTANCE, ttl=60, connect_info={"host": "h"}))
+    kid, _, box = sealed.sealed.partition(".")
+    raw = base64.urlsafe_b64decode(box + "=" * (-len(box) % 4))
+    opened = AESGCM(derived(b"seal")).decrypt(raw[:12], raw[12:], sealed.jti.encode())
+    assert (kid, opened) == (Key(secret).kid, b'{"host":"h"}')
 
 
 def test_a_key_of_less_than_256_bits_is_refused():
