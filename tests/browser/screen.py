@@ -12,7 +12,10 @@ from playwright.sync_api import ConsoleMessage, Frame, Locator, Page, expect
 
 __all__ = ["Screen"]
 
-_WATCH_POLICY = """
+_WATCH = """
+window.states = [];
+new MutationObserver(() => window.states.push(document.body.dataset.state))
+    .observe(document, {subtree: true, attributeFilter: ["data-state"]});
 window.policyViolations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
     window.policyViolations.push(`${event.violatedDirective}: ${event.blockedURI}`));
@@ -33,9 +36,10 @@ class Screen:
         self.page = page
         self.view: Page | Frame = page
         self.complaints: list[str] = []
+        self._states_seen = 0
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
-        page.add_init_script(_WATCH_POLICY)
+        page.add_init_script(_WATCH)
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -48,10 +52,20 @@ class Screen:
         return self.view.get_by_role("button", name=name, exact=True)
 
     def wait_until(self, state: str) -> None:
-        """Wait for ``connecting``, ``connected``, ``waiting`` or ``ended``."""
-        self.view.wait_for_function(
-            "(state) => document.body?.dataset.state === state", arg=state, timeout=_PATIENCE
+        """Wait for ``connecting``, ``connected``, ``waiting`` or ``ended``.
+
+        A state that has come and gone since the last call counts, however short it was.
+        """
+        seen = self.view.wait_for_function(
+            """([state, seen]) => {
+                const at = window.states.indexOf(state, seen);
+                if (at >= 0) return at + 1;
+                return document.body?.dataset.state === state && Math.max(seen, 1);
+            }""",
+            arg=[state, self._states_seen],
+            timeout=_PATIENCE,
         )
+        self._states_seen = seen.json_value()
 
     def wait_for_words(self, words: str | re.Pattern[str]) -> None:
         """Wait until the card in the middle says *words*."""
@@ -64,7 +78,6 @@ class Screen:
             picture = self.picture()
             if picture is not None and any(low != high for low, high in picture.getextrema()):
                 return picture
-            self.view.evaluate("() => new Promise(requestAnimationFrame)")
         raise AssertionError("the canvas stayed blank")
 
     def picture(self) -> Image.Image | None:
@@ -84,6 +97,25 @@ class Screen:
         """The picture's size in the window, in CSS pixels."""
         box = self.find(_CANVAS).bounding_box()
         return round(box["width"]), round(box["height"])
+
+    def stop_clock(self) -> None:
+        """From now on the page's timers go off only in :meth:`pass_time`."""
+        self.page.clock.install(time=0)
+        self.page.clock.pause_at(1)
+
+    def pass_time(self, seconds: float) -> None:
+        self.page.clock.run_for(round(seconds * 1000))
+
+    def enter_frame(self) -> None:
+        """Look at the page inside the dashboard from now on."""
+        self.view = self.page.locator("iframe").element_handle().content_frame()
+
+    def wait_for_complaint(self, words: str) -> None:
+        deadline = time.monotonic() + _PATIENCE / 1000
+        while not any(words in complaint for complaint in self.complaints):
+            assert time.monotonic() < deadline, f"no complaint of {words!r}: {self.complaints}"
+            # Playwright hears of events while it waits for something.
+            self.page.wait_for_timeout(20)
 
     def violations(self) -> list[str]:
         """What the Content-Security-Policy stopped."""

@@ -172,11 +172,11 @@ class Dashboard:
         self._thread.start()
 
     def frame(self, url: str) -> str:
-        """The URL of a page with *url* in a frame named ``console``."""
+        """The URL of a page with *url* in a frame."""
         source = html.escape(url)
         self._page = (
             "<!DOCTYPE html><link rel=icon href=data:,><title>Dashboard</title>"
-            f"<iframe name=console width=900 height=600 src='{source}'></iframe>"
+            f"<iframe width=900 height=600 src='{source}'></iframe>"
         ).encode()
         return self.origin
 

@@ -226,7 +226,7 @@ def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, st
 
 def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, standin):
     screen, connection = console
-    screen.page.clock.install()
+    screen.stop_clock()
     connection.drop()
     screen.wait_until("waiting")
     screen.wait_for_words("Attempt 1 of 8")
@@ -239,13 +239,13 @@ def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, sta
 
 def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, standin):
     screen, connection = console
-    screen.page.clock.install()
+    screen.stop_clock()
     standin.down = True
     connection.drop()
     for attempt in range(1, 9):
         screen.wait_for_words(f"Attempt {attempt} of 8")
         screen.wait_until("waiting")
-        screen.page.clock.run_for(15_000)
+        screen.pass_time(15)
     screen.wait_until("ended")
     screen.wait_for_words("The console server cannot be reached")
     standin.down = False
@@ -284,11 +284,11 @@ def test_a_draining_node_is_left_for_another_one_without_being_asked(console, st
 
 def test_the_end_of_the_sessions_time_is_counted_down(console):
     screen, connection = console
-    screen.page.clock.install()
+    screen.stop_clock()
     connection.control(type="notice", notice="lifetime", **{"in": 125})
     expect(screen.find("#notice")).to_have_text("Ends in 2:05")
     expect(screen.find("#hint")).to_contain_text("Ends in")
-    screen.page.clock.run_for(65_000)
+    screen.pass_time(65)
     expect(screen.find("#notice")).to_have_text("Ends in 1:00")
 
 
@@ -378,7 +378,7 @@ def test_the_tool_bar_is_used_by_keyboard_alone(console):
 def test_the_tool_bar_goes_out_of_the_way_by_itself_and_comes_back_for_the_pointer(console):
     screen, _ = console
     expect(screen.find("#tools")).to_be_hidden(timeout=8_000)
-    screen.page.clock.install()
+    screen.stop_clock()
     box = screen.find("#handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     is_tool_at = "([x, y]) => document.elementFromPoint(x, y).closest('.tool') !== null"
@@ -389,10 +389,10 @@ def test_the_tool_bar_goes_out_of_the_way_by_itself_and_comes_back_for_the_point
     )
     # A click on the handle must not hit the tool that has slid in below it.
     assert not screen.page.evaluate(is_tool_at, [x, y])
-    screen.page.clock.run_for(500)
+    screen.pass_time(0.5)
     assert screen.page.evaluate(is_tool_at, [x, y])
     screen.page.mouse.move(300, 500)
-    screen.page.clock.run_for(1_000)
+    screen.pass_time(1)
     expect(screen.find("#tools")).to_be_hidden()
 
 
@@ -424,11 +424,11 @@ def test_typing_text_stops_when_cancelled(console):
     connection.next_keys(4)
     screen.button("Type text").click()
     screen.find("#paste-text").fill("x" * 500)
-    screen.page.clock.install()
+    screen.stop_clock()
     screen.button("Type it").click()
     connection.next_keys(2)
     screen.button("Cancel").click()
-    screen.page.clock.run_for(20_000)
+    screen.pass_time(20)
     screen.page.keyboard.type("q")
     keys = connection.next_keys(2)
     while keys[-2:] != pressed(ord("q")):
@@ -468,7 +468,7 @@ def test_a_view_only_console_says_so_and_sends_no_keys(opened):
 def test_a_dashboard_that_may_frames_it_and_everything_works(new_standin, new_screen, dashboard):
     standin = new_standin(frame_ancestors=dashboard.origin)
     screen = new_screen(dashboard.frame(f"{standin.url}?token={TOKEN}&title=web-1"))
-    screen.view = screen.page.frame("console")
+    screen.enter_frame()
     connection = standin.next_connection()
     screen.wait_until("connected")
     screen.wait_for_picture()
@@ -486,6 +486,6 @@ def test_a_dashboard_that_may_frames_it_and_everything_works(new_standin, new_sc
 
 def test_any_other_site_is_kept_from_framing_it(standin, new_screen, dashboard):
     screen = new_screen(dashboard.frame(f"{standin.url}?token={TOKEN}"))
-    assert screen.page.frame("console").locator("#stage").count() == 0
-    assert any("frame-ancestors" in complaint for complaint in screen.complaints)
+    screen.wait_for_complaint("frame-ancestors")
+    assert screen.page.frame_locator("iframe").locator("#stage").count() == 0
     assert standin.connections.empty()
