@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
@@ -21,6 +21,9 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.issuer import ConsoleSource, Issuer, SealableEndpoint
+
+if TYPE_CHECKING:
+    from mksfilter.backends.consoles import Consoles
 
 __all__ = ["ConsoleFilter", "filter_factory", "is_console_request"]
 
@@ -159,7 +162,7 @@ def _issuer(
 
 
 class _ConsolesAtFirstUse:
-    """Connects to no vCenter, and imports no pyVmomi, before the API server has forked."""
+    """Made twice: to find what is wrong at the start, and for use after the server has forked."""
 
     def __init__(
         self, vcenters: Sequence[config.VCenterSettings], allowed_networks: Sequence[str]
@@ -168,13 +171,18 @@ class _ConsolesAtFirstUse:
         self._allowed_networks = allowed_networks
         self._lock = threading.Lock()
         self._consoles: ConsoleSource | None = None
+        self._make().close()
 
     def connect(
         self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
     ) -> SealableEndpoint:
         with self._lock:
             if self._consoles is None:
-                from mksfilter.backends.consoles import Consoles
-
-                self._consoles = Consoles(self._vcenters, allowed_networks=self._allowed_networks)
+                self._consoles = self._make()
         return self._consoles.connect(instance_id, vcenter=vcenter, user_id=user_id)
+
+    def _make(self) -> Consoles:
+        # pyVmomi comes with it: only where the filter takes tickets.
+        from mksfilter.backends.consoles import Consoles
+
+        return Consoles(self._vcenters, allowed_networks=self._allowed_networks)
