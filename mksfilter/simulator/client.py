@@ -165,6 +165,10 @@ class SimulatedVSphere:
         """Reset the machine's open consoles."""
         self.set_vm(vm, drop=True)
 
+    def close(self, vm: str) -> None:
+        """Close the machine's open consoles in good order, with a close frame."""
+        self.set_vm(vm, close=True)
+
     def vmotion(self, vm: str, host: int | None = None) -> None:
         """Move the machine to the other host of its vCenter, or to that of an index."""
         if host is None:

@@ -70,6 +70,11 @@ class Consoles:
             console.stream.abort()
         return len(doomed)
 
+    def finish(self, machine: Machine) -> None:
+        """Close the machine's consoles in good order."""
+        for console in self.of(machine):
+            console.stream.finish()
+
     def reset(self) -> None:
         """End everything and clear all screens."""
         for consoles in list(self._open.values()):
@@ -253,11 +258,11 @@ def _relay(stream: Stream, address: str, *, handshake: bool) -> None:
         upstream.close()
 
 
-def _copy(source: Stream, target: Any) -> None:
+def _copy(source: Stream, target: Stream) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv():
             target.send(data)
-    target.close()
+    target.finish()
 
 
 def _exactly(sock: Any, count: int) -> bytes:

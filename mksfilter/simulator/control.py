@@ -6,7 +6,8 @@ GET     ``/calls``                            SOAP calls per vCenter, most in fl
 GET     ``/vms/VM/connections``               open consoles; ``?count=N&timeout=S`` waits for N
 GET     ``/vms/VM/screen``                    lines on the screen; ``?text=T&timeout=S`` waits
 GET     ``/vms/VM/screen.png``                the screen as a picture
-POST    ``/vms/VM``                           set fields; ``"drop": true`` drops its consoles
+POST    ``/vms/VM``                           set fields; ``"drop": true`` resets its consoles,
+                                              ``"close": true`` closes them in good order
 POST    ``/hosts/HOST``                       set fields
 POST    ``/vcenters/VC``                      set fields; ``"expire_sessions": true``
 POST    ``/faults``                           ``{"vm": {..}, "host": {..}, "vcenter": {..}}``: all

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from websockets.http11 import Request
 
 from mksfilter.simulator.rfb import VERSION
@@ -17,6 +18,7 @@ from mksfilter.simulator.stream import WebSocketStream
 __all__ = ["misbehave", "spoil"]
 
 _JUNK = bytes(65536)
+_POLL = 0.05
 
 
 def _bad_accept(headers: Any) -> None:
@@ -65,6 +67,7 @@ def misbehave(kind: str, stream: WebSocketStream) -> None:
     ``masked``: a masked frame. ``rsv``: reserved bits set. ``huge``: a frame that says it is
     2^63 bytes long. ``text``: a text frame. ``long-control``: a ping of 126 bytes. ``reason``: an
     RFB failure whose reason is said to be 4 GiB long (Launchpad 2155052), and junk without end.
+    ``deaf``: nothing bad at all, but it never reads.
     """
     binary = struct.pack(">BB", 0x82, len(VERSION)) + VERSION
     if kind == "masked":
@@ -83,5 +86,9 @@ def misbehave(kind: str, stream: WebSocketStream) -> None:
         stream.send(b"\x00" + struct.pack(">I", 0xFFFFFFFF))
         while True:
             stream.send(_JUNK)
+    elif kind == "deaf":
+        stream.send(VERSION)
+        while stream.socket.fileno() >= 0:
+            gevent.sleep(_POLL)
     while stream.recv():
         pass

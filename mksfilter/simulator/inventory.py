@@ -45,6 +45,7 @@ HOSTILE = (
     "huge",
     "text",
     "reason",
+    "deaf",
     "long-control",
     "redirect",
     "bad-accept",

@@ -110,12 +110,15 @@ class Simulator:
         """
         fields = dict(changes)
         drop = kind == "vm" and fields.pop("drop", False)
+        close = kind == "vm" and fields.pop("close", False)
         expire = kind == "vcenter" and fields.pop("expire_sessions", False)
         before = _whereabouts(thing) if kind == "vm" else None
         inventories.change(thing, fields)
         _LOG.info("changed kind=%s name=%s changes=%s", kind, thing.name, dict(changes))
         if kind == "vm" and (drop or _whereabouts(thing) != before):
             self.consoles.drop(thing)
+        if close:
+            self.consoles.finish(thing)
         if expire:
             self._services[thing.name].expire_sessions()
         self._release_silent()

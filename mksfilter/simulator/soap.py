@@ -89,8 +89,7 @@ class Fault(Exception):
 class Call:
     """One method call.
 
-    :ivar version: API version the caller speaks, from ``SOAPAction``; unknown versions are the
-        oldest, ``(2, 0)``, as a real server takes a call without one.
+    :ivar version: API version the caller speaks, from ``SOAPAction``; empty when it does not say.
     """
 
     method: str
@@ -130,7 +129,7 @@ def parse(body: bytes, soap_action: str = "") -> Call:
     return Call(
         method=call.tag.rpartition("}")[2],
         this=Ref(this.get("type", "").rpartition(":")[2], (this.text or "").strip()),
-        version=version_tuple(match[1]) if match else (2, 0),
+        version=version_tuple(match[1]) if match else (),
         arguments=call,
     )
 

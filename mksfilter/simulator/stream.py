@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 __all__ = ["ByteStream", "Stream", "WebSocketStream", "abort", "opening_request"]
 
 _CHUNK = 65536
+_CLOSE_TIMEOUT = 1.0
 HANDSHAKE_TIMEOUT = 10.0
 
 
@@ -39,6 +40,9 @@ class Stream(Protocol):
 
         :raises OSError: the peer is gone.
         """
+
+    def finish(self) -> None:
+        """Ask the peer to end the stream; whoever reads it will see it do so."""
 
     def close(self) -> None:
         """End the stream in good order."""
@@ -73,6 +77,9 @@ class ByteStream:
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
+
+    def finish(self) -> None:
+        self.close()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -182,11 +189,19 @@ class WebSocketStream:
         with self._lock:
             self.socket.sendall(data)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError, ProtocolError), gevent.Timeout(1.0, False):
+    def finish(self) -> None:
+        with contextlib.suppress(OSError, ProtocolError), self._lock:
             if self._protocol.state is OPEN:
                 self._protocol.send_close(1000)
                 self._flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError), gevent.Timeout(_CLOSE_TIMEOUT, False):
+            if self._protocol.state is OPEN:
+                self.finish()
+                # Closing on bytes that were not read is a reset, and would overtake the frame.
+                while self.recv():
+                    pass
         with contextlib.suppress(OSError):
             self.socket.close()
 

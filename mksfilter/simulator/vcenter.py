@@ -168,7 +168,7 @@ class VCenterService:
         if call.method == "Login":
             return self._login(call, session, request.client, headers)
         known_since, method = self._methods.get(call.method, _UNKNOWN_METHOD)
-        if own_version < known_since:
+        if (call.version or own_version) < known_since:
             raise Fault(
                 "MethodNotFound",
                 f"Unable to resolve WSDL method name {call.method}",
@@ -391,7 +391,7 @@ class VCenterService:
                 invalidProperty="ticketType",
             )
         secret = self._issue(kind, session, machine)
-        version = min(call.version, version_tuple(self.vcenter.state.api_version))
+        version = call.version or version_tuple(self.vcenter.state.api_version)
         return properties.ticket(machine, kind, secret, version)
 
     def _acquire_mks_ticket(self, call: Call, session: Session) -> Data:

@@ -6,11 +6,11 @@ import hashlib
 import socket
 import ssl
 import struct
-import time
 
 import pytest
 from websockets.exceptions import (
     ConnectionClosed,
+    ConnectionClosedOK,
     InvalidHandshake,
     InvalidStatus,
     InvalidURI,
@@ -132,6 +132,13 @@ class TestConsolesThatEnd:
         assert caught.value.rcvd is None
         assert vsphere.connections(WEB_1) == []
 
+    def test_console_that_ends_in_good_order(self, client, vsphere):
+        console = client.console()
+        vsphere.close(WEB_1)
+        with pytest.raises(ConnectionClosedOK):
+            list(iter(lambda: console.recv(timeout=5), None))
+        assert vsphere.connections(WEB_1, count=0) == []
+
     def test_consoles_of_other_machines_stay(self, client, vsphere):
         viewer = Viewer.of(client.console(DB_1))
         vsphere.power_off(WEB_1)
@@ -191,6 +198,15 @@ class TestHostileConsoles:
         console.send(b"RFB 003.008\n")
         assert console.recv(timeout=5) == b"\x00\xff\xff\xff\xff"
         assert all(console.recv(timeout=5) for _ in range(16))
+
+    def test_console_that_never_reads(self, client, vsphere):
+        vsphere.set_vm(WEB_1, hostile="deaf")
+        console = client.console()
+        assert console.recv(timeout=5) == b"RFB 003.008\n"
+        console.socket.settimeout(0.3)
+        with pytest.raises(ConnectionClosed) as caught:
+            console.send(bytes(1 << 20) for _ in range(1000))
+        assert isinstance(caught.value.__cause__, TimeoutError)
 
     @pytest.mark.parametrize(
         ("kind", "error"),
@@ -293,8 +309,6 @@ class TestRealVNCServer:
 
 def test_many_consoles_at_once(client, vsphere):
     consoles = [client.dial(client.vm().AcquireTicket("webmks").url) for _ in range(20)]
-    started = time.monotonic()
     for console in consoles:
         handshake(console)
     assert len(vsphere.connections(WEB_1, count=20)) == 20
-    assert time.monotonic() - started < 5

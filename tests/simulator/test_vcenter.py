@@ -115,10 +115,11 @@ class TestVersions:
         with pytest.raises(vmodl.fault.InvalidArgument):
             vm.AcquireTicket("webmks")
 
-    def test_connections_came_with_7_0_1(self, client, vsphere):
+    @pytest.mark.parametrize("api_version", ["7.0", "8.0"])
+    def test_connections_came_with_7_0_1(self, client, vsphere, api_version):
         vm = client.vm()
-        vsphere.set_vcenter(api_version="7.0")
-        vm._stub.versionId = '"urn:vim25/7.0.0.0"'  # what is too old for pyvmomi itself, asked
+        vsphere.set_vcenter(api_version=api_version)
+        vm._stub.versionId = '"urn:vim25/7.0.0.0"'  # pyvmomi itself would not ask
         with pytest.raises(vmodl.fault.MethodNotFound):
             vm.QueryConnections()
 
