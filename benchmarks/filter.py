@@ -26,7 +26,7 @@ _SERVER = json.dumps({"server": {"id": INSTANCE, "tenant_id": "p1"}}).encode()
 _OTHERS = {
     "GET /servers/detail": ("GET", "/servers/detail", b""),
     "POST /servers": ("POST", "/servers", b'{"server": {}}'),
-    "POST /servers/{id}/action, reboot": ("POST", f"/servers/{INSTANCE}/action", _REBOOT),
+    "POST .../action, a reboot": ("POST", f"/servers/{INSTANCE}/action", _REBOOT),
 }
 
 
