@@ -6,10 +6,8 @@ no socket, lock or thread made in the parent is used in a child.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +18,16 @@ from mksfilter.exceptions import (
     ConsoleError,
     LimitReached,
     MksFilterError,
-    SessionEnded,
     TokenError,
     UpgradeRequired,
 )
 from mksfilter.proxy import accesslog, handshake
-from mksfilter.proxy.limits import AddressRate, SessionLimits
 from mksfilter.proxy.node import NODE
 from mksfilter.proxy.origin import OriginPolicy, TrustedProxies, contains, parse_networks
 from mksfilter.proxy.page import Answer, Pages
 
 if TYPE_CHECKING:
-    from mksfilter.backends.endpoint import Endpoint
-    from mksfilter.proxy.relay import Relay, RelayOptions
-    from mksfilter.proxy.sessions import Session
-    from mksfilter.proxy.transport import Transport
-    from mksfilter.proxy.upstream import Upstream
+    from mksfilter.proxy.process import Process
 
 __all__ = ["ConsoleProxy", "app_factory"]
 
@@ -56,13 +48,17 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsolePro
     files = options.pop("config_file", None) or global_conf.get("config_file", "")
     conf = config.load([name.strip() for name in files.split(",") if name.strip()])
     return ConsoleProxy(
-        config.proxy_settings(conf, options), config.vcenter_settings(conf, options)
+        config.proxy_settings(conf, options),
+        config.vcenter_settings(conf, options),
+        nova=lambda: config.nova_settings(conf),
     )
 
 
 class ConsoleProxy:
     """The application.
 
+    :param nova: called in each worker: how to ask Nova about its own tokens, or None. It imports
+        what must not be imported before gevent's patches.
     :raises ConfigurationError: settings that contradict themselves, no keys, an unsafe key.
     """
 
@@ -70,10 +66,13 @@ class ConsoleProxy:
         self,
         settings: config.ProxySettings,
         vcenters: Iterable[config.VCenterSettings] = (),
+        *,
+        nova: Callable[[], config.NovaSettings | None] = lambda: None,
     ) -> None:
         accesslog.configure_logging(settings.log_level)
         self._settings = settings
         self._vcenters = tuple(vcenters)
+        self._nova = nova
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = OriginPolicy(
             settings.allowed_origins, self._proxies, base_url=settings.webmks_proxy_base_url
@@ -83,7 +82,7 @@ class ConsoleProxy:
         self._pages = Pages(settings.frame_ancestors)
         # Say now, not at the first token, that there are no keys or that they are open to others.
         KeyRepository(settings.key_repository).load()
-        self._process: _Process | None = None
+        self._process: Process | None = None
         NODE.attach(self)
 
     # -- for the worker ------------------------------------------------------------------------
@@ -100,7 +99,12 @@ class ConsoleProxy:
 
     def start(self) -> None:
         """Make what this process has of its own."""
-        self._process = _Process(self._settings, self._vcenters, self._origins, self._proxies)
+        # Not at the top: what it imports must be imported after gevent's patches.
+        from mksfilter.proxy.process import Process
+
+        self._process = Process(
+            self._settings, self._vcenters, self._nova(), self._origins, self._proxies
+        )
 
     def drain(self, seconds: float) -> None:
         """Tell the pages, and end all sessions within *seconds*."""
@@ -190,110 +194,11 @@ class ConsoleProxy:
         content_type, body = self._running().metrics.exposition()
         return Answer(200, [("Content-Type", content_type)], body)
 
-    def _running(self) -> _Process:
+    def _running(self) -> Process:
         if self._process is None or self._process.pid != os.getpid():
             self.start()
         assert self._process is not None
         return self._process
-
-
-class _Process:
-    """What one worker process has of its own; its modules are imported after gevent's patches."""
-
-    def __init__(
-        self,
-        settings: config.ProxySettings,
-        vcenters: tuple[config.VCenterSettings, ...],
-        origins: OriginPolicy,
-        proxies: TrustedProxies,
-    ) -> None:
-        from mksfilter.auth.replay import replay_guard
-        from mksfilter.auth.token import TokenCodec
-        from mksfilter.proxy.broker import Broker
-        from mksfilter.proxy.endpoints import EndpointSource
-        from mksfilter.proxy.metrics import Metrics
-        from mksfilter.proxy.relay import Relay, RelayOptions
-        from mksfilter.proxy.sessions import SessionRegistry
-        from mksfilter.proxy.upstream import dial
-
-        self.pid = os.getpid()
-        codec = TokenCodec(
-            KeyRepository(settings.key_repository),
-            settings.audience,
-            clock_skew=settings.clock_skew,
-        )
-        self._codec = codec
-        self._settings = settings
-        self._dial_endpoint = dial
-        self._make_relay = Relay
-        self._make_options = RelayOptions
-        source = EndpointSource(settings, vcenters, codec)
-        self.metrics = Metrics(source.vcenters)
-        self.registry = SessionRegistry(codec, count_bytes=self.metrics.count_bytes)
-        guard = replay_guard(settings.replay_cache, fail_open=settings.replay_cache_fail_open)
-        self.broker = Broker(
-            origins=origins,
-            proxies=proxies,
-            verify=lambda token: codec.verify(token, uses=("connect", "resume")),
-            claim=None if guard is None else guard.claim,
-            rate=AddressRate(settings.connection_rate),
-            limits=SessionLimits(
-                settings.max_sessions,
-                settings.max_sessions_per_instance,
-                settings.max_sessions_per_user,
-            ),
-            endpoint=source.endpoint,
-            dial=self._dial,
-            relay=self._relay,
-            registry=self.registry,
-            metrics=self.metrics,
-            session_lifetime=settings.session_lifetime,
-        )
-
-    def _dial(self, endpoint: Endpoint) -> Upstream:
-        return self._dial_endpoint(
-            endpoint,
-            timeout=self._settings.connect_timeout,
-            allowed_networks=self._settings.allowed_networks,
-        )
-
-    def _relay(
-        self,
-        client: Transport,
-        upstream: Upstream,
-        endpoint: Endpoint,
-        session: Session,
-        on_end: Callable[[Session, SessionEnded], None],
-    ) -> Relay:
-        return self._make_relay(
-            client,
-            upstream,
-            options=self._options(
-                session.claims.mode == "view", session.has_control, endpoint.rfb_handshake
-            ),
-            on_end=lambda _, reason: on_end(session, reason),
-            lifetime=None if session.ends is None else max(0.0, session.ends - time.time()),
-        )
-
-    @functools.cache  # noqa: B019 - lives as long as the process
-    def _options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:
-        settings = self._settings
-        return self._make_options(
-            view_only=view_only,
-            control=control,
-            rfb_handshake=rfb_handshake,
-            stall_timeout=settings.stall_timeout,
-            idle_timeout=settings.idle_timeout,
-            ping_interval=settings.ping_interval,
-            upstream_ping_interval=settings.upstream_ping_interval,
-        )
-
-    def check(self, token: str) -> None:
-        """Would this token open a console?
-
-        :raises TokenError: it would not.
-        """
-        self._codec.verify(token, uses=("connect", "resume"))
 
 
 def _plain(status: int, text: str = "") -> Answer:

@@ -49,7 +49,7 @@ class ClientGone(ConsoleError):
 class Broker:
     """Opens consoles.
 
-    :param verify: token -> claims.
+    :param verify: token -> claims, and where the console is if the token alone tells.
     :param claim: once-only; None where tokens may be used again.
     :param endpoint: claims -> where the console is; asks vCenter, or opens the token's seal.
     :param dial: endpoint -> upstream.
@@ -61,7 +61,7 @@ class Broker:
         *,
         origins: OriginPolicy,
         proxies: TrustedProxies,
-        verify: Callable[[str], Claims],
+        verify: Callable[[str], tuple[Claims, Endpoint | None]],
         claim: Callable[[str, int], None] | None,
         rate: AddressRate,
         limits: SessionLimits,
@@ -137,7 +137,7 @@ class Broker:
         attempt.upgrade = upgrade
         _refuse_early_data(upgrade)
         self._origins.check(environ)
-        claims = self._verify(shake.token)
+        claims, endpoint = self._verify(shake.token)
         attempt.claims = claims
         if NODE.draining:
             raise DrainingError("this node is being taken out of service")
@@ -146,14 +146,20 @@ class Broker:
         self._rate.take(attempt.client, time.monotonic())
         reservation = self._limits.reserve(claims.iid, claims.uid)
         try:
-            self._connect(attempt, claims, reservation)
+            self._connect(attempt, claims, endpoint, reservation)
         except BaseException:
             self._limits.release(reservation)
             raise
 
-    def _connect(self, attempt: _Attempt, claims: Claims, reservation: Reservation) -> None:
+    def _connect(
+        self,
+        attempt: _Attempt,
+        claims: Claims,
+        endpoint: Endpoint | None,
+        reservation: Reservation,
+    ) -> None:
         started = time.monotonic()
-        endpoint = self._endpoint(claims)
+        endpoint = endpoint or self._endpoint(claims)
         upstream = self._dial(endpoint)
         try:
             _refuse_early_data(attempt.upgrade)

@@ -80,15 +80,16 @@ class ConsoleServer(PyWSGIServer):
         self._wait(self._arriving, connection, self._on_head_bytes)
 
     def close(self) -> None:
-        """Stop accepting, and let go of everybody who waits."""
-        super().close()
-        for room in (self._arriving, self._idle, self._leaving):
-            for connection in list(room.waiting):
-                self._drop(room, connection)
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
+        """Stop accepting. Who is in the middle of a request may finish it."""
+        if not self.closed:
+            super().close()
+        for connection in list(self._idle.waiting):
+            self._drop(self._idle, connection)
+
+    @property
+    def arriving(self) -> int:
+        """Connections whose request is on its way."""
+        return sum(bool(connection.received) for connection in self._arriving.waiting)
 
     # -- for the handler -------------------------------------------------------------------
 
@@ -109,10 +110,7 @@ class ConsoleServer(PyWSGIServer):
         the answer.
         """
         connection.finish()
-        if self.closed:
-            connection.close()
-        else:
-            self._wait(self._leaving, connection, self._on_leaving_bytes)
+        self._wait(self._leaving, connection, self._on_leaving_bytes)
 
     # -- hub callbacks: nothing here may block -----------------------------------------------
 

@@ -198,8 +198,17 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
 class ConsoleWorker(GeventWebSocketWorker):
     """gevent-websocket's gunicorn worker with our server and handler."""
 
-    server_class = ConsoleServer
     wsgi_handler = ConsoleHandler
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._servers: list[ConsoleServer] = []
+
+    def server_class(self, *args: Any, **kwargs: Any) -> ConsoleServer:
+        """Make a server, one per listening socket; gunicorn calls it like a class."""
+        server = ConsoleServer(*args, **kwargs)
+        self._servers.append(server)
+        return server
 
     def init_process(self) -> None:
         """After the fork: whatever logs from here on, secrets are masked."""
@@ -220,7 +229,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         """Serve until told to stop, then until the last session has ended."""
         super().run()
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        while NODE.sessions and time.monotonic() < deadline:
+        while self._busy() and time.monotonic() < deadline:
             self.notify()
             gevent.sleep(0.1)
         NODE.close()
@@ -229,8 +238,18 @@ class ConsoleWorker(GeventWebSocketWorker):
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: sessions are told, and end within the graceful timeout."""
         super().handle_exit(sig, frame)
+        gevent.spawn(self._drain)
+
+    def _drain(self) -> None:
+        # Now, and not at gunicorn's next look a second later: on a reload there are new workers
+        # for whoever comes.
+        for server in self._servers:
+            server.close()
         # Leave time for the last close frames before the arbiter's SIGKILL.
-        gevent.spawn(NODE.drain, max(0.0, self.cfg.graceful_timeout - 2.0))
+        NODE.drain(max(0.0, self.cfg.graceful_timeout - 2.0))
+
+    def _busy(self) -> bool:
+        return bool(NODE.sessions) or any(server.arriving for server in self._servers)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT, SIGQUIT: sessions get their close frame, and that is all."""
