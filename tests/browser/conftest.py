@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright import sync_api as playwright_api
 
 import mksfilter.proxy
 
 from .screen import Screen
 from .standin import Dashboard, StandIn
-
-playwright_api = pytest.importorskip("playwright.sync_api")
 
 _ARGUMENTS = [
     "--no-sandbox",

@@ -3,13 +3,12 @@
 import re
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
 from PIL import Image
 
-DEMO = [sys.executable, "-m", "mksfilter", "demo"]
+from tests.support.demo import DEMO, running_demo
 
 
 def test_once_writes_the_picture_that_came_through_the_proxy(tmp_path):
@@ -24,27 +23,14 @@ def test_once_writes_the_picture_that_came_through_the_proxy(tmp_path):
 
 
 @pytest.fixture
-def running_demo():
-    process = subprocess.Popen(
-        [*DEMO, "--port", "0", "--api-port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line.rstrip("\n"))
-        if re.fullmatch(r"http://\S+[?&]token=\S+", lines[-1]):
-            break
-    yield process, lines
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+def demo():
+    with running_demo() as (process, lines):
+        assert any("token=" in line for line in lines), "\n".join(lines)
+        yield process, lines
 
 
-def test_the_last_line_is_a_console_url_and_ctrl_c_leaves_no_process(running_demo):
-    process, lines = running_demo
-    assert lines, process.stderr.read()
+def test_the_last_line_is_a_console_url_and_ctrl_c_leaves_no_process(demo):
+    process, lines = demo
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=mks1\.\S+", lines[-1])
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 5, "simulator, API with a worker, proxy with two workers"
@@ -53,8 +39,8 @@ def test_the_last_line_is_a_console_url_and_ctrl_c_leaves_no_process(running_dem
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_the_printed_curl_line_gives_another_console_url(running_demo):
-    _, lines = running_demo
+def test_the_printed_curl_line_gives_another_console_url(demo):
+    _, lines = demo
     curl = next(line for line in lines if line.strip().startswith("curl "))
     answer = subprocess.run(
         curl, shell=True, capture_output=True, text=True, check=True, timeout=30
@@ -62,8 +48,8 @@ def test_the_printed_curl_line_gives_another_console_url(running_demo):
     assert re.search(r'"url": ?"http://127\.0\.0\.1:\d+/\?token=mks1\.', answer)
 
 
-def test_a_killed_demo_takes_its_programs_with_it(running_demo):
-    process, _ = running_demo
+def test_a_killed_demo_takes_its_programs_with_it(demo):
+    process, _ = demo
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     assert psutil.wait_procs(family, timeout=20)[1] == []
