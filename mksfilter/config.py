@@ -134,6 +134,12 @@ PROXY_OPTS = [
         help="Networks (CIDR) of load balancers whose X-Forwarded-For, X-Forwarded-Proto and "
         "X-Forwarded-Host are believed. Everyone else's are ignored.",
     ),
+    cfg.BoolOpt(
+        "proxy_protocol",
+        default=False,
+        help="Connections from trusted_proxies start with a PROXY protocol header (version 1 or "
+        "2), as load balancers in TCP mode can send it. From anybody else it is refused.",
+    ),
     cfg.StrOpt(
         "replay_cache",
         default="",
@@ -348,6 +354,7 @@ class ProxySettings:
     allowed_origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    proxy_protocol: bool
     replay_cache: str
     replay_cache_fail_open: bool
     idle_timeout: int

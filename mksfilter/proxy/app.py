@@ -97,6 +97,10 @@ class ConsoleProxy:
         """Live sessions of this process."""
         return 0 if self._process is None else len(self._process.registry)
 
+    def proxy_header_from(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY header?"""
+        return self._settings.proxy_protocol and self._proxies.trusts(peer)
+
     def start(self) -> None:
         """Make what this process has of its own."""
         # Not at the top: what it imports must be imported after gevent's patches.

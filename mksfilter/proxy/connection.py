@@ -13,6 +13,8 @@ import ssl
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from mksfilter.proxy import proxyprotocol
+
 if TYPE_CHECKING:
     from mksfilter.proxy.transport import Transport
 
@@ -40,13 +42,24 @@ class Connection:
     :ivar received: bytes that have arrived and that nobody has read yet.
     """
 
-    __slots__ = ("__weakref__", "_sock", "address", "received", "tls")
+    __slots__ = ("__weakref__", "_preface", "_sock", "address", "received", "tls")
 
     def __init__(
-        self, sock: Any, address: Any, context: ssl.SSLContext | None, *, write_timeout: float
+        self,
+        sock: Any,
+        address: Any,
+        context: ssl.SSLContext | None,
+        *,
+        write_timeout: float,
+        proxy_header: bool = False,
     ) -> None:
+        """
+        :param write_timeout: seconds for the peer to take an answer.
+        :param proxy_header: a PROXY header comes first, and says who the client is.
+        """
         sock.settimeout(write_timeout)
         self._sock = sock
+        self._preface = bytearray() if proxy_header else None
         self.address = address
         self.received = bytearray()
         self.tls = None if context is None else TLSState(context)
@@ -62,12 +75,17 @@ class Connection:
         """Read what there is, without blocking, into ``received``.
 
         :returns: False when the peer has closed.
-        :raises OSError: the connection failed, or the peer does not speak TLS.
+        :raises OSError: the connection failed, or the peer does not speak TLS or the PROXY
+            protocol where it has to.
         """
         try:
             data = self._sock._sock.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
             return True
+        if self._preface is not None and data:
+            data = self._strip_preface(data)
+            if not data:
+                return True
         if self.tls is None:
             self.received += data
             return bool(data)
@@ -76,6 +94,21 @@ class Connection:
         else:
             self.tls.incoming.write_eof()
         return self._decrypt(self.tls) and bool(data)
+
+    def _strip_preface(self, data: bytes) -> bytes:
+        """What follows the PROXY header; nothing while it is incomplete."""
+        assert self._preface is not None
+        self._preface += data
+        try:
+            header = proxyprotocol.parse(self._preface)
+        except proxyprotocol.ProxyHeaderError as exc:
+            raise ConnectionAbortedError(str(exc)) from exc
+        if header is None:
+            return b""
+        rest = bytes(self._preface[header.size :])
+        self.address = header.source or self.address
+        self._preface = None
+        return rest
 
     def _decrypt(self, tls: TLSState) -> bool:
         try:

@@ -74,7 +74,13 @@ class ConsoleServer(PyWSGIServer):
 
     def do_handle(self, sock: Any, address: Any) -> None:
         """A connection was accepted."""
-        connection = Connection(sock, address, self._tls, write_timeout=_WRITE_SECONDS)
+        connection = Connection(
+            sock,
+            address,
+            self._tls,
+            write_timeout=_WRITE_SECONDS,
+            proxy_header=NODE.proxy_header_from(address[0] if address else ""),
+        )
         if self._count() >= self._capacity:
             self._evict()
         self._wait(self._arriving, connection, self._on_head_bytes)

@@ -23,6 +23,9 @@ class Resident(Protocol):
     def sessions(self) -> int:
         """Live sessions."""
 
+    def proxy_header_from(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY header?"""
+
     def start(self) -> None:
         """Called once in each worker, after the fork and after gevent's patches."""
 
@@ -84,6 +87,10 @@ class Node:
     def handshake_timeout(self) -> float:
         """Seconds for a client to send a whole request."""
         return 10.0 if self._resident is None else self._resident.handshake_timeout
+
+    def proxy_header_from(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY header?"""
+        return self._resident is not None and self._resident.proxy_header_from(peer)
 
 
 #: This process's node. Made before the fork, it holds nothing that a fork could break.
