@@ -10,6 +10,7 @@ Compute API: https://docs.openstack.org/api-ref/compute/#server-consoles-servers
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
 import re
@@ -267,7 +268,9 @@ def _register(view_rule: str) -> None:
         enforcer.load_rules(force_reload=True)
 
 
+@functools.cache
 def _say_if_unknown(release: str) -> None:
+    """Once in a process: the factory runs once per pipeline."""
     major = release.partition(".")[0]
     if not major.isdigit() or int(major) not in KNOWN_RELEASES:
         LOG.warning(

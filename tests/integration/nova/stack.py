@@ -295,11 +295,13 @@ class Stack:
             "OS_PROJECT_DOMAIN_NAME": "Default",
         }
 
-    def openstack(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def openstack(
+        self, user: str, *arguments: str, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the real ``openstack`` client as *user*."""
         return subprocess.run(
             [self.environment.command("openstack"), *arguments],
-            env={**_clean_environment(), **self.credentials(user)},
+            env={**_clean_environment(), **self.credentials(user), **environ},
             capture_output=True,
             text=True,
             timeout=60,

@@ -11,6 +11,15 @@ from . import servers
 
 MKS = {"remote_console": {"protocol": "mks", "type": "webmks"}}
 
+# Nova logs to its standard output or error where no log_file is set.
+UNKNOWN = """\
+import sys
+sys.argv = ["nova-api"]
+import nova.version
+nova.version.version_string = lambda: "35.0.0"
+import nova.wsgi.osapi_compute
+"""
+
 LOADED = """\
 import json, os, sys
 sys.argv = ["nova-api"]
@@ -37,13 +46,13 @@ def test_console_under(worker, stack, filtered_paste, options, ask):
 
 
 def test_filter_loads_where_green_threads_are_forbidden(stack, nova_api):
-    done = load(stack, poison=True)
+    done = load(stack, LOADED.format(poison=True))
 
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_filter_brings_no_green_threads_proxy_or_pyvmomi_into_nova_api(stack, nova_api):
-    done = load(stack, poison=False)
+    done = load(stack, LOADED.format(poison=False))
 
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert "mksfilter.api.nova" in loaded
@@ -51,10 +60,24 @@ def test_filter_brings_no_green_threads_proxy_or_pyvmomi_into_nova_api(stack, no
     assert [name for name in loaded if name.startswith(unwanted)] == []
 
 
-def load(stack, *, poison):
+def test_release_of_nova_that_we_do_not_know_is_told_once(stack, nova_api):
+    done = load(stack, UNKNOWN)
+
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "35.0.0" in line]
+
+    assert len(told) == 1, done.stderr[-3000:]
+    assert "WARNING mksfilter.api.nova" in told[0]
+    assert "is not one this mksfilter knows (31, 32, 33, 34)" in told[0]
+
+
+def test_release_of_nova_that_we_know_is_nothing_to_tell(stack, nova_api):
+    assert "is not one this mksfilter knows" not in nova_api.logged()
+
+
+def load(stack, program):
     """Load the pipelines in a process of their own, as a worker does."""
     return subprocess.run(
-        [str(stack.environment.python), "-c", LOADED.format(poison=poison)],
+        [str(stack.environment.python), "-c", program],
         env={
             "PATH": "/usr/bin:/bin",
             "PYTHONWARNINGS": "ignore",
