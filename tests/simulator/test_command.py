@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -204,6 +205,13 @@ class TestControl:
         with pytest.raises(SimulatorError, match="no field 'colour'"):
             vsphere.set_vm(WEB_1, power="off", colour="red")
         assert vsphere.state()["vms"][0]["power"] == "on"
+
+    def test_waits_for_a_console(self, vsphere, client):
+        url = client.ticket().url
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(vsphere.connections, WEB_1, count=1)
+            client.dial(url)
+            assert len(waiting.result()) == 1
 
     def test_screen_as_a_picture(self, vsphere):
         with urllib.request.urlopen(f"{vsphere.control}/vms/web-1/screen.png") as answer:

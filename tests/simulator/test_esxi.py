@@ -49,6 +49,12 @@ class TestTickets:
         with pytest.raises(InvalidStatus, match="403"):
             client.dial(url)
 
+    def test_ticket_of_a_machine_that_was_switched_off_since(self, client, vsphere):
+        url = client.ticket(WEB_1).url
+        vsphere.power_off(WEB_1)
+        with pytest.raises(InvalidStatus, match="403"):
+            client.dial(url)
+
     @pytest.mark.parametrize(("path", "status"), [("/ticket/0000", "403"), ("/", "404")])
     def test_what_is_no_ticket_is_refused(self, client, vsphere, path, status):
         host = vsphere.hosts[0]
@@ -163,6 +169,10 @@ def test_silent_host_drops_who_waits_when_it_is_silent_no_more(vsphere):
     vsphere.set_host(0, silent=True)
     with socket.create_connection((host["address"], host["port"]), timeout=5) as waiting:
         waiting.sendall(b"anyone?")
+        waiting.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        waiting.settimeout(5)
         vsphere.set_host(0, silent=False)
         with pytest.raises(ConnectionResetError):
             waiting.recv(1)

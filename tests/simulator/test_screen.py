@@ -94,6 +94,16 @@ class TestUpdates:
         viewer.request()
         assert same(picture(update), picture(viewer.update()).crop(row))
 
+    def test_full_update_leaves_nothing_for_the_next_one(self, client, vsphere):
+        viewer = Viewer.of(client.console())
+        viewer.type("a\nb")
+        vsphere.screen(WEB_1, text="login: b")
+        viewer.request()
+        viewer.update()
+        viewer.request(incremental=True)
+        viewer.type("c")
+        assert viewer.update()[0][3] == 20
+
     def test_everyone_sees_what_one_types(self, client):
         one, other = Viewer.of(client.console()), Viewer.of(client.console())
         other.request()
@@ -175,5 +185,10 @@ class TestReader:
     def test_length_of_a_tight_png(self, size):
         rectangle = rfb.png_rectangle(rfb.Rectangle(0, 0, 1, 1), bytes(size))
         assert rectangle[12:13] == b"\xa0"
-        digits = rectangle[13 : len(rectangle) - size]
-        assert sum((d & (0x7F if i < 2 else 0xFF)) << 7 * i for i, d in enumerate(digits)) == size
+        length = shift = 0
+        for position, byte in enumerate(rectangle[13:16], 1):
+            length |= (byte & 0x7F if position < 3 else byte) << shift
+            shift += 7
+            if position == 3 or byte < 0x80:
+                break
+        assert (length, len(rectangle)) == (size, 13 + position + size)

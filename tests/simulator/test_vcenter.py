@@ -151,6 +151,7 @@ class TestInventory:
 
     def test_reregistered_machine_has_another_id(self, client, vsphere):
         before = client.vm()
+        assert before.AcquireTicket("webmks")
         vsphere.reregister(WEB_1)
 
         assert client.vm()._moId != before._moId
