@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from benchmarks.processes import free_port, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
@@ -292,7 +292,8 @@ def _websockify(directory: Path) -> Path:
 
 
 def _self_signed(path: Path) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
+    # As ESXi has: its hosts present RSA keys of 2048 bits.
+    key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "console host")])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (

@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import collections
 import dataclasses
+import functools
 import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Protocol
 
 import gevent
@@ -78,7 +79,7 @@ class Upstream:
         self.transport.close()
 
 
-def address_allowed(address: str, allowed_networks: Iterable[_Network] = ()) -> bool:
+def address_allowed(address: str, allowed_networks: Sequence[_Network] = ()) -> bool:
     """Whether a console host may be at *address*.
 
     :param allowed_networks: all there is, if there are any; otherwise anything but loopback,
@@ -91,9 +92,8 @@ def address_allowed(address: str, allowed_networks: Iterable[_Network] = ()) -> 
         if inner is None and parsed in _NAT64:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         parsed = inner or parsed
-    networks = list(allowed_networks)
-    if networks:
-        return any(parsed in network for network in networks)
+    if allowed_networks:
+        return any(parsed in network for network in allowed_networks)
     return not (
         parsed.is_loopback
         or parsed.is_link_local
@@ -104,9 +104,7 @@ def address_allowed(address: str, allowed_networks: Iterable[_Network] = ()) -> 
     )
 
 
-def dial(
-    endpoint: Endpoint, *, timeout: float, allowed_networks: Sequence[str | _Network] = ()
-) -> Upstream:
+def dial(endpoint: Endpoint, *, timeout: float, allowed_networks: Sequence[str] = ()) -> Upstream:
     """Connect to a console, in a greenlet.
 
     :param timeout: seconds for everything.
@@ -118,7 +116,7 @@ def dial(
     :raises TicketRefused: the host does not know the ticket, or not any more.
     :raises UpstreamRefused: the host answers, but not with a console.
     """
-    networks = [ipaddress.ip_network(network) for network in allowed_networks]
+    networks = _networks(tuple(allowed_networks))
     deadline = gevent.Timeout(timeout)
     name = _name(endpoint)
     sock: gevent.socket.socket | None = None
@@ -149,6 +147,11 @@ def dial(
     except BaseException:
         _close(sock)
         raise
+
+
+@functools.lru_cache(maxsize=16)
+def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def _name(endpoint: Endpoint) -> str:
