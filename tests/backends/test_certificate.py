@@ -76,9 +76,11 @@ class TestPinnedContext:
         """pyvmomi turns a shared context to CERT_NONE by the first mismatch."""
         with listening(swallowing_tls(certificate)) as server:
             context = ssl_context(endpoint(server, WRONG))
+            kept = []  # a traceback keeps the socket alive, as a logged error would
             for _attempt in range(3):
-                with pytest.raises(CertificateMismatch):
+                with pytest.raises(CertificateMismatch) as mismatch:
                     connect(context, server, name)
+                kept.append(mismatch)
                 assert server.closed.acquire(timeout=5), "our side is closed at once"
             assert not server.received
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 import uuid
@@ -243,6 +244,12 @@ def all_settings(simulated: SimulatedVSphere, **overrides: Any) -> list[VCenterS
     ]
 
 
+def impatient_with_the_first(simulated: SimulatedVSphere) -> list[VCenterSettings]:
+    """The others have time enough, however busy this machine is."""
+    first, *others = all_settings(simulated)
+    return [dataclasses.replace(first, timeout=0.3), *others]
+
+
 def vm_of(simulated: SimulatedVSphere, vcenter: int) -> str:
     """The UUID of a running machine there."""
     name = simulated.vcenters[vcenter]["name"]
@@ -293,7 +300,7 @@ class TestManyVCenters:
         self, three: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
         """Who is told that a machine does not exist stops trying."""
-        consoles = consoles_of(*all_settings(three, timeout=0.3))
+        consoles = consoles_of(*impatient_with_the_first(three))
         three.set_vcenter(0, silent=True)
         for instance in (vm_of(three, 0), NOBODY):
             with pytest.raises(VCenterUnreachable, match=three.vcenters[0]["name"]):
@@ -302,7 +309,7 @@ class TestManyVCenters:
     def test_one_that_hangs_is_left_alone_and_that_is_visible(
         self, three: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
-        consoles = consoles_of(*all_settings(three, timeout=0.2))
+        consoles = consoles_of(*impatient_with_the_first(three))
         three.set_vcenter(0, silent=True)
         for _ in range(3):
             with pytest.raises(VCenterUnreachable):
@@ -315,7 +322,7 @@ class TestManyVCenters:
         started = time.monotonic()
         with pytest.raises(VCenterUnreachable, match="left alone"):
             consoles.connect(NOBODY)
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 2
         assert three.calls(0)["connections"] == connections
 
     def test_one_that_hung_is_asked_again_after_a_pause(
@@ -323,7 +330,7 @@ class TestManyVCenters:
     ) -> None:
         skew = 0.0
         consoles = consoles_of(
-            *all_settings(three, timeout=0.2), clock=lambda: time.monotonic() + skew
+            *impatient_with_the_first(three), clock=lambda: time.monotonic() + skew
         )
         three.set_vcenter(0, silent=True)
         for _ in range(3):
