@@ -45,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="THING.FIELD=VALUE",
         help="start with a fault: vm, host or vcenter (all of them) or a name, then a field: "
-        "vcenter.delay=2, host.silent=true, web-1.max_connections=1; may be repeated",
+        "vcenter.delay=2, host.silent=true, web-1.max_connections=1; a wrong field lists the right "
+        "ones; may be repeated",
     )
     parser.add_argument("--username", default="administrator@vsphere.local", help="(%(default)s)")
     parser.add_argument("--password", default="simulated", help="(%(default)s)")
@@ -57,6 +58,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.config_file:
+        raise ConfigurationError("simulator takes no configuration; drop --config-file")
+    if args.vcenters < 1 or args.vms < 0:
+        raise ConfigurationError("simulator: --vcenters has to be 1 or more, --vms 0 or more")
     try:
         import PIL  # noqa: F401
     except ImportError as exc:

@@ -76,17 +76,14 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str, addresses: list[str]) -> Certificate:
-        """A certificate for *name*, ``localhost`` and the IP *addresses*."""
+        """A certificate for *name*, ``localhost`` and the *addresses*, IP ones or names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        alternatives: list[x509.GeneralName] = [x509.DNSName(name), x509.DNSName("localhost")]
-        alternatives += [
-            x509.IPAddress(ipaddress.ip_address(address)) for address in dict.fromkeys(addresses)
-        ]
+        known_as = [_general_name(text) for text in dict.fromkeys([name, "localhost", *addresses])]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             self._builder(subject, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .add_extension(x509.SubjectAlternativeName(known_as), critical=False)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
@@ -136,6 +133,13 @@ class Authority:
             file.flush()
             context.load_cert_chain(file.name)
         return context
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:

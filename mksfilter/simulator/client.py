@@ -45,6 +45,7 @@ def start(*arguments: str, log: Any = None) -> Iterator[SimulatedVSphere]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL if log is None else log,
+        start_new_session=True,  # a Ctrl-C is for the test run, which ends us in its own time
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -19,6 +19,7 @@ from pyVmomi import vim
 
 from mksfilter.simulator import client as simulator
 from mksfilter.simulator.client import WEB_1, SimulatorError
+from tests.simulator.viewing import Viewer
 
 COMMAND = [sys.executable, "-m", "mksfilter.cli", "simulator"]
 
@@ -80,6 +81,8 @@ def test_busy_port_is_one_line():
         (["--set", "vm.host=7"], "an index below 2"),
         (["--set", "vcenter.delay=soon"], "it is a float"),
         (["--set", "no-such.power=off"], "there is no vm called no-such"),
+        (["--vcenters", "0"], "1 or more"),
+        (["--config-file", "any"], "drop --config-file"),
         (["--rfb", "nowhere"], "screen cannot be 'nowhere'"),
         (["--api-version", "new"], "api_version cannot be 'new'"),
     ],
@@ -102,6 +105,14 @@ def test_settings_hold_from_the_start_and_after_a_reset(vsphere_factory, client_
         vsphere.power_on(WEB_1)
         vsphere.reset()
     assert [vm["name"] for vm in vsphere.vms][-2:] == ["vm-0001", "vm-0002"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "::1"])
+def test_other_addresses_than_the_usual_one(vsphere_factory, client_of, host):
+    if host == "::1" and not vsphere_factory().hosts[0]["address6"]:
+        pytest.skip("no IPv6 on this system")
+    client = client_of(vsphere_factory("--host", host))
+    assert Viewer.of(client.console()).name == "web-1"
 
 
 def test_several_vcenters_are_several_worlds(vsphere_factory, client_of):
