@@ -25,7 +25,9 @@ def main(path):
     )
     objects.register_all()
     admin = context.get_admin_context()
-    cells = {name: _cell(admin, name, url) for name, url in plan["cells"].items()}
+    cells = {
+        name: _cell(admin, name, url, plan["transport"]) for name, url in plan["cells"].items()
+    }
     flavor = _flavor(admin)
     with context.target_cell(admin, cells["cell1"]) as in_cell:
         compute_id = _compute(in_cell)
@@ -41,7 +43,7 @@ def main(path):
     print(json.dumps(tokens))
 
 
-def _cell(admin, name, url):
+def _cell(admin, name, url, transport):
     for mapping in objects.CellMappingList.get_all(admin):
         if mapping.name == name:
             return mapping
@@ -50,7 +52,7 @@ def _cell(admin, name, url):
         admin,
         uuid=uuid,
         name=name,
-        transport_url="none:///" if name == "cell0" else "fake://",
+        transport_url="none:///" if name == "cell0" else transport,
         database_connection=url,
     )
     mapping.create()

@@ -48,8 +48,8 @@ NOVA_CONF = """\
 [DEFAULT]
 host = {host}
 state_path = {state}
-transport_url = fake://
-rpc_response_timeout = 1
+transport_url = {transport}
+rpc_response_timeout = {patience}
 my_ip = 127.0.0.1
 log_options = false
 debug = true
@@ -216,10 +216,20 @@ class Stack:
     """Keystone with users, Nova's databases with servers, and nova-api as often as wanted.
 
     :param state: an empty directory for databases, configuration and logs.
+    :param transport: ``transport_url`` of Nova's messages. By default there is nobody to talk to,
+        and nova-api waits one second for the answers that do not come.
     """
 
-    def __init__(self, environment: Environment, state: Path, children: Children) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        state: Path,
+        children: Children,
+        *,
+        transport: str = "fake://",
+    ) -> None:
         self.environment = environment
+        self.transport = transport
         self.state = state
         self.neutron = Neutron()
         self.projects: dict[str, str] = {}
@@ -326,6 +336,8 @@ class Stack:
             host=host,
             state=self.state,
             database=database,
+            transport=self.transport,
+            patience=1 if self.transport == "fake://" else 60,
             keystone=self.keystone_url,
             neutron=self.neutron.url,
             credentials=CREDENTIALS.format(keystone=self.keystone_url),
@@ -430,6 +442,7 @@ class Stack:
     def _run_seed(self, servers: Sequence[dict[str, Any]]) -> None:
         plan = {
             "config_file": str(self.state / "nova_cell0.conf"),
+            "transport": self.transport,
             "cells": {
                 name: f"sqlite:///{self.state}/nova_{name}.sqlite" for name in ("cell0", "cell1")
             },
