@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from mksfilter.backends.certificate import ssl_context
 from mksfilter.backends.consoles import Consoles
-from mksfilter.backends.soap import Machine
+from mksfilter.backends.soap import Machine, SoapClient
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
     ConfigurationError,
@@ -189,6 +190,27 @@ class TestFault:
             consoles.connect(OFF_1)
         vsphere.power_on("off-1")
         assert consoles.connect(OFF_1)
+
+    def test_powered_off_is_known_before_a_ticket_is_asked_for(
+        self, vsphere: SimulatedVSphere, consoles: Consoles
+    ) -> None:
+        before = soap_calls(vsphere)
+        with pytest.raises(InstancePoweredOff):
+            consoles.connect(OFF_1)
+        assert soap_calls(vsphere)["AcquireTicket"] == before["AcquireTicket"]
+
+    def test_suspended_is_told_where_vcenter_says_only_invalid_state(
+        self, vsphere: SimulatedVSphere, consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        consoles.connect(WEB_1)
+        vsphere.suspend("web-1")
+
+        def refuse(*_: object) -> None:
+            raise vim.fault.InvalidState(msg="not in the current state")
+
+        monkeypatch.setattr(SoapClient, "ticket", refuse)
+        with pytest.raises(InstanceSuspended):
+            consoles.connect(WEB_1)
 
     def test_no_permission_names_the_privilege(
         self, vsphere: SimulatedVSphere, consoles: Consoles
