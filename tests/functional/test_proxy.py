@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-import subprocess
 import time
 
 import pytest
@@ -250,22 +249,6 @@ class TestOperation:
         finally:
             for sock in silent:
                 sock.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", directory / "key.pem", "-out", directory / "cert.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return directory
 
 
 class TestTLS:

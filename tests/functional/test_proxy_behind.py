@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import ssl
 import struct
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
+from mksfilter.auth.keys import KeyRepository
 from mksfilter.simulator.client import WEB_1
-from tests.support.proxy import parse_head, read_head
+from mksfilter.simulator.viewer import Viewer
+from tests.support.proxy import parse_head, read_head, read_to_end
 
 CLIENT = "198.51.100.9"
 LINE = f"PROXY TCP4 {CLIENT} 10.0.0.1 5151 443\r\n".encode()
@@ -62,3 +71,85 @@ class TestForwardedFor:
             return proxy.upgrade(token, headers={"X-Forwarded-For": client}).status
 
         assert [status("192.0.2.1"), status("192.0.2.1"), status("192.0.2.2")] == [101, 429, 101]
+
+
+HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+class TestHAProxy:
+    """``etc/haproxy/haproxy.cfg`` as it is, but for its addresses."""
+
+    @pytest.fixture
+    def nodes(self, proxy_factory, tmp_path):
+        keys = tmp_path / "keys"
+        KeyRepository(str(keys)).setup()
+        options = {"trusted_proxies": "127.0.0.0/8", "key_repository": keys}
+        return [proxy_factory(**options) for _ in range(2)]
+
+    @pytest.fixture
+    def port(self, nodes, certificate, tmp_path):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        pem = tmp_path / "console.pem"
+        pem.write_bytes(
+            (certificate / "cert.pem").read_bytes() + (certificate / "key.pem").read_bytes()
+        )
+        text = EXAMPLE.read_text()
+        for old, new in (
+            ("/etc/haproxy/console.pem", str(pem)),
+            ("maxconn 20000", "maxconn 100"),
+            ("log /dev/log", "log stderr format raw"),
+            ("bind :443", f"bind 127.0.0.1:{port}"),
+            ("192.0.2.11:6090", f"127.0.0.1:{nodes[0].port}"),
+            ("192.0.2.12:6090", f"127.0.0.1:{nodes[1].port}"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "haproxy.cfg"
+        path.write_text(text)
+        process = subprocess.Popen([HAPROXY, "-db", "-f", path], stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+    @pytest.fixture
+    def context(self, certificate):
+        return ssl.create_default_context(cafile=certificate / "cert.pem")
+
+    def get(self, port, context, path):
+        raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+        with context.wrap_socket(raw, server_hostname="127.0.0.1") as sock:
+            request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+            sock.sendall(request.encode())
+            return parse_head(read_to_end(sock))
+
+    def test_a_console_over_https(self, nodes, port, context):
+        token = nodes[0].token(WEB_1)
+        for _ in range(2):
+            with Viewer(
+                f"wss://127.0.0.1:{port}/websockify?token={token}",
+                origin=f"https://127.0.0.1:{port}",
+                ssl_context=context,
+            ) as viewer:
+                assert viewer.name == "web-1"
+                viewer.framebuffer()
+        assert sum(node.log().count("event=session-opened") for node in nodes) == 2
+
+    def test_the_page_knows_that_it_came_over_tls(self, nodes, port, context):
+        assert "strict-transport-security" in self.get(port, context, "/").headers
+
+    def test_metrics_stay_inside(self, nodes, port, context):
+        assert self.get(port, context, "/metrics").status == 404
