@@ -5,10 +5,8 @@ The real ones are in tests/integration/nova.
 
 from __future__ import annotations
 
-import http.server
 import json
 import logging
-import threading
 import time
 
 import pytest
@@ -23,6 +21,7 @@ from mksfilter.exceptions import (
     TokenMalformed,
     TokenServiceUnavailable,
 )
+from tests.support.cloud import Cloud
 
 TOKEN = "9f3c5f5e-5b2c-4a7e-9a55-0d5a7e7f0b11"
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -39,99 +38,18 @@ CONSOLE = {
 }
 
 
-class Cloud(http.server.ThreadingHTTPServer):
-    """Keystone and Nova on one port."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.status = 200
-        self.body = json.dumps({"console": CONSOLE})
-        self.login_status = 201
-        self.drip = threading.Event()
-        self.released = threading.Event()
-        self.asked = []
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        endpoint = {
-            "id": "1",
-            "interface": "internal",
-            "region": "R",
-            "region_id": "R",
-            "url": f"{self.server.url}/v2.1",
-        }
-        token = {
-            "methods": ["password"],
-            "user": {"id": "u", "name": "nova", "domain": {"id": "d", "name": "D"}},
-            "issued_at": "2026-01-01T00:00:00.000000Z",
-            "expires_at": "2126-01-01T00:00:00.000000Z",
-            "project": {"id": "p", "name": "service", "domain": {"id": "d", "name": "D"}},
-            "roles": [{"id": "r", "name": "admin"}],
-            "catalog": [{"id": "c", "type": "compute", "name": "nova", "endpoints": [endpoint]}],
-        }
-        self._answer(self.server.login_status, json.dumps({"token": token}))
-
-    def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("OpenStack-API-Version")))
-        if self.path.startswith("/v2.1/os-console-auth-tokens/"):
-            self._answer(self.server.status, self.server.body)
-        else:
-            self._answer(404, "{}")
-
-    def _answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Subject-Token", "keystone-token")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.drip.is_set():
-            for byte in body:
-                self.wfile.write(byte.encode())
-                self.wfile.flush()
-                if self.server.released.wait(0.05):
-                    break
-        self.wfile.write(body.encode())
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def cloud():
-    cloud = Cloud()
-    yield cloud
-    cloud.released.set()
-    cloud.shutdown()
-    cloud.server_close()
+    with Cloud() as cloud:
+        cloud.body = json.dumps({"console": CONSOLE})
+        yield cloud
 
 
 @pytest.fixture
 def settings(cloud, tmp_path):
     def make(*more):
         path = tmp_path / "mksfilter.conf"
-        path.write_text(
-            "\n".join(
-                [
-                    "[nova]",
-                    "auth_type = v3password",
-                    f"auth_url = {cloud.url}/v3",
-                    "username = nova",
-                    "password = nova-pw",
-                    "user_domain_name = D",
-                    "project_domain_name = D",
-                    "project_name = service",
-                    "valid_interfaces = internal",
-                    "timeout = 5",
-                    *more,
-                ]
-            )
-        )
+        path.write_text(cloud.configuration() + "\n".join(more))
         return config.nova_settings(config.load([str(path)]))
 
     return make
