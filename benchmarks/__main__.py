@@ -24,7 +24,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=0, help="interleaved rounds (5)")
     parser.add_argument("--only", default="", metavar="TEXT", help="measurements with TEXT in them")
     parser.add_argument("--peers", default="", help="comma-separated; all that are installed")
-    parser.add_argument("--links", default="tls,plain", help="between relay and host")
+    parser.add_argument(
+        "--links", default="tls,plain,both", help="TLS to the host, none, both ways"
+    )
     parser.add_argument("--skip-relay", action="store_true", help="only what needs no peers")
     parser.add_argument("--strict", action="store_true", help="fail when a promise is not kept")
     parser.add_argument("--output", type=Path, default=Path("var/benchmarks"))

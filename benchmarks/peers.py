@@ -62,11 +62,12 @@ class Host:
 class Peer:
     """One relay between the load and the host.
 
-    :param link: ``tls`` or ``plain``, between relay and host.
+    :param link: ``tls`` or ``plain``, between relay and host; ``both``: TLS there and towards the
+        browser too.
     """
 
     name = ""
-    links = ("tls", "plain")
+    links = ("tls", "plain", "both")
 
     def __init__(self, host: Host, link: str, directory: Path) -> None:
         self.host = host
@@ -76,6 +77,9 @@ class Peer:
         self.log = self.directory / "log"
         self.port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.host_tls = link != "plain"
+        self.host_port = host.ports["tls" if self.host_tls else "plain"]
+        self.browser_tls = link == "both"
 
     @classmethod
     def available(cls) -> bool:
@@ -84,15 +88,20 @@ class Peer:
 
     @classmethod
     def link_for(cls, link: str) -> str:
-        """What this relay speaks to its host when *link* is asked for."""
-        return link if link in cls.links else cls.links[0]
+        """What this relay speaks to its host when *link* is asked for; empty when it cannot."""
+        return link if link in cls.links else ""
 
     def start(self) -> None:
         """Start listening."""
         raise NotImplementedError
 
     def target(self, path: str) -> dict[str, Any]:
-        return {"port": self.port, "path": path}
+        return {"port": self.port, "path": path, "tls": self.browser_tls}
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended by itself."""
+        return bool(self.processes) and all(each.poll() is None for each in self.processes)
 
     @property
     def pids(self) -> list[int]:
@@ -113,10 +122,9 @@ class Direct(Peer):
     """No relay: what the load and the host cost by themselves."""
 
     name = "direct"
-    links = ("plain",)
 
     def start(self) -> None:
-        self.port = self.host.ports["plain"]
+        self.port = self.host.ports["tls" if self.browser_tls else "plain"]
 
 
 class HAProxy(Peer):
@@ -129,14 +137,15 @@ class HAProxy(Peer):
         return shutil.which("haproxy", path="/usr/sbin:/usr/bin") is not None
 
     def start(self) -> None:
-        tls = " ssl verify none" if self.link == "tls" else ""
+        tls = " ssl verify none" if self.host_tls else ""
+        crt = f" ssl crt {self.host.certificate}" if self.browser_tls else ""
         path = self.directory / "haproxy.cfg"
         path.write_text(
             f"global\n  nbthread 1\n  maxconn 9900\n"
             f"defaults\n  mode http\n  timeout client 1h\n  timeout server 1h\n"
             f"  timeout connect 10s\n  timeout tunnel 1h\n"
-            f"frontend console\n  bind 127.0.0.1:{self.port}\n  default_backend host\n"
-            f"backend host\n  server host 127.0.0.1:{self.host.ports[self.link]}{tls}\n"
+            f"frontend console\n  bind 127.0.0.1:{self.port}{crt}\n  default_backend host\n"
+            f"backend host\n  server host 127.0.0.1:{self.host_port}{tls}\n"
         )
         self._run([shutil.which("haproxy", path="/usr/sbin:/usr/bin") or "", "-f", str(path)])
 
@@ -151,7 +160,9 @@ class Nginx(Peer):
         return shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None
 
     def start(self) -> None:
-        scheme = "https" if self.link == "tls" else "http"
+        scheme = "https" if self.host_tls else "http"
+        pem = self.host.certificate
+        crt = f" ssl; ssl_certificate {pem}; ssl_certificate_key {pem}" if self.browser_tls else ""
         path = self.directory / "nginx.conf"
         path.write_text(
             f"daemon off; worker_processes 1; pid {self.directory}/pid;\n"
@@ -162,8 +173,8 @@ class Nginx(Peer):
                 f"{kind}_temp_path {self.directory}/{kind};\n"
                 for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             )
-            + f"server {{ listen 127.0.0.1:{self.port};\n location / {{\n"
-            f"proxy_pass {scheme}://127.0.0.1:{self.host.ports[self.link]};\n"
+            + f"server {{ listen 127.0.0.1:{self.port}{crt};\n location / {{\n"
+            f"proxy_pass {scheme}://127.0.0.1:{self.host_port};\n"
             f"proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;\n"
             f"proxy_set_header Connection upgrade; proxy_read_timeout 1h;\n"
             f"}} }} }}\n"
@@ -175,7 +186,11 @@ class Websockify(Peer):
     """What Nova's own consoles run on: WebSocket to TCP, a process for each session."""
 
     name = "websockify"
-    links = ("tcp",)
+
+    @classmethod
+    def link_for(cls, link: str) -> str:
+        """TCP, whatever is asked for: there is nothing nearer."""
+        return "" if link == "both" else "plain"
 
     def start(self) -> None:
         program = _websockify(self.directory.parent.parent / "websockify")
@@ -193,10 +208,11 @@ class Naive(Peer):
     """benchmarks/naive.py."""
 
     name = "naive"
+    links = ("tls", "plain")
 
     def start(self) -> None:
         command = [sys.executable, "-m", "benchmarks.naive", str(self.port), self.link]
-        self._run([*command, str(self.host.ports[self.link])])
+        self._run([*command, str(self.host_port)])
 
 
 class Mksfilter(Peer):
@@ -204,7 +220,7 @@ class Mksfilter(Peer):
 
     name = "mksfilter"
     audience = "benchmarks"
-    options = ""
+    workers = 1
 
     def start(self) -> None:
         keys = self.directory / "keys"
@@ -222,26 +238,27 @@ class Mksfilter(Peer):
         paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {config}\n")
         command = [sys.executable, "-m", "gunicorn", "-k", "mksfilter.proxy.worker.ConsoleWorker"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--paste", str(paste)]
-        self._run([*command, "--workers", "1"])
+        if self.browser_tls:
+            command += ["--certfile", str(self.host.certificate)]
+        self._run([*command, "--workers", str(self.workers)])
 
     def _settings(self) -> str:
         return "ticket_at = issue\n"
 
     def target(self, path: str) -> dict[str, Any]:
-        tls = self.link == "tls"
         endpoint = Endpoint(
             kind="websocket",
             host="127.0.0.1",
-            port=self.host.ports[self.link],
+            port=self.host_port,
             resource=path,
-            tls=tls,
-            digests=(CertificateDigest.of(self.host.der),) if tls else (),
+            tls=self.host_tls,
+            digests=(CertificateDigest.of(self.host.der),) if self.host_tls else (),
             rfb_handshake="full",
         )
         token = self._codec.mint(
             instance_id=_INSTANCE, ttl=86400, connect_info=endpoint.to_mapping()
         )
-        return {"port": self.port, "path": f"/websockify?token={token}"}
+        return super().target(f"/websockify?token={token}")
 
 
 class TicketPeer(Mksfilter):
@@ -275,7 +292,7 @@ class TicketPeer(Mksfilter):
 
     def target(self, path: str) -> dict[str, Any]:
         token = self._codec.mint(instance_id=WEB_1, ttl=86400)
-        return {"port": self.port, "path": f"/websockify?token={token}"}
+        return Peer.target(self, f"/websockify?token={token}")
 
 
 PEERS: list[type[Peer]] = [HAProxy, Nginx, Websockify, Naive, Mksfilter]

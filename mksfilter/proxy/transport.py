@@ -33,6 +33,7 @@ ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 
 # OpenSSL's memory BIO grows to what is put into it at once and never shrinks; half as much at once
 # measures no slower.
+_AT_ONCE: Final = 4 * _RECORD
 _ciphertext = memoryview(bytearray(BUFFER_SIZE // 2))
 
 
@@ -202,11 +203,17 @@ class TLSTransport(PlainTransport):
         write = self._tls.write
         size = len(data)
         sent = write(data)
-        if sent < size:
-            view = memoryview(data)
-            while sent < size:
-                sent += write(view[sent:])
-        return self._push()
+        if sent == size:
+            return self._push()
+        view = memoryview(data)
+        drained = True
+        while sent < size:
+            # A few records at a time: the outgoing BIO grows to what it holds and never shrinks.
+            until = min(size, sent + _AT_ONCE)
+            while sent < until:
+                sent += write(view[sent:until])
+            drained = self._push()
+        return drained
 
     def close(self) -> None:
         """See :class:`Transport`."""

@@ -1,0 +1,217 @@
+"""Transports over real sockets: TLS both ways, back-pressure, and how a connection ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import gevent
+import gevent.socket
+import pytest
+
+from mksfilter.proxy.transport import ROOM, PlainTransport, TLSStream, TLSTransport
+from tests.proxy.test_upstream import Certificate
+
+PATIENCE = 10
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return Certificate(tmp_path_factory.mktemp("transport"), "transport")
+
+
+@pytest.fixture(params=["plain", "TLSv1.2", "TLSv1.3"])
+def pair(request, certificate):
+    """Two transports of one connection: a client's and a server's."""
+    ends = gevent.socket.socketpair()
+    if request.param == "plain":
+        transports = [PlainTransport(end) for end in ends]
+    else:
+        transports = tls_pair(ends, certificate, request.param)
+    yield transports
+    for transport in transports:
+        if transport.fd >= 0:
+            transport.close()
+
+
+def tls_pair(ends, certificate, version: str) -> list[TLSTransport]:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.minimum_version = client.maximum_version = ssl.TLSVersion[version.replace(".", "_")]
+    streams = [
+        TLSStream(ends[0], client),
+        TLSStream(ends[1], certificate.context(), server_side=True),
+    ]
+
+    def shake_client():
+        streams[0].do_handshake()
+        # The client's last flight leaves with what it says first.
+        streams[0].sendall(b"hello")
+
+    shaking = [gevent.spawn(shake_client), gevent.spawn(streams[1].do_handshake)]
+    gevent.joinall(shaking, timeout=PATIENCE, raise_error=True)
+    assert streams[1].recv(5) == b"hello"
+    assert streams[0].tls.version() == version
+    return [stream.detach_transport() for stream in streams]
+
+
+def read(transport, size: int) -> bytes:
+    """Exactly *size* bytes, waiting for them."""
+    buffer = memoryview(bytearray(ROOM))
+    data = b""
+    with gevent.Timeout(PATIENCE):
+        while len(data) < size:
+            got = transport.receive(buffer)
+            if got < 0:
+                gevent.socket.wait_read(transport.fd)
+                continue
+            assert got, "the connection ended too early"
+            data += buffer[:got]
+    return data
+
+
+def read_to_end(transport) -> None:
+    buffer = memoryview(bytearray(ROOM))
+    with gevent.Timeout(PATIENCE):
+        while not transport.ended and transport.receive(buffer):
+            gevent.socket.wait_read(transport.fd)
+
+
+def flush(transport) -> None:
+    with gevent.Timeout(PATIENCE):
+        while not transport.flush():
+            gevent.socket.wait_write(transport.fd)
+
+
+def test_what_is_sent_arrives(pair):
+    client, server = pair
+    assert client.send(b"to the server")
+    assert read(server, 13) == b"to the server"
+    assert server.send(memoryview(b"to the client"))
+    assert read(client, 13) == b"to the client"
+
+
+def test_nothing_there_is_not_the_end(pair):
+    assert pair[0].receive(memoryview(bytearray(ROOM))) == -1
+
+
+@pytest.mark.parametrize("size", [1, 16384, 16385, 100_000, 280_000])
+def test_sizes_around_those_of_tls_records(pair, size):
+    payload = bytes(range(256)) * (size // 256 + 1)
+    for sender, receiver in (pair, pair[::-1]):
+        sending = gevent.spawn(lambda sender=sender: (sender.send(payload[:size]), flush(sender)))
+        assert read(receiver, size) == payload[:size]
+        sending.get(timeout=PATIENCE)
+
+
+def test_what_the_kernel_does_not_take_is_kept_in_order(pair):
+    sender, receiver = pair
+    sent = b""
+    number = 0
+    while sender.send(chunk := number.to_bytes(4, "big") * 10_000):
+        sent += chunk
+        number += 1
+    sent += chunk
+    assert 0 < sender.unsent < len(sent)
+    assert not sender.send(b"and this")
+    assert not sender.flush()
+    sending = gevent.spawn(flush, sender)
+    assert read(receiver, len(sent) + 8) == sent + b"and this"
+    sending.get(timeout=PATIENCE)
+    assert sender.unsent == 0
+
+
+def test_a_limit_bounds_what_one_call_reads(pair):
+    sender, receiver = pair
+    sender.send(bytes(100_000))
+    gevent.sleep(0)
+    gevent.socket.wait_read(receiver.fd, timeout=PATIENCE)
+    buffer = memoryview(bytearray(ROOM))
+    # A record begun by an earlier read may be completed by this one.
+    assert receiver.receive(buffer, 20_000) <= 20_000 + 16_384
+    assert len(read(receiver, 40_000)) >= 40_000
+
+
+def test_goodbye_is_the_end(pair):
+    client, server = pair
+    client.send(b"last words")
+    client.close()
+    assert read(server, 10) == b"last words"
+    read_to_end(server)
+
+
+def test_tls_that_is_cut_off_is_lost_not_ended(certificate):
+    ends = gevent.socket.socketpair()
+    client, server = tls_pair(ends, certificate, "TLSv1.3")
+    client.send(b"some")
+    PlainTransport.close(client)
+    assert read(server, 4) == b"some"
+    with pytest.raises(ConnectionError):
+        read_to_end(server)
+    server.close()
+
+
+def test_bytes_that_are_not_tls_are_an_error(certificate):
+    ends = gevent.socket.socketpair()
+    raw = ends[0].dup()
+    _client, server = tls_pair(ends, certificate, "TLSv1.3")
+    raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    gevent.socket.wait_read(server.fd, timeout=PATIENCE)
+    with pytest.raises(ssl.SSLError):
+        server.receive(memoryview(bytearray(ROOM)))
+
+
+def test_closing_twice_and_after_the_peer_harms_nobody(pair):
+    client, server = pair
+    client.close()
+    server.close()
+    with contextlib.suppress(OSError):
+        server.close()
+    assert server.fd == -1
+
+
+class TestStream:
+    """TLS for a greenlet, as servers and dialling use it."""
+
+    @pytest.fixture
+    def streams(self, certificate):
+        ends = gevent.socket.socketpair()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        client = TLSStream(ends[0], context)
+        server = TLSStream(ends[1], certificate.context(), server_side=True)
+
+        def shake():
+            client.do_handshake()
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+
+        gevent.joinall(
+            [gevent.spawn(shake), gevent.spawn(server.do_handshake)],
+            timeout=PATIENCE,
+            raise_error=True,
+        )
+        yield client, server
+        client.close()
+        server.close()
+
+    def test_a_server_reads_requests_from_a_file(self, streams):
+        _client, server = streams
+        with server.makefile("rb") as file:
+            assert file.readline() == b"GET / HTTP/1.1\r\n"
+
+    def test_the_end_is_empty(self, streams):
+        client, server = streams
+        server.recv(100)
+        client.close()
+        assert server.recv(100) == b""
+
+    def test_what_followed_is_not_lost_when_the_relay_takes_over(self, streams):
+        client, server = streams
+        server.sendall(b"HTTP/1.1 101\r\n\r\nfirst frame")
+        assert client.recv(16) == b"HTTP/1.1 101\r\n\r\n"
+        assert client.unread() == b"first frame"
+        transport = client.detach_transport()
+        server.sendall(b"second")
+        assert read(transport, 6) == b"second"
