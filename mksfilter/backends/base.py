@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import ipaddress
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 from mksfilter.config import VCenterSettings
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from mksfilter.backends.session import Session
     from mksfilter.backends.soap import Machine, Ticket
 
-__all__ = ["Backend", "console_host", "safe_text"]
+__all__ = ["Backend", "console_host", "console_port", "named_host", "safe_text"]
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 class Backend(abc.ABC):
@@ -47,19 +51,51 @@ class Backend(abc.ABC):
 
 
 def console_host(settings: VCenterSettings, named: str) -> str:
-    """Where to connect when a ticket names *named*, which may be nothing.
+    """Where to connect when a ticket names *named* (see :func:`named_host`), which may be nothing.
 
     A ticket without a host means the server it came from (VirtualMachineTicket.host). Option
     ``console_host`` replaces whatever the ticket says, or, when it holds ``{host}``, completes
     short names: ``{host}.esx.example.com``.
     """
-    host = named.strip().strip("[]") or settings.host
+    host = named or settings.host
     pattern = settings.console_host
     if not pattern:
         return host
     if "{host}" not in pattern:
         return pattern
     return host if "." in host or ":" in host else pattern.replace("{host}", host)
+
+
+def named_host(settings: VCenterSettings, name: str) -> str:
+    """The host that a ticket names, IPv6 without brackets; ``""`` when it names none.
+
+    :raises TicketRefused: no host can have that name.
+    """
+    host = name.strip()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if host and not _HOST_NAME.fullmatch(host):
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise TicketRefused(
+                f"vcenter {settings.name}: the ticket names a host {host[:100]!r} that cannot be; "
+                f"set console_host"
+            ) from None
+        if "%" in host:
+            raise TicketRefused(f"vcenter {settings.name}: the ticket's host is not one of ours")
+    return host
+
+
+def console_port(settings: VCenterSettings, named: int | None, usual: int) -> int:
+    """Where to connect when a ticket names port *named*, which may be none.
+
+    :raises TicketRefused: there is no such port.
+    """
+    port = settings.console_port or named or usual
+    if not 0 < port < 65536:
+        raise TicketRefused(f"vcenter {settings.name}: the ticket names port {port}")
+    return port
 
 
 def safe_text(text: str, what: str) -> str:

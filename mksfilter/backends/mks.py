@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mksfilter.backends.base import Backend, console_host, safe_text
+from mksfilter.backends.base import Backend, console_host, console_port, named_host, safe_text
 from mksfilter.backends.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
@@ -35,12 +35,13 @@ def mks_endpoint(settings: VCenterSettings, ticket: Ticket) -> Endpoint:
     config_file = ticket.config_file
     if not config_file or not config_file.isprintable():
         raise TicketRefused(f"vcenter {settings.name}: the mks ticket names no configuration file")
-    host = console_host(settings, ticket.host)
+    named = named_host(settings, ticket.host)
+    host = console_host(settings, named)
     return Endpoint(
         kind="authd",
         host=host,
-        port=settings.console_port or ticket.port or 902,
-        server_name=ticket.host or host,
+        port=console_port(settings, ticket.port, 902),
+        server_name=named or host,
         digests=ticket.digests,
         ca_file=settings.ca_file,
         insecure=settings.insecure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from mksfilter.backends.base import Backend, console_host, safe_text
+from mksfilter.backends.base import Backend, console_host, console_port, named_host, safe_text
 from mksfilter.backends.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
@@ -50,11 +50,12 @@ def webmks_endpoint(settings: VCenterSettings, ticket: Ticket) -> Endpoint:
         resource = url.path + (f"?{url.query}" if url.query else "")
     if resource in ("", "/"):
         resource = "/ticket/" + urllib.parse.quote(safe_text(ticket.ticket, "ticket"), safe="")
+    named = named_host(settings, named)
     host = console_host(settings, named)
     return Endpoint(
         kind="websocket",
         host=host,
-        port=settings.console_port or port or 443,
+        port=console_port(settings, port, 443),
         resource=resource,
         server_name=named or host,
         digests=ticket.digests,

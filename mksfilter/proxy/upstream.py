@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from typing import Any, Final, Literal, Protocol
 import gevent
 import gevent.socket
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
 from websockets.exceptions import WebSocketException as LibraryError
+from websockets.protocol import OPEN
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -43,6 +44,7 @@ MAX_RESPONSE: Final = 16 * 1024
 """Bytes of response header that a console host may send."""
 
 _MAX_LINE: Final = 4096
+_STATUS: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})[ \r]")
 _MAX_SESSIONS: Final = 4096
 
 # Where clouds serve credentials to whoever asks from inside, beside the link-local 169.254/16.
@@ -326,11 +328,13 @@ def _upgrade(endpoint: Endpoint, name: str, stream: _Stream) -> bytes:
         if not data:
             raise UpstreamRefused(f"{name}: closed the connection instead of opening a WebSocket")
         response += data
+    status = _STATUS.match(response)
+    if status is not None and status[1] != b"101":
+        # The library would first wait for the answer's body, of which there may be no end.
+        raise _refused(name, int(status[1]))
     protocol.receive_data(response[: end + 4])
-    error = protocol.handshake_exc
-    if isinstance(error, InvalidStatus):
-        raise _refused(name, error.response.status_code)
-    if error is not None:
+    if protocol.state is not OPEN:
+        error = protocol.handshake_exc
         raise UpstreamRefused(f"{name}: not a WebSocket handshake ({type(error).__name__})") from (
             error if isinstance(error, LibraryError) else None
         )

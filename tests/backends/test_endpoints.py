@@ -100,6 +100,22 @@ class TestWebMKSTicket:
         with pytest.raises(TicketRefused):
             webmks_endpoint(settings(), Ticket(ticket))
 
+    @pytest.mark.parametrize(
+        "host", ["esx1/..", "esx 1", "u@esx1", "esx1:443", "[esx1", "é", "fe80::1%eth0", "a\0b"]
+    )
+    def test_host_that_cannot_be_is_refused(self, host: str) -> None:
+        with pytest.raises(TicketRefused):
+            webmks_endpoint(settings(), Ticket("T", host=host))
+        with pytest.raises(TicketRefused):
+            mks_endpoint(settings(), Ticket("T", "/x.vmx", host=host))
+
+    @pytest.mark.parametrize("port", [-1, 65536, 1 << 31])
+    def test_port_that_cannot_be_is_refused(self, port: int) -> None:
+        with pytest.raises(TicketRefused, match=str(port)):
+            webmks_endpoint(settings(), Ticket("T", host="esx1", port=port))
+        with pytest.raises(TicketRefused, match=str(port)):
+            mks_endpoint(settings(), Ticket("T", "/x.vmx", host="esx1", port=port))
+
     def test_ticket_with_a_slash_stays_one_segment(self) -> None:
         assert webmks_endpoint(settings(), Ticket("a/../b?c")).resource == "/ticket/a%2F..%2Fb%3Fc"
 

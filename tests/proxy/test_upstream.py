@@ -260,8 +260,18 @@ def test_bytes_right_behind_the_answer_are_kept(serve, certificate, tls):
         ("200 OK", exceptions.UpstreamRefused),
     ],
 )
-def test_a_refusal_is_told_apart_from_a_fault_and_holds_no_ticket(serve, status, expected):
-    answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Content-Length: 0\r\nConnection: close\r\n\r\n",
+        "Content-Length: 1000\r\n\r\n<html>",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Content-Type: text/html\r\n\r\n<html>",
+    ],
+    ids=["no body", "body to come", "chunked", "until closed"],
+)
+def test_a_refusal_is_told_apart_from_a_fault_and_holds_no_ticket(serve, status, expected, body):
+    answer = f"HTTP/1.1 {status}\r\n{body}".encode()
     port = serve(Console(answer=answer))
     with pytest.raises(expected) as caught:
         connect(endpoint(port))
