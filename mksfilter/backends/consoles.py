@@ -123,7 +123,9 @@ class Consoles:
     def connections(
         self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
     ) -> list[Connection]:
-        """The live consoles of an instance, whoever opened them, oldest first.
+        """The live consoles of an instance, whoever opened them, in vCenter's order.
+
+        That is taken to be oldest first; the API reference does not say.
 
         :raises BackendError: like :meth:`connect`; TicketRefused before vSphere 7.0.1.
         """

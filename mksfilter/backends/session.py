@@ -241,7 +241,7 @@ class Session:
         return self._fqdn
 
     def connections(self, machine: Machine) -> list[Connection]:
-        """The live consoles of *machine* (API 7.0.1.0 and later), oldest first."""
+        """The live consoles of *machine* in vCenter's order (API 7.0.1.0 and later)."""
         return self._ask_about(machine, lambda: self._client.connections(machine.moid))
 
     def drop(

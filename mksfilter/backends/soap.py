@@ -97,6 +97,11 @@ class _HTTPSConnection(http.client.HTTPSConnection):
     _handle: socket.socket | None = None
     _unsent: list[bytes] | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A descriptor must not be closed, and used again by another socket, while it is shut down.
+        self._handle_lock = threading.Lock()
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Head and body leave in one TLS record and one packet."""
         self._unsent = []
@@ -129,15 +134,16 @@ class _HTTPSConnection(http.client.HTTPSConnection):
         self.certificate = self.sock.getpeercert(True)
 
     def abort(self) -> None:
-        if self._handle is not None:
-            with contextlib.suppress(OSError):
+        with self._handle_lock, contextlib.suppress(OSError):
+            if self._handle is not None:
                 self._handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         super().close()
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.close()
+        with self._handle_lock:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
 
 
 class _Adapter(SoapStubAdapter):  # type: ignore[misc]

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser(
         "list",
         help="show label, client and user of each live console",
-        description="List the live consoles of an instance, oldest first, whoever opened them. "
+        description="List the live consoles of an instance, whoever opened them. "
         "Needs vSphere 7.0.1 or later.",
     )
     drop = actions.add_parser(
