@@ -134,15 +134,15 @@ class SimulatedVSphere:
     # Changing
 
     def set_vm(self, vm: str, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.inventory.MachineState`."""
+        """Set fields of :class:`~mksfilter.simulator.states.MachineState`."""
         self._post(f"/vms/{vm}", fields)
 
     def set_host(self, host: int | str, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.inventory.HostState`."""
+        """Set fields of :class:`~mksfilter.simulator.states.HostState`."""
         self._post(f"/hosts/{host}", fields)
 
     def set_vcenter(self, vcenter: int | str = 0, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.inventory.VCenterState`."""
+        """Set fields of :class:`~mksfilter.simulator.states.VCenterState`."""
         self._post(f"/vcenters/{vcenter}", fields)
 
     def set_all(self, kind: str, **fields: Any) -> None:

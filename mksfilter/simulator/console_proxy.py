@@ -72,7 +72,7 @@ class ConsoleProxy:
         ticket = self._tickets.redeem(
             query.get("sessionTicket", "").removeprefix(CLONE_PREFIX), "clone"
         )
-        machine = self._service.machine(query.get("vmId", ""))
+        machine = self._service.methods.machine(query.get("vmId", ""))
         if ticket is None or ticket.vcenter is not self._vcenter or not self._is_for_us(query):
             self._refuse(stream, 403, "ticket, host, thumbprint or serverGuid")
         elif machine is None or machine.name != query.get("vmName"):

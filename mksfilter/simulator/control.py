@@ -15,7 +15,7 @@ POST    ``/reset``                            back to how it was started
 ======  ====================================  ==========================================
 
 A machine is named by UUID or name, a host or vCenter by name or index. The fields are those of
-:mod:`mksfilter.simulator.inventory`'s states.
+:mod:`mksfilter.simulator.states`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from mksfilter.simulator.httpd import Request, Response
-from mksfilter.simulator.inventory import Machine, UnknownField
+from mksfilter.simulator.inventory import Machine
+from mksfilter.simulator.states import UnknownField
 
 if TYPE_CHECKING:
     from mksfilter.simulator.server import Simulator

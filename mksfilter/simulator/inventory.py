@@ -1,31 +1,26 @@
 """What the simulated vSphere consists of, as plain data: vCenters, hosts, machines.
 
-Each thing has an identity that never changes and a ``state`` whose fields can be set at run time:
-by the control API, by ``--set`` and by the test fixture. :meth:`Inventory.reset` puts every state
-back to how the simulator was started. Setting a field is how faults are injected.
+Each thing has an identity that never changes and a ``state`` whose fields can be set at run time
+(:mod:`~mksfilter.simulator.states`). :meth:`Inventory.reset` puts every state back to how the
+simulator was started.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 import uuid as uuids
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from mksfilter.simulator.states import HostState, MachineState, VCenterState
+
 __all__ = [
-    "HOSTILE",
     "Host",
-    "HostState",
     "Inventory",
     "Machine",
-    "MachineState",
-    "UnknownField",
     "VCenter",
-    "VCenterState",
     "build",
-    "change",
 ]
 
 _NAMESPACE = uuids.UUID("6d6b7366-696c-4465-9200-00005e3a11ed")
@@ -37,118 +32,6 @@ _MACHINES = (
     ("off-1", "demo", 0, "off", "5f1c7e20-0000-4000-8000-000000000003"),
     ("other-1", "other", 1, "on", "5f1c7e20-0000-4000-8000-000000000004"),
 )
-
-HOSTILE = (
-    "",
-    "masked",
-    "rsv",
-    "huge",
-    "text",
-    "reason",
-    "deaf",
-    "long-control",
-    "redirect",
-    "bad-accept",
-    "other-subprotocol",
-)
-
-
-class UnknownField(ValueError):
-    """A state has no such field, or the field cannot take such a value."""
-
-
-def _pattern(default: str, pattern: str) -> Any:
-    return dataclasses.field(default=default, metadata={"pattern": pattern})
-
-
-def _choice(default: str, *others: str) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": (default, *others)})
-
-
-@dataclasses.dataclass
-class MachineState:
-    """What can be changed about a machine.
-
-    :ivar power: a console needs ``on``; any other value ends the open ones.
-    :ivar host: index of its host among those of its vCenter; a change is a vMotion.
-    :ivar vcenter: index of the vCenter it is in; a change is a vMotion between vCenters.
-    :ivar registration: how often it was taken out of the inventory and put back, which gives it
-        another managed object id each time.
-    :ivar max_connections: ``RemoteDisplay.maxConnections``.
-    :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away.
-    :ivar deleted: nobody finds it any more.
-    :ivar reported_uuid: another ``instanceUuid`` than the one it is found by.
-    :ivar screen: ``text``, ``echo``, ``stream``, or ``HOST:PORT`` of a VNC server.
-    :ivar hostile: how its console misbehaves towards the client, one of :data:`HOSTILE`.
-    """
-
-    power: str = _choice("on", "off", "suspended")
-    host: int = 0
-    vcenter: int = 0
-    registration: int = 0
-    max_connections: int = 40
-    permitted: bool = True
-    deleted: bool = False
-    reported_uuid: str = ""
-    screen: str = _pattern("text", r"text|echo|stream|\S+:\d+")
-    hostile: str = _choice(*HOSTILE)
-
-
-@dataclasses.dataclass
-class HostState:
-    """What can be changed about a host.
-
-    :ivar silent: accepts connections and never says a word.
-    :ivar connected: false, and its vCenter answers ``HostNotConnected``.
-    :ivar maintenance: reported as ``runtime.inMaintenanceMode``.
-    :ivar wrong_certificate: presents one that no ticket names.
-    :ivar wrong_display_certificate: authd announces another one for the second TLS than it shows.
-    :ivar refuse_tickets: answers every ticket as if it did not know it.
-    :ivar handshake: whether authd's display stream starts with an RFB handshake (``full``) or at
-        ServerInit (``missing``).
-    """
-
-    silent: bool = False
-    connected: bool = True
-    maintenance: bool = False
-    wrong_certificate: bool = False
-    wrong_display_certificate: bool = False
-    refuse_tickets: bool = False
-    handshake: str = _choice("missing", "full")
-
-
-@dataclasses.dataclass
-class VCenterState:
-    """What can be changed about a vCenter.
-
-    :ivar api_version: 5.5 to 9.0; decides which methods and ticket fields there are.
-    :ivar silent: accepts connections and never says a word.
-    :ivar delay: seconds that every call takes.
-    :ivar refuse_logins: every login is an ``InvalidLogin``.
-    :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away everywhere.
-    :ivar refuse_tickets: ``AcquireTicket`` fails with ``InvalidState``.
-    :ivar session_lifetime: seconds a session lives without a call.
-    :ivar ticket_lifetime: seconds a ticket is good for.
-    :ivar ticket_host: how tickets name the host.
-    :ivar ticket_port: whether they name its port.
-    :ivar ticket_url: whether they carry ``url``; ``auto`` goes by the API version.
-    :ivar ticket_digests: which thumbprints they carry; ``auto`` goes by the API version.
-    :ivar handshake: whether the old console proxy's stream starts with an RFB handshake.
-    """
-
-    api_version: str = _pattern("8.0", r"\d+(\.\d+)*")
-    silent: bool = False
-    delay: float = 0.0
-    refuse_logins: bool = False
-    permitted: bool = True
-    refuse_tickets: bool = False
-    session_lifetime: float = 1800.0
-    ticket_lifetime: float = 30.0
-    ticket_host: str = _choice("address", "name", "short", "absent", "ipv6", "unresolvable")
-    ticket_port: str = _choice("present", "absent")
-    ticket_url: str = _choice("auto", "present", "absent")
-    ticket_digests: str = _choice("auto", "sha1", "list", "both", "none", "wrong")
-    handshake: str = _choice("missing", "full")
 
 
 @dataclasses.dataclass(eq=False)
@@ -329,44 +212,3 @@ def build(*, vcenters: int = 1, machines: int = 0) -> Inventory:
         state = MachineState(host=number % 2, vcenter=number % vcenters)
         add(name, str(uuids.uuid5(_NAMESPACE, name)), "demo", state)
     return Inventory(made, all_machines)
-
-
-def change(thing: Any, changes: Mapping[str, Any]) -> None:
-    """Set fields of the state of a machine, host or vCenter, all or none.
-
-    :raises UnknownField: a name or a value that the state does not know.
-    """
-    state, limits = thing.state, getattr(thing, "limits", {})
-    fields = {field.name: field for field in dataclasses.fields(state)}
-    checked = {}
-    for name, value in changes.items():
-        field = fields.get(name)
-        if field is None:
-            raise UnknownField(f"no field {name!r}; there are {', '.join(sorted(fields))}")
-        checked[name] = _convert(name, value, type(getattr(state, name)))
-        choices = field.metadata.get("choices")
-        if choices and checked[name] not in choices:
-            raise UnknownField(
-                f"{name} cannot be {value!r}; it is one of {', '.join(map(repr, choices))}"
-            )
-        pattern = field.metadata.get("pattern")
-        if pattern and not re.fullmatch(pattern, checked[name]):
-            raise UnknownField(f"{name} cannot be {value!r}; it has the form {pattern}")
-        if name in limits and not 0 <= checked[name] < limits[name]:
-            raise UnknownField(f"{name} cannot be {value!r}; it is an index below {limits[name]}")
-    for name, value in checked.items():
-        setattr(state, name, value)
-
-
-def _convert(name: str, value: Any, wanted: type) -> Any:
-    """JSON's value, or a command line's word, as the *wanted* type."""
-    try:
-        if wanted is bool:
-            if isinstance(value, bool):
-                return value
-            return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(value, bool):
-            raise ValueError(value)
-        return wanted(value)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise UnknownField(f"{name} cannot be {value!r}; it is a {wanted.__name__}") from exc

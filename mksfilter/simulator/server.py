@@ -18,18 +18,22 @@ from gevent.ssl import SSLContext
 
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.simulator import inventory as inventories
+from mksfilter.simulator import states
 from mksfilter.simulator.authd import Authd
 from mksfilter.simulator.certificates import Authority
 from mksfilter.simulator.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.control import Control
+from mksfilter.simulator.description import describe
 from mksfilter.simulator.endpoint import Endpoint, hold, secure
 from mksfilter.simulator.esxi import WebMKS
 from mksfilter.simulator.httpd import serve_connection
 from mksfilter.simulator.inventory import Host, Inventory, Machine, VCenter
 from mksfilter.simulator.listeners import Listeners, own_loopback, reachable
+from mksfilter.simulator.methods import Methods
+from mksfilter.simulator.sessions import Credentials, Sessions
 from mksfilter.simulator.tickets import Tickets
-from mksfilter.simulator.vcenter import Credentials, VCenterService
+from mksfilter.simulator.vcenter import VCenterService
 
 __all__ = ["Options", "Simulator", "serve"]
 
@@ -113,30 +117,25 @@ class Simulator:
         close = kind == "vm" and fields.pop("close", False)
         expire = kind == "vcenter" and fields.pop("expire_sessions", False)
         before = _whereabouts(thing) if kind == "vm" else None
-        inventories.change(thing, fields)
+        states.change(thing, fields)
         _LOG.info("changed kind=%s name=%s changes=%s", kind, thing.name, dict(changes))
         if kind == "vm" and (drop or _whereabouts(thing) != before):
             self.consoles.drop(thing)
         if close:
             self.consoles.finish(thing)
         if expire:
-            self._services[thing.name].expire_sessions()
+            self._services[thing.name].sessions.clear()
         self._release_silent()
 
     def state(self) -> dict[str, Any]:
         """All that there is to know, for the ready line and ``GET /state``."""
-        vcenters = [self._vcenter(vcenter) for vcenter in self.inventory.vcenters]
-        return {
-            "vcenter": vcenters[0],
-            "vcenters": vcenters,
-            "hosts": [
-                _host(host, vcenter)
-                for vcenter in self.inventory.vcenters
-                for host in vcenter.hosts
-            ],
-            "vms": [self._machine(machine) for machine in self.inventory.machines],
-            "control": f"http://127.0.0.1:{self._control_port}",
-        }
+        return describe(
+            self.inventory,
+            consoles=self.consoles,
+            credentials=self.credentials,
+            ca_file=self.ca_file,
+            control=f"http://127.0.0.1:{self._control_port}",
+        )
 
     def calls(self) -> dict[str, Any]:
         """What each vCenter was asked since the start or the last reset."""
@@ -156,10 +155,10 @@ class Simulator:
         try:
             things = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
             for thing in things:
-                inventories.change(thing, changes)
+                states.change(thing, changes)
         except KeyError as exc:
             raise ConfigurationError(f"simulator: there is no {kind} called {key}") from exc
-        except inventories.UnknownField as exc:
+        except states.UnknownField as exc:
             raise ConfigurationError(f"simulator: {key or kind}: {exc}") from exc
 
     def _start(self) -> None:
@@ -179,13 +178,15 @@ class Simulator:
         vcenter.address = reachable(address)
         certificate = self.authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
         vcenter.digests = certificate.digests()
-        service = VCenterService(
+        sessions = Sessions(vcenter, self.credentials)
+        methods = Methods(
             vcenter,
             self.inventory,
-            credentials=self.credentials,
+            sessions=sessions,
             tickets=self.tickets,
             consoles=self.consoles,
         )
+        service = VCenterService(sessions, methods)
         self._services[vcenter.name] = service
 
         def handle(sock: Any, client: Any) -> None:
@@ -237,54 +238,11 @@ class Simulator:
         for host in self.inventory.hosts():
             _release(self._endpoints[host.name], host.state.silent)
 
-    def _vcenter(self, vcenter: VCenter) -> dict[str, Any]:
-        return {
-            "name": vcenter.name,
-            "host": vcenter.address,
-            "port": vcenter.port,
-            "username": self.credentials.username,
-            "password": self.credentials.password,
-            "thumbprint": vcenter.digests["sha256"],
-            "digests": vcenter.digests,
-            "ca_file": self.ca_file,
-            "fqdn": vcenter.fqdn,
-            "instance_uuid": vcenter.uuid,
-            "console_ports": vcenter.console_ports,
-            "state": dataclasses.asdict(vcenter.state),
-        }
-
-    def _machine(self, machine: Machine) -> dict[str, Any]:
-        return {
-            "name": machine.name,
-            "uuid": machine.uuid,
-            "project_id": machine.project_id,
-            "vcenter": machine.vcenter.name,
-            "moref": machine.moref,
-            "host": machine.host.name,
-            "power": machine.state.power,
-            "connections": len(self.consoles.of(machine)),
-            "state": dataclasses.asdict(machine.state),
-        }
-
 
 def _whereabouts(machine: Machine) -> tuple[object, ...]:
     """What a console does not survive a change of."""
     state = machine.state
     return state.power, state.host, state.vcenter, state.registration, state.deleted
-
-
-def _host(host: Host, vcenter: VCenter) -> dict[str, Any]:
-    return {
-        "name": host.name,
-        "vcenter": vcenter.name,
-        "address": host.address,
-        "address6": host.address6,
-        "port": host.port,
-        "authd_port": host.authd_port,
-        "thumbprint": host.digests["sha256"],
-        "digests": host.digests,
-        "state": dataclasses.asdict(host.state),
-    }
 
 
 def _release(holder: Any, silent: bool) -> None:

@@ -1,0 +1,275 @@
+"""The methods of a vCenter: what each answers, whom it refuses, and since when it exists."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from mksfilter.simulator import properties
+from mksfilter.simulator.consoles import Consoles
+from mksfilter.simulator.inventory import Inventory, Machine, VCenter
+from mksfilter.simulator.sessions import Session, Sessions
+from mksfilter.simulator.soap import Array, Call, Data, Fault, Ref, version_tuple
+from mksfilter.simulator.tickets import CLONE_PREFIX, Tickets
+
+__all__ = ["CONSOLE_PRIVILEGE", "Methods"]
+
+_READ_PRIVILEGES = ("System.Anonymous", "System.Read", "System.View")
+CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
+
+_Method = Callable[[Call, Any], Any]
+
+
+class Methods:
+    """The methods of one vCenter, Login aside, which makes a session rather than needing one."""
+
+    def __init__(
+        self,
+        vcenter: VCenter,
+        inventory: Inventory,
+        *,
+        sessions: Sessions,
+        tickets: Tickets,
+        consoles: Consoles,
+    ) -> None:
+        self.vcenter = vcenter
+        self._inventory = inventory
+        self._sessions = sessions
+        self._tickets = tickets
+        self._consoles = consoles
+        self._by_moref: dict[str, Machine] = {}
+        self._methods: dict[str, tuple[tuple[int, ...], _Method]] = {
+            "RetrieveServiceContent": ((2,), lambda *_: properties.service_content(vcenter)),
+            "CurrentTime": ((2,), lambda *_: _now()),
+            "Logout": ((2,), self._logout),
+            "Fetch": ((2,), self._fetch),
+            "RetrieveProperties": ((2,), self._retrieve_properties),
+            "RetrievePropertiesEx": ((4, 1), self._retrieve_properties_ex),
+            "FindByUuid": ((2,), self._find_by_uuid),
+            "FindAllByUuid": ((4,), self._find_all_by_uuid),
+            "QueryOptions": ((2,), self._query_options),
+            "AcquireTicket": ((4, 1), self._acquire_ticket),
+            "AcquireMksTicket": ((2,), self._acquire_mks_ticket),
+            "AcquireCloneTicket": ((2, 5), self._acquire_clone_ticket),
+            "HasPrivilegeOnEntity": ((5, 5), self._has_privilege_on_entity),
+            "QueryConnections": ((7, 0, 1), self._query_connections),
+            "DropConnections": ((7, 0, 1), self._drop_connections),
+        }
+
+    def find(self, call: Call) -> _Method:
+        """The method that *call* names; it takes the call and its session.
+
+        :raises Fault: there is none in the API version that is spoken.
+        """
+        known_since, method = self._methods.get(call.method, (None, None))
+        spoken = call.version or version_tuple(self.vcenter.state.api_version)
+        if known_since is None or method is None or spoken < known_since:
+            raise Fault(
+                "MethodNotFound",
+                f"Unable to resolve WSDL method name {call.method}",
+                receiver=call.this,
+                method=call.method,
+            )
+        return method
+
+    def machine(self, moref: str) -> Machine | None:
+        """The machine with a managed object id."""
+        machine = self._by_moref.get(moref)
+        if machine is None or machine.moref != moref or machine.vcenter is not self.vcenter:
+            machines = self._inventory.machines_of(self.vcenter)
+            self._by_moref = {machine.moref: machine for machine in machines}
+            machine = self._by_moref.get(moref)
+        return None if machine is None or machine.state.deleted else machine
+
+    def _logout(self, _call: Call, session: Session) -> None:
+        self._sessions.logout(session)
+
+    def _machine(self, ref: Ref) -> Machine:
+        machine = self.machine(ref.id) if ref.type == "VirtualMachine" else None
+        if machine is None:
+            raise Fault(
+                "ManagedObjectNotFound",
+                f"The object 'vim.{ref.type}:{ref.id}' has already been deleted or has not been "
+                "completely created",
+                obj=ref,
+            )
+        return machine
+
+    # Properties
+
+    def _fetch(self, call: Call, session: Session | None) -> Any:
+        path = call.text("prop") or ""
+        if call.this.type == "SessionManager":
+            current = None if session is None else session.as_data()
+            values = {"currentSession": current, "defaultLocale": "en"}
+            if path not in values:
+                raise properties.invalid(path)
+            return values[path]
+        value = properties.read(self._properties(call.this), path)
+        # A list in a returnval stands for itself, one element per item.
+        return list(value) if isinstance(value, Array) else value
+
+    def _properties(self, ref: Ref) -> Data:
+        if ref.type == "ServiceInstance":
+            return Data("ServiceInstance", content=properties.service_content(self.vcenter))
+        if ref.type == "HostSystem":
+            for host in self.vcenter.hosts:
+                if host.moref == ref.id:
+                    return properties.host(host)
+        return properties.machine(self._machine(ref))
+
+    def _retrieve_properties(self, call: Call, _session: Session) -> list[Data]:
+        found = []
+        for spec in call.all("specSet"):
+            wanted: dict[str, list[str]] = collections.defaultdict(list)
+            for prop_set in spec.findall("{*}propSet"):
+                kind = (prop_set.findtext("{*}type") or "").rpartition(":")[2]
+                wanted[kind] += [path.text or "" for path in prop_set.findall("{*}pathSet")]
+            for element in spec.findall("{*}objectSet/{*}obj"):
+                ref = Ref(element.get("type", ""), element.text or "")
+                found.append(self._object_content(ref, wanted[ref.type] or wanted["ManagedEntity"]))
+        return found
+
+    def _object_content(self, ref: Ref, paths: list[str]) -> Data:
+        values = self._properties(ref)
+        read = [(path, properties.read(values, path)) for path in paths]
+        return Data(
+            "ObjectContent",
+            obj=ref,
+            propSet=[
+                Data("DynamicProperty", name=path, val=value)
+                for path, value in read
+                if value is not None
+            ],
+        )
+
+    def _retrieve_properties_ex(self, call: Call, session: Session) -> Data | None:
+        found = self._retrieve_properties(call, session)
+        return Data("RetrieveResult", objects=found) if found else None
+
+    def _query_options(self, call: Call, _session: Session) -> list[Data]:
+        prefix = call.text("name") or ""
+        options = properties.options(self.vcenter)
+        found = [
+            Data("OptionValue", key=key, value=value)
+            for key, value in options.items()
+            if key == prefix or not prefix or (prefix.endswith(".") and key.startswith(prefix))
+        ]
+        if not found:
+            raise Fault("InvalidName", f"The name '{prefix}' is not valid.", name=prefix)
+        return found
+
+    def _has_privilege_on_entity(self, call: Call, session: Session) -> list[bool]:
+        if call.text("sessionId") != session.key:
+            return [False for _ in call.all("privId")]
+        permitted = self.vcenter.state.permitted
+        return [
+            permitted if element.text == CONSOLE_PRIVILEGE else element.text in _READ_PRIVILEGES
+            for element in call.all("privId")
+        ]
+
+    # Searches
+
+    def _find(self, call: Call) -> list[Ref]:
+        uuid = (call.text("uuid") or "").lower()
+        if not call.flag("vmSearch"):
+            return [Ref("HostSystem", h.moref) for h in self.vcenter.hosts if h.uuid == uuid]
+        by_instance = call.flag("instanceUuid")
+        machine = self._inventory.search(self.vcenter, uuid, instance=by_instance)
+        return [] if machine is None else [Ref("VirtualMachine", machine.moref)]
+
+    def _find_by_uuid(self, call: Call, _session: Session) -> Ref | None:
+        found = self._find(call)
+        return found[0] if found else None
+
+    def _find_all_by_uuid(self, call: Call, _session: Session) -> list[Ref]:
+        return self._find(call)
+
+    # Consoles
+
+    def _console_machine(self, call: Call) -> Machine:
+        """The machine of a call that needs the console privilege."""
+        machine = self._machine(call.this)
+        if not (machine.state.permitted and self.vcenter.state.permitted):
+            raise Fault(
+                "NoPermission",
+                "Permission to perform this operation was denied.",
+                object=call.this,
+                privilegeId=CONSOLE_PRIVILEGE,
+            )
+        return machine
+
+    def _ready_machine(self, call: Call) -> Machine:
+        """The machine of a call that needs a running console."""
+        machine = self._console_machine(call)
+        if not machine.host.state.connected:
+            raise Fault(
+                "HostNotConnected",
+                "Unable to communicate with the remote host, since it is disconnected.",
+            )
+        if machine.state.power != "on":
+            raise Fault(
+                "InvalidPowerState",
+                "The attempted operation cannot be performed in the current state "
+                f"({properties.POWER_WORDS[machine.state.power]}).",
+                requestedState=properties.power_state("on"),
+                existingState=properties.power_state(machine.state.power),
+            )
+        if self.vcenter.state.refuse_tickets:
+            raise Fault("InvalidState", "The operation is not allowed in the current state.")
+        if self._consoles.full(machine):
+            raise Fault(
+                "MksConnectionLimitReached",
+                "A connection to the virtual machine's console could not be made: the limit of "
+                f"{machine.state.max_connections} is reached.",
+                connectionLimit=machine.state.max_connections,
+            )
+        return machine
+
+    def _acquire_ticket(self, call: Call, session: Session) -> Data:
+        machine = self._ready_machine(call)
+        kind = call.text("ticketType") or ""
+        if kind not in ("mks", "webmks") or (kind == "webmks" and self._older_than(6)):
+            raise Fault(
+                "InvalidArgument",
+                f'A specified parameter was not correct: ticketType ("{kind}")',
+                invalidProperty="ticketType",
+            )
+        secret = self._issue(kind, session, machine)
+        version = call.version or version_tuple(self.vcenter.state.api_version)
+        return properties.ticket(machine, kind, secret, version)
+
+    def _acquire_mks_ticket(self, call: Call, session: Session) -> Data:
+        machine = self._ready_machine(call)
+        return properties.mks_ticket(machine, self._issue("mks", session, machine))
+
+    def _acquire_clone_ticket(self, _call: Call, session: Session) -> str:
+        return CLONE_PREFIX + self._issue("clone", session, None)
+
+    def _issue(self, kind: str, session: Session, machine: Machine | None) -> str:
+        return self._tickets.issue(kind, session.user, self.vcenter, machine)
+
+    def _query_connections(self, call: Call, _session: Session) -> list[Data]:
+        return [
+            Data(
+                "VirtualMachineMksConnection",
+                label=console.label,
+                client=console.client,
+                userName=console.user,
+            )
+            for console in self._consoles.of(self._console_machine(call))
+        ]
+
+    def _drop_connections(self, call: Call, _session: Session) -> bool:
+        machine = self._console_machine(call)
+        labels = {element.findtext("{*}label") or "" for element in call.all("listOfConnections")}
+        return self._consoles.drop(machine, labels) == len(labels)
+
+    def _older_than(self, *version: int) -> bool:
+        return version_tuple(self.vcenter.state.api_version) < version
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
