@@ -23,7 +23,9 @@ from tests.backends.servers import SelfSigned, dripping_tls, listening, silent
 MakeConsoles = Callable[..., Consoles]
 
 
-def settings_for(port: int, certificate: SelfSigned | None = None) -> VCenterSettings:
+def settings_for(
+    port: int, certificate: SelfSigned | None = None, *, timeout: float = 0.5
+) -> VCenterSettings:
     return VCenterSettings(
         "dc1",
         "127.0.0.1",
@@ -31,7 +33,7 @@ def settings_for(port: int, certificate: SelfSigned | None = None) -> VCenterSet
         "nova",
         "s3cret",
         ca_file=str(certificate.pem) if certificate else None,
-        timeout=0.5,
+        timeout=timeout,
     )
 
 
@@ -187,7 +189,7 @@ class TestDeadline:
     def test_of_a_vcenter_that_hangs_later(
         self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
-        consoles = consoles_of(vsphere.vcenter_settings(timeout=0.5))
+        consoles = consoles_of(vsphere.vcenter_settings(timeout=2.0))
         consoles.connect(WEB_1)
         vsphere.set_vcenter(silent=True)
         with pytest.raises(VCenterUnreachable, match="vcenter vc1"):
@@ -226,7 +228,7 @@ class TestAnswers:
             listening(answering(certificate, answer)) as server,
             pytest.raises(VCenterUnreachable, match=f"vcenter dc1 .*{words}"),
         ):
-            consoles_of(settings_for(server.port, certificate)).connect(WEB_1)
+            consoles_of(settings_for(server.port, certificate, timeout=30)).connect(WEB_1)
 
 
 def answering(certificate: SelfSigned, answer: bytes) -> Callable[..., None]:
@@ -270,6 +272,15 @@ def test_speaks_the_version_that_both_sides_know(
     consoles = consoles_of(vsphere.vcenter_settings(backend="mks"))
     assert consoles.connect(WEB_1)
     assert consoles._sites["vc1"].session.about.api_version[: len(chosen)] == chosen
+
+
+def test_a_server_without_a_list_of_versions_is_believed_its_release(
+    vsphere: SimulatedVSphere, consoles_of: MakeConsoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mksfilter.backends.soap._published_versions", lambda _document: [])
+    vsphere.set_vcenter(api_version="7.0.3.1")
+    endpoint = consoles_of(vsphere.vcenter_settings()).connect(WEB_1)
+    assert {digest.algorithm for digest in endpoint.digests} == {"sha1", "sha256"}
 
 
 def test_a_crowd_is_served_within_the_bound(
