@@ -32,6 +32,8 @@ _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
 _TICK = 0.25
+#: Connections; each costs about three kilobytes.
+_MOST_WAITING = 10_000
 
 
 class _Room:
@@ -59,7 +61,8 @@ class ConsoleServer(PyWSGIServer):
         self._timer: Any = None
         super().__init__(*args, **kwargs)
         # Two descriptors a session; a quarter of all may be in the hands of strangers.
-        self._capacity = max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._capacity = min(_MOST_WAITING, max(64, descriptors // 4))
 
     # -- gevent's BaseServer ---------------------------------------------------------------
 

@@ -58,7 +58,9 @@ class Process:
         source = EndpointSource(settings, vcenters, self._codec)
         guard = replay_guard(settings.replay_cache, fail_open=settings.replay_cache_fail_open)
         self.metrics = Metrics(source.vcenters)
-        self.registry = SessionRegistry(self._codec, count_bytes=self.metrics.count_bytes)
+        self.registry = SessionRegistry(
+            self._codec, count_bytes=self.metrics.count_bytes, refresh=self.metrics.refresh
+        )
         self.broker = Broker(
             origins=origins,
             proxies=proxies,

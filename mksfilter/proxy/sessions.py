@@ -68,6 +68,7 @@ class SessionRegistry:
 
     :param codec: mints resume tokens.
     :param count_bytes: told how many bytes went each way since it was last told.
+    :param refresh: called as often as bytes are counted.
     :param clock: seconds since the epoch, as the codec's.
     """
 
@@ -76,10 +77,12 @@ class SessionRegistry:
         codec: TokenCodec,
         *,
         count_bytes: Callable[[int, int], None],
+        refresh: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._codec = codec
         self._count_bytes = count_bytes
+        self._refresh = refresh
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         # (monotonic seconds, tie breaker, session, what to do); ended sessions are skipped.
@@ -188,6 +191,7 @@ class SessionRegistry:
                 next_count = now + _COUNT_BYTES_EVERY
                 for session in self:
                     self._add_bytes(session)
+                self._refresh()
             until = min(next_count, self._due[0][0] if self._due else next_count)
             self._wake.clear()
             self._wake.wait(max(0.0, until - time.monotonic()))

@@ -8,7 +8,10 @@ application for upgrades too, and hands the connection over when the application
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import resource
 import ssl
 import sys
 import time
@@ -203,6 +206,8 @@ class ConsoleWorker(GeventWebSocketWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._servers: list[ConsoleServer] = []
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            _forget_metrics_of_the_dead(self.cfg)
 
     def server_class(self, *args: Any, **kwargs: Any) -> ConsoleServer:
         """Make a server, one per listening socket; gunicorn calls it like a class."""
@@ -213,6 +218,7 @@ class ConsoleWorker(GeventWebSocketWorker):
     def init_process(self) -> None:
         """After the fork: whatever logs from here on, secrets are masked."""
         accesslog.mask_secrets()
+        _raise_file_limit()
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -255,3 +261,25 @@ class ConsoleWorker(GeventWebSocketWorker):
         """SIGINT, SIGQUIT: sessions get their close frame, and that is all."""
         gevent.spawn(NODE.close)
         super().handle_quit(sig, frame)
+
+
+def _raise_file_limit() -> None:
+    """Two descriptors a session: take all that the administrator allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forget_metrics_of_the_dead(cfg: Any) -> None:
+    """Tell gunicorn's master to drop the gauges of workers that ended, unless the operator has
+    a hook of his own there. A worker is made before its fork, so this runs in the master."""
+    setting = cfg.settings["child_exit"]
+    if setting.get() is setting.default:
+        cfg.set("child_exit", _child_exit)
+
+
+def _child_exit(_server: Any, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

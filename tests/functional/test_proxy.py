@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 
+import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -183,6 +184,14 @@ class TestOperation:
             proxy.upgrade(proxy.token(WEB_1))
         proxy.wait_for_metric("mksfilter_sessions_opened_total", 6, mode="full")
         proxy.wait_for_metric("mksfilter_sessions_active", 0)
+
+    def test_a_worker_that_dies_takes_its_gauges_along(self, proxy_factory):
+        proxy = proxy_factory("--workers", "2")
+        with proxy.viewer(proxy.token(WEB_1)):
+            proxy.wait_for_metric("mksfilter_sessions_active", 1)
+            for worker in psutil.Process(proxy.process.pid).children():
+                worker.kill()
+            proxy.wait_for_metric("mksfilter_sessions_active", 0)
 
     def test_metrics_are_for_the_networks_that_may_have_them(self, proxy_factory, proxy):
         assert proxy_factory(metrics_networks="192.0.2.0/24").get("/metrics").status == 404
