@@ -3,7 +3,9 @@
 #   make demo [ARGS=--once]   the whole way, from console request to pixels, against a simulator
 #   make test                 lint, type check, unit and functional tests
 #   make test-integration     the filter inside a real Nova with a real Keystone
+#   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
+#   make soak                 10,000 sessions on two workers
 #   make lint | docs | clean
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PAGE = mksfilter/proxy/static/novnc/console.js
 
-.PHONY: demo test test-integration bench lint docs clean setup tools page
+.PHONY: demo test test-integration fuzz bench soak lint docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -22,8 +24,14 @@ test: setup tools lint
 test-integration: setup tools
 	$(BIN)/python -m pytest -m integration $(ARGS)
 
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
+
 bench: setup tools
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: setup
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -48,6 +48,8 @@ def webmks_endpoint(settings: VCenterSettings, ticket: Ticket) -> Endpoint:
                 f"opened without encryption"
             )
         resource = url.path + (f"?{url.query}" if url.query else "")
+        if not url.path.startswith("/") and resource:
+            raise TicketRefused(f"vcenter {settings.name}: the ticket's URL is malformed")
     if resource in ("", "/"):
         resource = "/ticket/" + urllib.parse.quote(safe_text(ticket.ticket, "ticket"), safe="")
     named = named_host(settings, named)

@@ -88,6 +88,8 @@ class TestWebMKSTicket:
             "wss://esx1/a b",
             "wss://esx1:99999/ticket/T",
             "wss://[::1/ticket/T",
+            "wss:ticket/T",
+            "wss://esx1?ticket=T",
             "wss://esx1/ticket/é",
         ],
     )
