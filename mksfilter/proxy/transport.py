@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import _socket  # the C socket: gevent's and the standard library's wrappers cost memory and time
 import contextlib
-import io
 import ssl
+import struct
 from typing import Any, Final, Protocol
 
-import gevent
-import gevent.socket
-
-__all__ = ["BUFFER_SIZE", "ROOM", "PlainTransport", "TLSStream", "TLSTransport", "Transport"]
+__all__ = ["BUFFER_SIZE", "ROOM", "PlainTransport", "RecordFollower", "TLSTransport", "Transport"]
 
 import os as _os
 
@@ -31,10 +28,8 @@ _RECORD: Final = 16 * 1024
 ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 """Size of the buffer that all transports of a process receive into."""
 
-# OpenSSL's memory BIO grows to what is put into it at once and never shrinks; half as much at once
-# measures no slower.
-_AT_ONCE: Final = 4 * _RECORD
-_ciphertext = memoryview(bytearray(BUFFER_SIZE // 2))
+_ciphertext = memoryview(bytearray(BUFFER_SIZE))
+_record_header = struct.Struct("!BxxH").unpack_from
 
 
 class Transport(Protocol):
@@ -105,16 +100,32 @@ class PlainTransport:
     def send(self, data: bytes | memoryview) -> bool:
         """See :class:`Transport`."""
         if self._unsent is not None:
-            self._unsent = memoryview(b"".join((self._unsent, data)))
-            return False
+            return self._keep(data)
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
         if sent == len(data):
             return True
-        self._unsent = memoryview(bytes(memoryview(data)[sent:]))
+        return self._keep(memoryview(data)[sent:])
+
+    def _keep(self, data: bytes | memoryview) -> bool:
+        self._unsent = memoryview(b"".join((self._unsent or b"", data)))
         return False
+
+    def _send_all(self, parts: list[bytes]) -> bool:
+        """Send *parts* one behind the other, in one system call."""
+        if self._unsent is not None:
+            return self._keep(b"".join(parts))
+        try:
+            sent = self._sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        for number, part in enumerate(parts):
+            if sent < len(part):
+                return self._keep(b"".join([part[sent:], *parts[number + 1 :]]))
+            sent -= len(part)
+        return True
 
     def flush(self) -> bool:
         """See :class:`Transport`."""
@@ -144,29 +155,97 @@ class PlainTransport:
         self._sock.close()
 
 
+class RecordFollower:
+    """Where TLS records end in a stream of them (RFC 8446 section 5.1).
+
+    OpenSSL tells that a record is not whole yet by an exception, which costs as much as decrypting
+    a short one. Who follows the records asks only for whole ones, and can give them to OpenSSL one
+    at a time, so that its buffer for what was received stays small and warm.
+
+    :ivar missing: bytes of the present record that have not come; 0 between two records, and
+        :data:`LOST` when the stream was not followed from its start.
+    """
+
+    __slots__ = ("_head", "missing")
+
+    LOST = -1
+
+    def __init__(self) -> None:
+        self.missing = 0
+        self._head = b""
+
+    def follow(self, data: memoryview, position: int) -> int:
+        """The place in *data* where the record that goes on at *position* ends, or the end of
+        *data* when more of it is to come."""
+        size = len(data)
+        if not self.missing:
+            if self._head or size - position < 5:
+                return self._begin(data, position)
+            kind, length = _record_header(data, position)
+            if kind & 0xFC != 0x14:  # 20 to 23
+                self.missing = self.LOST  # not TLS; OpenSSL will say so
+                return size
+            self.missing = length + 5
+        end = position + self.missing
+        if end > size:
+            self.missing = end - size
+            return size
+        self.missing = 0
+        return end
+
+    def _begin(self, data: memoryview, position: int) -> int:
+        """The same for a record whose header comes in pieces."""
+        wanted = 5 - len(self._head)
+        self._head += bytes(data[position : position + wanted])
+        if len(self._head) < 5:
+            return len(data)
+        head, self._head = self._head, b""
+        kind, length = _record_header(head)
+        if kind & 0xFC != 0x14:
+            self.missing = self.LOST
+            return len(data)
+        if not length:
+            return position + wanted
+        self.missing = length
+        return self.follow(data, position + wanted)
+
+    @property
+    def between(self) -> bool:
+        """Whether all records so far are whole."""
+        return not self.missing and not self._head
+
+
 class TLSTransport(PlainTransport):
-    """TLS through memory BIOs: one large read from the socket, then as many records as it held.
+    """TLS through memory BIOs: one large read from the socket, then the records it held.
 
     :param sock: as for :class:`PlainTransport`.
     :param tls: an object of ``SSLContext.wrap_bio`` whose handshake is done.
+    :param records: where the stream stands; None when nobody has followed it so far.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_tls", "ended")
+    __slots__ = ("_incoming", "_outgoing", "_records", "_tls", "ended")
 
     def __init__(
-        self, sock: Any, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+        self,
+        sock: Any,
+        tls: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        records: RecordFollower | None = None,
     ) -> None:
         super().__init__(sock)
         self._tls = tls
         self._incoming = incoming
         self._outgoing = outgoing
+        self._records = records or RecordFollower()
+        if records is None:
+            self._records.missing = RecordFollower.LOST
         self.ended = False
 
     def receive(self, buffer: memoryview, limit: int = BUFFER_SIZE) -> int:
         """See :class:`Transport`."""
-        incoming = self._incoming
         try:
-            size = self._sock.recv_into(_ciphertext, min(limit, len(_ciphertext)))
+            size = self._sock.recv_into(_ciphertext, limit)
         except BlockingIOError:
             return -1
         if not size:
@@ -174,46 +253,69 @@ class TLSTransport(PlainTransport):
                 return 0
             # Without a close_notify somebody on the way may have cut the stream short.
             raise ConnectionAbortedError("TLS connection cut off")
-        incoming.write(_ciphertext[:size])
-        return self.decrypt(buffer)
-
-    def decrypt(self, buffer: memoryview) -> int:
-        """Decrypt what was received; the result is that of :meth:`receive`."""
-        read = self._tls.read
-        incoming = self._incoming
-        total = 0
-        try:
-            while True:
-                # One record at most; OpenSSL keeps nothing when there is room for a whole one.
-                size = read(_RECORD, buffer[total:])
-                if not size:
-                    self.ended = True
-                    break
-                total += size  # type: ignore[operator]
-                if not incoming.pending:
-                    break
-        except ssl.SSLWantReadError:
-            pass
+        records = self._records
+        if records.missing < 0:
+            total = self._receive_unfollowed(buffer, _ciphertext[:size])
+        else:
+            total = self._receive_records(buffer, _ciphertext[:size])
         if self._outgoing.pending:
             self._push()  # an answer of TLS itself, to a key update
         return total or (0 if self.ended else -1)
 
+    def _receive_records(self, buffer: memoryview, data: memoryview) -> int:
+        records = self._records
+        put, read = self._incoming.write, self._tls.read
+        position = total = 0
+        size = len(data)
+        while position < size:
+            end = records.follow(data, position)
+            put(data[position:end])
+            position = end
+            if records.missing > 0:
+                break
+            try:
+                got = read(_RECORD, buffer[total:])
+            except ssl.SSLWantReadError:
+                continue  # TLS's own: a session ticket, a key update, or part of a header
+            if not got:
+                self.ended = True
+                break
+            total += got  # type: ignore[operator]
+        return total
+
+    def _receive_unfollowed(self, buffer: memoryview, data: memoryview) -> int:
+        incoming, read = self._incoming, self._tls.read
+        incoming.write(data)
+        total = 0
+        try:
+            while True:
+                got = read(_RECORD, buffer[total:])
+                if not got:
+                    self.ended = True
+                    break
+                total += got  # type: ignore[operator]
+                if not incoming.pending:
+                    # OpenSSL reads no further than the record it returns: here one ends.
+                    self._records = RecordFollower()
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        return total
+
     def send(self, data: bytes | memoryview) -> bool:
         """See :class:`Transport`."""
-        write = self._tls.write
+        write, outgoing = self._tls.write, self._outgoing
         size = len(data)
         sent = write(data)
         if sent == size:
-            return self._push()
+            return PlainTransport.send(self, outgoing.read())
+        # Record by record, or the outgoing BIO would grow to the size of all.
         view = memoryview(data)
-        drained = True
+        encrypted = [outgoing.read()]
         while sent < size:
-            # A few records at a time: the outgoing BIO grows to what it holds and never shrinks.
-            until = min(size, sent + _AT_ONCE)
-            while sent < until:
-                sent += write(view[sent:until])
-            drained = self._push()
-        return drained
+            sent += write(view[sent:])
+            encrypted.append(outgoing.read())
+        return self._send_all(encrypted)
 
     def close(self) -> None:
         """See :class:`Transport`."""
@@ -227,204 +329,6 @@ class TLSTransport(PlainTransport):
 
     def _push(self) -> bool:
         return PlainTransport.send(self, self._outgoing.read())
-
-
-class TLSStream:
-    """The same TLS for a greenlet, while there is a handshake and a request to read.
-
-    It has what gevent's and gunicorn's servers ask of a socket; :meth:`detach_transport` then hands
-    the connection over to the relay, which a socket of :mod:`ssl` does not allow.
-
-    :param sock: a connected gevent socket.
-    :param context: a client's or a server's context.
-    """
-
-    def __init__(
-        self,
-        sock: gevent.socket.socket,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> None:
-        self._sock = sock
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
-        )
-        self._server_side = server_side
-
-    def do_handshake(self) -> None:
-        """Shake hands; bounded by the caller.
-
-        :raises OSError: the connection is lost; ssl.SSLError when the peers do not agree.
-        """
-        while True:
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._flush()
-                self._fill()
-            except ssl.SSLError:
-                self._flush_quietly()  # the alert that tells the peer why
-                raise
-            else:
-                # A client's last flight travels with its request, which follows at once.
-                if self._server_side:
-                    self._flush()
-                return
-
-    def recv(self, size: int = _RECORD) -> bytes:
-        """At most *size* bytes; empty at the end, which has to be told by close_notify.
-
-        :raises OSError: the connection is lost or cut off.
-        """
-        while True:
-            try:
-                data = self.tls.read(size)
-            except ssl.SSLWantReadError:
-                self._flush()
-                self._fill()
-            except ssl.SSLZeroReturnError:
-                return b""
-            else:
-                return data
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ARG002
-        """As :meth:`recv`, into *buffer*."""
-        view = memoryview(buffer).cast("B")
-        data = self.recv(nbytes or len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002
-        """Send all of *data*, waiting as long as it takes."""
-        view = memoryview(data).cast("B")
-        while view:
-            view = view[self.tls.write(view) :]
-        self._flush()
-
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
-        """As :meth:`sendall`; returns the number of bytes."""
-        self.sendall(data)
-        return len(data)
-
-    def detach_transport(self) -> TLSTransport:
-        """The connection as a transport; this object is of no use afterwards."""
-        return TLSTransport(self._sock, self.tls, self._incoming, self._outgoing)
-
-    def detach_socket(self) -> gevent.socket.socket:
-        """The raw socket, for a second TLS layer that follows this one instead of nesting in it.
-
-        :raises ConnectionError: bytes of the next layer were read already; the peer spoke out of
-            turn.
-        """
-        if self._incoming.pending:
-            raise ConnectionError("bytes followed the last TLS record")
-        return self._sock
-
-    def unread(self) -> bytes:
-        """What was received and decrypts without another read: what followed what was asked for."""
-        data = b""
-        while True:
-            try:
-                more = self.tls.read(_RECORD)
-            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-                return data
-            if not more:
-                return data
-            data += more
-
-    # What servers ask of a socket.
-
-    def makefile(self, mode: str = "r", buffering: int | None = None, **_: Any) -> Any:
-        """A binary file object, for servers that read requests with one."""
-        raw = _StreamIO(self, mode)
-        if buffering == 0:
-            return raw
-        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-        return io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-
-    def fileno(self) -> int:
-        """The file descriptor; -1 when closed or handed over."""
-        return int(self._sock.fileno())
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._sock.getpeername()
-
-    def getsockname(self) -> Any:
-        """Our address."""
-        return self._sock.getsockname()
-
-    def setsockopt(self, *args: Any) -> None:
-        """Pass an option to the socket."""
-        self._sock.setsockopt(*args)
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Bound each wait."""
-        self._sock.settimeout(timeout)
-
-    def gettimeout(self) -> float | None:
-        """What bounds each wait."""
-        timeout: float | None = self._sock.gettimeout()
-        return timeout
-
-    def getpeercert(self, binary_form: bool = False) -> Any:
-        """The peer's certificate, as :meth:`ssl.SSLObject.getpeercert` has it."""
-        return self.tls.getpeercert(binary_form)
-
-    def shutdown(self, how: int) -> None:
-        """Shut the socket down."""
-        self._sock.shutdown(how)
-
-    def close(self) -> None:
-        """Say goodbye as far as that does not block, and close."""
-        if self._sock.fileno() >= 0:
-            with contextlib.suppress(OSError, ValueError):
-                self.tls.unwrap()
-            self._flush_quietly()
-        self._sock.close()
-
-    def _fill(self) -> None:
-        data = self._sock.recv(_RECORD)
-        if not data:
-            raise ConnectionAbortedError("TLS connection cut off")
-        self._incoming.write(data)
-
-    def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._sock.sendall(self._outgoing.read())
-
-    def _flush_quietly(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._outgoing.pending:
-                self._sock.settimeout(0)
-                self._sock.send(self._outgoing.read())
-
-
-class _StreamIO(io.RawIOBase):
-    def __init__(self, stream: TLSStream, mode: str) -> None:
-        self._stream = stream
-        self._mode = mode
-
-    def readable(self) -> bool:
-        return "r" in self._mode
-
-    def writable(self) -> bool:
-        return "w" in self._mode
-
-    def readinto(self, buffer: Any) -> int:
-        return self._stream.recv_into(buffer)
-
-    def write(self, data: Any) -> int:
-        return self._stream.send(data)
 
 
 def _detach(sock: Any) -> _socket.socket:

@@ -36,7 +36,8 @@ from mksfilter.exceptions import (
     TicketRefused,
     UpstreamRefused,
 )
-from mksfilter.proxy.transport import PlainTransport, TLSStream, Transport
+from mksfilter.proxy.tlsstream import TLSStream
+from mksfilter.proxy.transport import PlainTransport, Transport
 
 __all__ = ["Upstream", "address_allowed", "dial"]
 

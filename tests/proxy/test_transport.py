@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import ssl
+import struct
 
 import gevent
 import gevent.socket
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mksfilter.proxy.transport import ROOM, PlainTransport, TLSStream, TLSTransport
+from mksfilter.proxy.tlsstream import TLSStream
+from mksfilter.proxy.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
 from tests.proxy.test_upstream import Certificate
 
 PATIENCE = 10
@@ -169,6 +174,44 @@ def test_closing_twice_and_after_the_peer_harms_nobody(pair):
     with contextlib.suppress(OSError):
         server.close()
     assert server.fd == -1
+
+
+@given(
+    st.lists(st.tuples(st.integers(20, 23), st.integers(0, 70)), max_size=8),
+    st.lists(st.integers(0, 400), max_size=8),
+)
+def test_records_are_followed_however_they_are_cut(records, cuts):
+    stream = b"".join(
+        struct.pack("!BHH", kind, 0x303, size) + bytes(size) for kind, size in records
+    )
+    ends, position = [], 0
+    for _, size in records:
+        position += 5 + size
+        ends.append(position)
+    follower, found = RecordFollower(), []
+    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    for start, end in itertools.pairwise(edges):
+        piece, position = memoryview(stream[start:end]), 0
+        while position < len(piece):
+            position = follower.follow(piece, position)
+            if follower.between:
+                found.append(start + position)
+    assert found == ends
+
+
+def test_a_stream_that_was_not_followed_from_its_start_is_picked_up(certificate):
+    """What a server hands over; its relay finds the next end of a record by itself."""
+    ends = gevent.socket.socketpair()
+    client, server = tls_pair(ends, certificate, "TLSv1.3")
+    server._records.missing = RecordFollower.LOST
+    client.send(b"one")
+    assert read(server, 3) == b"one"
+    assert server._records.between
+    sending = gevent.spawn(lambda: (client.send(bytes(200_000)), flush(client)))
+    assert read(server, 200_000) == bytes(200_000)
+    sending.get(timeout=PATIENCE)
+    client.close()
+    server.close()
 
 
 class TestStream:

@@ -22,7 +22,8 @@ from websockets.server import ServerProtocol
 from mksfilter import exceptions
 from mksfilter.backends.endpoint import CertificateDigest, Endpoint
 from mksfilter.proxy.frames import BINARY, frame
-from mksfilter.proxy.transport import ROOM, TLSStream, TLSTransport
+from mksfilter.proxy.tlsstream import TLSStream
+from mksfilter.proxy.transport import ROOM, TLSTransport
 from mksfilter.proxy.upstream import address_allowed, dial
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -299,7 +300,7 @@ def test_an_answer_that_is_none_is_refused(serve, answer):
 def test_a_silent_host_is_given_up_in_time(serve):
     port = serve(lambda sock: gevent.sleep(30))
     started = time.monotonic()
-    with pytest.raises(exceptions.HostUnreachable, match="no console within 0.3 s"):
+    with pytest.raises(exceptions.HostUnreachable, match=r"no console within 0\.3 s"):
         connect(endpoint(port), timeout=0.3)
     with pytest.raises(exceptions.HostUnreachable):
         connect(endpoint(port, tls=True, insecure=True), timeout=0.3)
@@ -321,7 +322,7 @@ def test_nobody_listening_and_no_such_name_are_told_with_the_name():
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(exceptions.HostUnreachable, match="refused"):
             connect(endpoint(nobody.getsockname()[1]))
-    with pytest.raises(exceptions.HostUnresolvable, match="esx-17.invalid"):
+    with pytest.raises(exceptions.HostUnresolvable, match=r"esx-17\.invalid"):
         connect(endpoint(443, host="esx-17.invalid"))
 
 
