@@ -1,0 +1,175 @@
+"""The routes, without a server around them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
+from mksfilter.proxy import node
+from mksfilter.proxy.app import app_factory
+from tests.support.proxy import configuration
+
+INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+
+
+@pytest.fixture(autouse=True)
+def _own_node(monkeypatch):
+    monkeypatch.setattr("mksfilter.proxy.app.NODE", node.Node())
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(**options):
+        path = configuration(tmp_path, ticket_at="issue", **options)
+        return app_factory({"config_file": str(path)})
+
+    return make
+
+
+class Response:
+    def __init__(self, app, path: str, method: str = "GET", query: str = "", **environ: str):
+        def start_response(status, headers):
+            self.status = int(status.split()[0])
+            self.headers = {name.lower(): value for name, value in headers}
+
+        fields = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "console.example.com",
+            "wsgi.url_scheme": "http",
+            **environ,
+        }
+        self.body = b"".join(app(fields, start_response))
+
+
+def test_every_route(make):
+    app = make()
+    assert Response(app, "/").status == 200
+    assert Response(app, "/healthz").body == b"ok\n"
+    assert b"mksfilter_sessions_active" in Response(app, "/metrics").body
+    assert Response(app, "/static/console.css").status == 200
+    assert Response(app, "/websockify").status == 426
+    assert Response(app, "/anything-else").status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/x", "/static/console.css", "/websockify"])
+def test_other_methods_are_not_allowed(make, path):
+    answer = Response(make(), path, "POST")
+    assert answer.status == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+def test_head_has_the_length_and_no_body(make):
+    answer = Response(make(), "/", "HEAD")
+    assert answer.body == b""
+    assert int(answer.headers["content-length"]) > 100
+
+
+def test_an_unchanged_file_is_not_sent_again(make):
+    app = make()
+    etag = Response(app, "/static/console.css").headers["etag"]
+    answer = Response(app, "/static/console.css", HTTP_IF_NONE_MATCH=etag)
+    assert (answer.status, answer.body) == (304, b"")
+    assert "content-length" not in answer.headers
+
+
+def test_an_upgrade_elsewhere_is_not_found(make):
+    assert Response(make(), "/x", HTTP_UPGRADE="websocket").status == 404
+
+
+def test_a_refused_upgrade_is_a_status_without_a_body_and_the_end_of_the_connection(make):
+    answer = Response(make(), "/websockify", HTTP_UPGRADE="websocket")
+    assert (answer.status, answer.body) == (400, b"")
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["content-length"] == "0"
+
+
+def test_the_page_says_no_in_words_and_the_reason_is_in_the_log(make, caplog):
+    caplog.set_level("INFO", logger="mksfilter")
+    answer = Response(make(), "/", query="token=bad&title=x")
+    assert answer.status == 403
+    assert b"not valid or has expired" in answer.body
+    assert "reason=token-malformed" in caplog.text
+
+
+def test_a_good_token_gets_the_page(make, tmp_path):
+    app = make()
+    codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
+    token = codec.mint(instance_id=INSTANCE, ttl=60)
+    assert Response(app, "/", query=f"token={token}&title=web-1(uuid)").status == 200
+
+
+def test_without_its_keys_the_node_says_so_and_not_that_the_token_is_bad(make, tmp_path):
+    app = make()
+    codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
+    token = codec.mint(instance_id=INSTANCE, ttl=60)
+    (tmp_path / "keys").rename(tmp_path / "gone")
+    assert Response(app, "/", query=f"token={token}").status == 500
+
+
+class TestMetrics:
+    def test_are_for_the_networks_that_may_have_them(self, make):
+        app = make(metrics_networks="10.0.0.0/8")
+        assert Response(app, "/metrics", REMOTE_ADDR="10.1.2.3").status == 200
+        assert Response(app, "/metrics", REMOTE_ADDR="192.0.2.1").status == 404
+
+    def test_are_not_for_the_clients_of_a_balancer_that_nobody_declared(self, make):
+        app = make()
+        assert Response(app, "/metrics", HTTP_X_FORWARDED_FOR="127.0.0.1").status == 404
+        assert Response(app, "/metrics", HTTP_FORWARDED="for=127.0.0.1").status == 404
+
+
+class TestConfiguration:
+    def test_the_paste_section_wins_and_knows_its_words(self, make, tmp_path):
+        path = configuration(tmp_path, ticket_at="issue")
+        app = app_factory({}, config_file=str(path), metrics_networks="10.0.0.0/8")
+        assert Response(app, "/metrics").status == 404
+        with pytest.raises(ConfigurationError, match="unknown option 'metrics_network'"):
+            app_factory({}, config_file=str(path), metrics_network="10.0.0.0/8")
+
+    def test_without_keys_it_does_not_start(self, make):
+        with pytest.raises(KeyRepositoryError, match="nowhere"):
+            make(key_repository="/nowhere")
+
+    def test_without_anybody_to_take_tickets_it_does_not_start(self, tmp_path):
+        app = app_factory({"config_file": str(configuration(tmp_path))})
+        with pytest.raises(ConfigurationError, match="vcenters is empty"):
+            app.start()
+
+
+def test_loading_the_application_leaves_for_later_what_gevent_has_to_patch(tmp_path):
+    """With ``preload_app`` it is loaded before the fork, unpatched."""
+    path = configuration(tmp_path, ticket_at="issue")
+    program = (
+        "import sys; from mksfilter.proxy.app import app_factory; "
+        f"app_factory({{'config_file': {str(path)!r}}}); "
+        "print([m for m in sys.modules if m.split('.')[0] in "
+        "('gevent', 'pyVmomi', 'pyVim', 'requests', 'urllib3', 'keystoneauth1', 'redis', "
+        "'pymemcache', 'prometheus_client')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=60
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_proxy_in_a_dmz_never_imports_pyvmomi(tmp_path):
+    path = configuration(tmp_path, ticket_at="issue")
+    program = (
+        "import sys; from mksfilter.proxy.app import app_factory; "
+        f"app_factory({{'config_file': {str(path)!r}}}).start(); "
+        "print([m for m in sys.modules if m.startswith('pyV')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=60
+    )
+    assert done.stdout.strip() == "[]", done.stderr
