@@ -12,33 +12,29 @@ import contextlib
 import http.client
 import socket
 import ssl
-import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
-from pyVmomi import SoapStubAdapter, VmomiSupport, vim, vmodl
+from pyVmomi import vim, vmodl
 
+from mksfilter.backends import versions
 from mksfilter.backends.certificate import ssl_context
+from mksfilter.backends.connection import Adapter, HTTPSConnection
 from mksfilter.backends.endpoint import CertificateDigest
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnreachable
 
-__all__ = ["About", "Connection", "Machine", "SoapClient", "Ticket", "api_version"]
+__all__ = ["About", "Connection", "Machine", "SoapClient", "Ticket"]
 
-_NAMESPACE: Final = "vim25"
-# API 4.1: enough to read ``about``, and to take a ticket of any kind.
-_OLDEST_VERSION: Final = "vim.version.version6"
 _PROPERTIES: Final = (
     "config.instanceUuid",
     "name",
     "runtime.connectionState",
     "runtime.powerState",
 )
-# vCenter closes idle connections in its own time; ours are closed well before.
-_IDLE_CONNECTION_SECONDS: Final = 55
 _MAX_VERSIONS_BYTES: Final = 256 * 1024
 
 
@@ -88,97 +84,6 @@ class Connection:
     user: str
 
 
-class _HTTPSConnection(http.client.HTTPSConnection):
-    """Can be shut down by another thread from the first byte of the TLS handshake on."""
-
-    uses = 0
-    certificate: bytes | None = None
-    announce: Callable[[_HTTPSConnection], None] = staticmethod(lambda _connection: None)
-    _handle: socket.socket | None = None
-    _unsent: list[bytes] | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # A descriptor must not be closed, and used again by another socket, while it is shut down.
-        self._handle_lock = threading.Lock()
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Head and body leave in one TLS record and one packet."""
-        self._unsent = []
-        try:
-            super().request(*args, **kwargs)
-            data = b"".join(self._unsent)
-        finally:
-            self._unsent = None
-        self.send(data)
-
-    def send(self, data: Any) -> None:
-        if self._unsent is not None:
-            self._unsent.append(data)
-        else:
-            super().send(data)
-
-    def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)
-        # A duplicate of the descriptor: the TLS layer takes the original away, and shutting a
-        # duplicate down shuts down the connection.
-        self._handle = self.sock.dup()
-        self.announce(self)
-        try:
-            self.sock = self._context.wrap_socket(  # type: ignore[attr-defined]
-                self.sock, server_hostname=self.host
-            )
-        except BaseException:
-            self.close()
-            raise
-        self.certificate = self.sock.getpeercert(True)
-
-    def abort(self) -> None:
-        with self._handle_lock, contextlib.suppress(OSError):
-            if self._handle is not None:
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        super().close()
-        with self._handle_lock:
-            if self._handle is not None:
-                self._handle.close()
-                self._handle = None
-
-
-class _Adapter(SoapStubAdapter):  # type: ignore[misc]
-    """pyvmomi's adapter on our connections; a kept connection that went stale is replaced once."""
-
-    def __init__(self, client: SoapClient, version: str) -> None:
-        settings = client.settings
-        super().__init__(
-            host=settings.host,
-            port=settings.port,
-            version=version,
-            poolSize=settings.pool_size,
-            connectionPoolTimeout=_IDLE_CONNECTION_SECONDS,
-        )
-        self._client = client
-        self._local = threading.local()
-        self.scheme = client.new_connection
-        self.schemeArgs: dict[str, Any] = {}
-
-    def GetConnection(self) -> Any:
-        connection = super().GetConnection()
-        connection.uses += 1
-        self._local.connection = connection
-        self._client.announce(connection)
-        return connection
-
-    def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:
-        try:
-            return super().InvokeMethod(mo, info, args, outerStub)
-        except (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError):
-            if self._local.connection.uses < 2:
-                raise
-        return super().InvokeMethod(mo, info, args, outerStub)
-
-
 class SoapClient:
     """One server's API. Methods raise pyvmomi's faults as they are, and for everything else
 
@@ -200,19 +105,19 @@ class SoapClient:
         self.subject = f"vcenter {settings.name} ({settings.host}:{settings.port})"
         self._context = ssl_context(settings)
         self._abortable = abortable
-        self._adapter: _Adapter | None = None
+        self._adapter: Adapter | None = None
         self._content: Any = None
 
     # -- connecting
 
-    def new_connection(self, host: str, port: int, **_options: Any) -> _HTTPSConnection:
-        connection = _HTTPSConnection(
+    def new_connection(self, host: str, port: int, **_options: Any) -> HTTPSConnection:
+        connection = HTTPSConnection(
             host, port, timeout=self.settings.timeout, context=self._context
         )
         connection.announce = self.announce
         return connection
 
-    def announce(self, connection: _HTTPSConnection) -> None:
+    def announce(self, connection: HTTPSConnection) -> None:
         if connection.certificate is not None:
             self.certificate = connection.certificate
         self._abortable(connection.abort)
@@ -220,18 +125,18 @@ class SoapClient:
     def open(self) -> About:
         """Agree on an API version and read what the server is; no log-in yet."""
         with self._errors():
-            adapter = _Adapter(self, self._negotiate())
+            adapter = Adapter(self.settings, self._negotiate(), self.new_connection)
             content = vim.ServiceInstance("ServiceInstance", adapter).RetrieveServiceContent()
-            if adapter.version == _OLDEST_VERSION:  # no list was to be had, only the release
-                adapter.ComputeVersionInfo(_newest_until(content.about.apiVersion or ""))
+            if adapter.version == versions.OLDEST:  # no list was to be had, only the release
+                adapter.ComputeVersionInfo(versions.newest_until(content.about.apiVersion or ""))
         former, self._adapter, self._content = self._adapter, adapter, content
         if former is not None:
             former.DropConnections()
         self.about = About(
             full_name=str(content.about.fullName or ""),
             api_version=max(
-                api_version(content.about.apiVersion or ""),
-                api_version(VmomiSupport.versionIdMap[adapter.version]),
+                versions.api_version(content.about.apiVersion or ""),
+                versions.version_number(adapter.version),
             ),
             instance_uuid=str(content.about.instanceUuid or "").lower(),
             is_vcenter=content.about.apiType == "VirtualCenter",
@@ -249,10 +154,10 @@ class SoapClient:
             connection.request("GET", "/sdk/vimServiceVersions.xml", headers={"Accept": "*/*"})
             response = connection.getresponse()
             if response.status != 200:
-                return _OLDEST_VERSION
-            return _newest_of(_published_versions(response.read(_MAX_VERSIONS_BYTES)))
+                return versions.OLDEST
+            return versions.newest_of(versions.published(response.read(_MAX_VERSIONS_BYTES)))
         except ElementTree.ParseError:
-            return _OLDEST_VERSION
+            return versions.OLDEST
         finally:
             connection.close()
 
@@ -401,47 +306,6 @@ def _translated(subject: str) -> Any:
         raise VCenterUnreachable(
             f"{subject}: the answer was not understood ({type(exc).__name__})"
         ) from exc
-
-
-def api_version(text: str) -> tuple[int, ...]:
-    """``"7.0.3.1"`` as numbers; parts that are none count as 0."""
-    return tuple(int(part) if part.isdecimal() else 0 for part in text.split(".") if part)
-
-
-def _newest_of(published: Iterable[str]) -> str:
-    """pyvmomi's name of the newest version that the server says it speaks."""
-    offered = set(published)
-    return _newest(name for name, number in _known_versions() if number in offered)
-
-
-def _newest_until(release: str) -> str:
-    """pyvmomi's name of the newest version that a server of this release must speak."""
-    limit = api_version(release)
-    return _newest(name for name, number in _known_versions() if api_version(number) <= limit)
-
-
-def _newest(names: Iterable[str]) -> str:
-    ids = VmomiSupport.versionIdMap
-    return max([_OLDEST_VERSION, *names], key=lambda name: api_version(ids[name]))
-
-
-def _known_versions() -> list[tuple[str, str]]:
-    """(pyvmomi's name, number); unreleased versions have no number and are left out."""
-    return [
-        (name, number)
-        for name, number in VmomiSupport.versionIdMap.items()
-        if VmomiSupport.nsMap.get(name) == _NAMESPACE and number.replace(".", "").isdecimal()
-    ]
-
-
-def _published_versions(document: bytes) -> list[str]:
-    root = ElementTree.fromstring(document)  # noqa: S314 - from a server whose certificate matched
-    return [
-        element.text or ""
-        for namespace in root.iter("namespace")
-        if namespace.findtext("name") == f"urn:{_NAMESPACE}"
-        for element in namespace.iter("version")
-    ]
 
 
 def _digests(ticket: Any) -> Iterable[CertificateDigest]:

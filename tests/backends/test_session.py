@@ -277,7 +277,7 @@ def test_speaks_the_version_that_both_sides_know(
 def test_a_server_without_a_list_of_versions_is_believed_its_release(
     vsphere: SimulatedVSphere, consoles_of: MakeConsoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mksfilter.backends.soap._published_versions", lambda _document: [])
+    monkeypatch.setattr("mksfilter.backends.versions.published", lambda _document: [])
     vsphere.set_vcenter(api_version="7.0.3.1")
     endpoint = consoles_of(vsphere.vcenter_settings()).connect(WEB_1)
     assert {digest.algorithm for digest in endpoint.digests} == {"sha1", "sha256"}
