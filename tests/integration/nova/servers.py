@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-#: A machine of the simulated vSphere, so that its console really opens.
+#: Machines of the simulated vSphere, so that a console really opens; the second is off.
 WEB = "5f1c7e20-0000-4000-8000-000000000001"
+OFF = "5f1c7e20-0000-4000-8000-000000000003"
 VCENTER = "9d51f082-58a4-4449-beed-6fd205a5726b"
 
 ACTIVE = "00000001-0000-4000-8000-000000000001"
@@ -38,6 +39,7 @@ SERVERS: list[dict[str, Any]] = [
             ),
         },
     },
+    {"uuid": OFF, "name": "off-1", "vm_state": "stopped"},
     {"uuid": ACTIVE, "name": "vm-active"},
     {
         "uuid": NOT_SCHEDULED,
