@@ -24,7 +24,8 @@ the control channel, and the words a console user may read::
         |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached, RateLimitReached
         +-- BackendError             vSphere, or the way to it
         |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
-        |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused
+        |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused,
+        |   |   TicketMissing
         |   +-- VCenterUnreachable, VCenterLoginRefused, VCenterBusy
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
@@ -76,6 +77,7 @@ __all__ = [
     "SessionEnded",
     "SessionLimitReached",
     "SlowReader",
+    "TicketMissing",
     "TicketRefused",
     "TokenAudienceMismatch",
     "TokenError",
@@ -362,6 +364,18 @@ class TicketRefused(BackendError):
 
     reason = "ticket-refused"
     public = "The console of this machine refused the connection. Try again."
+
+
+class TicketMissing(BackendError):
+    """The token holds no ticket, and this proxy has no vCenter to ask (``ticket_at = issue``).
+
+    So it is for every reconnection there: the ticket in a token is good for one connection.
+    """
+
+    status = 403
+    close_code = 1008
+    reason = "token-without-ticket"
+    public = "This console link was good for one connection. Ask for a new one."
 
 
 class VCenterUnreachable(BackendError):

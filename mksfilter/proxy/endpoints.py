@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mksfilter.backends.endpoint import Endpoint
 from mksfilter.config import ProxySettings, VCenterSettings
-from mksfilter.exceptions import ConfigurationError, TicketRefused
+from mksfilter.exceptions import ConfigurationError, TicketMissing
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
@@ -56,7 +56,7 @@ class EndpointSource:
             if info is not None:
                 return Endpoint.from_mapping(info)
         if self._consoles is None:
-            raise TicketRefused(
+            raise TicketMissing(
                 f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
                 "set ticket_at = issue for the filter"
             )

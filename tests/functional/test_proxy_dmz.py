@@ -56,8 +56,8 @@ def test_its_ticket_is_good_for_one_connection(dmz, endpoint):
 
 
 def test_a_token_without_a_ticket_is_told_what_is_missing(dmz):
-    assert dmz.upgrade(dmz.token(WEB_1)).status == 502
-    assert "ticket_at = issue" in dmz.wait_for_log("reason=ticket-refused")
+    assert dmz.upgrade(dmz.token(WEB_1)).status == 403
+    assert "ticket_at = issue" in dmz.wait_for_log("reason=token-without-ticket")
 
 
 def test_a_resume_token_holds_no_ticket_and_says_so(dmz, endpoint):
@@ -65,7 +65,7 @@ def test_a_resume_token_holds_no_ticket_and_says_so(dmz, endpoint):
     with open_page(dmz, token) as client:
         resume = told(client)["resume"]
     with open_page(dmz, resume) as client:
-        assert told(client)["reason"] == "ticket-refused"
+        assert told(client)["reason"] == "token-without-ticket"
 
 
 def test_the_address_in_a_ticket_is_checked(proxy_factory, endpoint):
