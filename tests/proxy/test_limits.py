@@ -91,6 +91,15 @@ def test_many_addresses_cost_bounded_memory():
     assert len(rate) == 100
 
 
+def test_whoever_keeps_coming_is_not_forgotten_for_the_sake_of_strangers():
+    rate = AddressRate(0.001, burst=1, capacity=10)
+    rate.take("192.0.2.1", now=0.0)
+    for number in range(50):
+        rate.take(f"10.0.0.{number}", now=0.0)
+        with pytest.raises(RateLimitReached):
+            rate.take("192.0.2.1", now=0.0)
+
+
 def test_no_rate_is_no_limit_and_no_memory():
     rate = AddressRate(0.0)
     for _ in range(1000):

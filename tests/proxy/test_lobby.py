@@ -189,7 +189,7 @@ def test_a_fault_of_the_application_is_500_and_its_words_stay_inside(serve, capl
     assert server.log.lines == [("500 Internal Server Error", "/x?***")]
 
 
-def test_an_accepted_upgrade_belongs_to_who_accepted_it(serve):
+def test_an_accepted_upgrade_belongs_to_who_accepted_it(serve, caplog):
     taken = []
 
     def take(environ, start_response):
@@ -212,6 +212,7 @@ def test_an_accepted_upgrade_belongs_to_who_accepted_it(serve):
         transport.close()
         assert sock.recv(1) == b""
     assert server.log.lines == [("101 Switching Protocols", "/")]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_refused_upgrade_ends_with_its_last_words(serve):

@@ -172,6 +172,7 @@ class TestSecrets:
         assert proxy.stop() == 0
         log = proxy.log()
         assert "session-ended" in log
+        assert "GET /?*** HTTP/1.1" in log, "a query is not logged at all"
         assert len(tokens) >= 4
         for token in tokens:
             for part in token.split(".")[2:]:
