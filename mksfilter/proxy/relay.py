@@ -346,7 +346,7 @@ class Relay:
 
     def _pass(self, source: _Side, sink: _Side, data: bytes | memoryview) -> None:
         """Pass data frames on, or what is made of them."""
-        if sink.shut or sink.close_sent:
+        if sink.close_sent:
             return
         decoder = self._decoder
         if decoder is None or (source is self._upstream and not decoder.undecided):
@@ -446,7 +446,7 @@ class Relay:
     # --- sending ---
 
     def _send(self, sink: _Side, data: bytes | memoryview) -> None:
-        if sink.shut or sink.close_sent:
+        if sink.close_sent:
             return
         try:
             if not sink.transport.send(data):
@@ -576,7 +576,7 @@ class Relay:
 
     def _send_close(self, side: _Side, code: int = 0) -> None:
         """Send a close frame now, or at the next place for one, or never when none will come."""
-        if side.shut or side.close_sent:
+        if side.close_sent:
             return
         if side.tracker is None:
             side.close_sent = side.close_received = True  # a stream of bytes has no goodbye
@@ -613,7 +613,7 @@ class Relay:
             done = side.cut or (side.close_sent and side.close_received)
             if done and not side.transport.unsent:
                 self._shut(side)
-            elif other.close_sent or other.shut:
+            elif other.close_sent:
                 self._resume(side, other)  # to see its close frame; data goes nowhere
         if self._client.shut and self._upstream.shut:
             self._over()
@@ -621,7 +621,7 @@ class Relay:
     def _shut(self, side: _Side) -> None:
         if side.shut:
             return
-        side.shut = True
+        side.shut = side.close_sent = True  # nothing more is sent there
         side.reading = False
         for watcher in (side.reader, side.writer):
             if watcher is not None:
