@@ -85,8 +85,8 @@ class SessionRegistry:
         self._refresh = refresh
         self._clock = clock
         self._sessions: dict[str, Session] = {}
-        # (monotonic seconds, tie breaker, session, what to do); ended sessions are skipped.
-        self._due: list[tuple[float, int, Session, Callable[[Session], None]]] = []
+        # (monotonic seconds, tie breaker, session id, what to do); ended sessions are skipped.
+        self._due: list[tuple[float, int, str, Callable[[Session], None]]] = []
         self._order = itertools.count()
         self._wake = Event()
         self._housekeeper: Any = None
@@ -171,7 +171,11 @@ class SessionRegistry:
     # -- what time brings ------------------------------------------------------------------
 
     def _at(self, seconds: float, session: Session, action: Callable[[Session], None]) -> None:
-        due = (time.monotonic() + max(0.0, seconds), next(self._order), session, action)
+        if len(self._due) > 64 + 4 * len(self._sessions):
+            # An eight-hour session that ended early is not remembered for eight hours.
+            self._due = [entry for entry in self._due if entry[2] in self._sessions]
+            heapq.heapify(self._due)
+        due = (time.monotonic() + max(0.0, seconds), next(self._order), session.id, action)
         heapq.heappush(self._due, due)
         if self._due[0] is due:
             self._wake.set()
@@ -181,12 +185,13 @@ class SessionRegistry:
         while True:
             now = time.monotonic()
             while self._due and self._due[0][0] <= now:
-                _, _, session, action = heapq.heappop(self._due)
-                if session.id in self._sessions:
+                _, _, name, action = heapq.heappop(self._due)
+                due = self._sessions.get(name)
+                if due is not None:
                     try:
-                        action(session)
+                        action(due)
                     except Exception:
-                        LOG.exception("session %s: unexpected error", session.id)
+                        LOG.exception("session %s: unexpected error", name)
             if now >= next_count:
                 next_count = now + _COUNT_BYTES_EVERY
                 for session in self:

@@ -169,3 +169,10 @@ def test_a_fault_in_one_session_is_not_the_others(registry, open_session, monkey
     broken, good = open_session(), open_session()
     monkeypatch.setattr(broken.relay, "send_control", None)
     assert len(good.relay.heard(3)) == 3
+
+
+def test_a_session_that_is_over_is_not_kept_until_its_end(registry, open_session):
+    far = int(time.time()) + 8 * 3600
+    for _ in range(500):
+        registry.ended(open_session(ends=far), UpstreamLost(""))
+    assert len(registry._due) < 100

@@ -94,7 +94,7 @@ class RunningProxy:
     def wait_until_ready(self) -> None:
         """A worker accepts; before that, its parent's signals would not reach it."""
         with self.connect() as sock:
-            sock.sendall(b"GET" if self.base_url.startswith("https") else b"?")
+            sock.sendall(b"?" * 16)
             read_to_end(sock)
 
     def token(self, instance: str, **claims: Any) -> str:
@@ -244,7 +244,7 @@ def start_proxy(
             running = RunningProxy(process, log, port, codec, tls)
             running.wait_until_ready()
             yield running
-            running.stop()
+            running.stop(signal.SIGINT)  # nobody waits for a drain here
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
