@@ -68,10 +68,11 @@ _log = logging.getLogger(__name__)
 _READ: Final = 1
 _WRITE: Final = 2
 _HEADROOM: Final = 16  # for the header of a frame made around what was read
-_CLIENT_LIMIT: Final = 32 * 1024  # bounds the time that a flood of tiny frames takes
+_CLIENT_LIMIT: Final = 8 * 1024  # bounds the time that a flood of tiny frames takes
+_CONTROL_LIMIT: Final = 200  # pings and pongs of one side in a second
 _EARLY_LIMIT: Final = 64 * 1024
 _GOING_AWAY: Final = 1001
-_MAX_MISSED: Final = 3
+_MAX_MISSED: Final = 2
 _PING_MARK: Final = b"mksfilter"
 
 _buffer = bytearray(_HEADROOM + ROOM)
@@ -109,12 +110,13 @@ class _Side:
     __slots__ = (
         "close_received",
         "close_sent",
+        "controls",
         "cut",
         "heard",
         "limit",
         "missed",
         "ping",
-        "ping_at",
+        "pinged_at",
         "reader",
         "reading",
         "received",
@@ -136,8 +138,9 @@ class _Side:
         self.received = 0
         self.seen = 0.0  # when data came last
         self.heard = 0.0  # when a control frame came last
+        self.controls = 0  # how many came then
         self.ping = b""  # payload of our ping that is not answered yet
-        self.ping_at = 0.0  # when to send the next one
+        self.pinged_at = 0.0  # when it went out, or the session began
         self.missed = 0  # how many in a row nothing came after
         self.stalled_at = 0.0  # since when it does not read
         self.close_sent = False
@@ -238,9 +241,8 @@ class Relay:
         self._deadline = now + options.stall_timeout  # for the decoder to know what it is in
         if self._expires is not None:
             self._expires += now
-        for side, interval in self._pinged():
-            side.ping_at = now + interval
-        self._client.seen = self._upstream.seen = now
+        for side, _ in self._sides():
+            side.seen = side.pinged_at = now
         wheel.schedule(self, self._next_due(now))
         try:
             for side, other in self._sides():
@@ -331,9 +333,22 @@ class Relay:
     # --- pieces of a stream ---
 
     def _sort(self, source: _Side, sink: _Side, pieces: list[Piece]) -> None:
+        # Pings and pongs that pass are collected: each by itself would be a TLS record and a
+        # system call, and whoever sends hundreds at once would have the loop for himself.
+        passing: list[bytes] = []
         for piece in pieces:
+            if isinstance(piece, ControlFrame) and piece.opcode != CLOSE:
+                if self._too_many(source):
+                    self._violated(source, "a flood of pings or pongs", 1008)
+                    return
+                if self._control(source, sink, piece):
+                    passing.append(piece.raw)
+                continue
+            if passing:
+                self._send(sink, b"".join(passing))
+                passing.clear()
             if isinstance(piece, ControlFrame):
-                self._control(source, sink, piece)
+                self._closed(source, sink, piece)
             elif isinstance(piece, Violation):
                 self._violated(source, piece.text, piece.code)
             elif isinstance(piece, Gap):
@@ -343,6 +358,17 @@ class Relay:
             else:
                 source.seen = self._wheel.now
                 self._pass(source, sink, piece)
+        if passing:
+            self._send(sink, b"".join(passing))
+
+    def _too_many(self, source: _Side) -> bool:
+        """Count a control frame. Nobody's keep-alive needs hundreds in a second."""
+        now = self._wheel.now
+        if source.heard != now:
+            source.heard = now
+            source.controls = 0
+        source.controls += 1
+        return source.controls > _CONTROL_LIMIT
 
     def _pass(self, source: _Side, sink: _Side, data: bytes | memoryview) -> None:
         """Pass data frames on, or what is made of them."""
@@ -380,17 +406,14 @@ class Relay:
         else:
             self._send(self._client, header + bytes(memoryview(data)[:size]))
 
-    def _control(self, source: _Side, sink: _Side, control: ControlFrame) -> None:
-        if control.opcode == CLOSE:
-            self._closed(source, sink, control)
-            return
-        source.heard = self._wheel.now
+    def _control(self, source: _Side, sink: _Side, control: ControlFrame) -> bool:
+        """Deal with a ping or pong; returns whether it is for the other side."""
         if control.opcode == PONG and source.ping and control.payload == source.ping:
             source.ping = b""
-        elif sink.tracker is not None:
-            self._send(sink, control.raw)
-        elif control.opcode == PING:
+            return False
+        if sink.tracker is None and control.opcode == PING:
             self._inject(frame(PONG, control.payload, masked=False))
+        return sink.tracker is not None
 
     # --- decoding ---
 
@@ -649,9 +672,8 @@ class Relay:
 
     def _check_clocks(self, now: float) -> float | None:
         if self.reason is None:
-            reason = self._overdue(now)
+            reason = self._overdue(now) or self._keep_alive(now)
             if reason is None:
-                self._keep_alive(now)
                 return self._next_due(now)
             self._finish(reason)
         elif now >= self._deadline:
@@ -679,20 +701,22 @@ class Relay:
                 return UpstreamLost(f"the console host said nothing for {patience:g} s")
             if decoder.playing:
                 return ClientLost(f"the browser did not shake hands for {patience:g} s")
-        if client.missed >= _MAX_MISSED:
-            return ClientLost("the browser does not answer pings")
-        if upstream.missed >= _MAX_MISSED:
-            return UpstreamLost("the console host does not answer pings")
         return None
 
-    def _keep_alive(self, now: float) -> None:
+    def _keep_alive(self, now: float) -> SessionEnded | None:
+        """Send the pings that are due; returns why the session has to end, if nobody answers."""
         for side, interval in self._pinged():
-            if now < side.ping_at:
+            if now < side.pinged_at + interval:
                 continue
-            # Whatever came since the last ping is a sign of life, be it a pong or not.
-            heard = max(side.seen, side.heard) > side.ping_at - interval
-            side.missed = 0 if heard else side.missed + 1
-            side.ping_at = now + interval
+            # Whatever came since the last ping is a sign of life, be it a pong or not. The clock
+            # is coarse: what came within its tick counts as after the ping.
+            silent = side.ping and max(side.seen, side.heard) < side.pinged_at
+            side.missed = side.missed + 1 if silent else 0
+            if side.missed >= _MAX_MISSED:
+                if side is self._client:
+                    return ClientLost("the browser does not answer pings")
+                return UpstreamLost("the console host does not answer pings")
+            side.pinged_at = now
             if side.stalled_at:
                 continue  # the ping would wait behind what it does not read
             payload = _PING_MARK + os.urandom(4)
@@ -707,6 +731,7 @@ class Relay:
                     tracker.want_gap(message=False)
             elif self._decoder is not None or self._client.tracker_between_frames():
                 self._send(side, data)
+        return None
 
     def _pinged(self) -> list[tuple[_Side, float]]:
         options = self._options
@@ -725,8 +750,8 @@ class Relay:
             due = min(due, self._expires)
         if self._options.idle_timeout:
             due = min(due, self._client.seen + self._options.idle_timeout)
-        for side, _ in self._pinged():
-            due = min(due, side.ping_at)
+        for side, interval in self._pinged():
+            due = min(due, side.pinged_at + interval)
         return due
 
     # --- helpers ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 
@@ -304,6 +305,45 @@ def test_pings_of_either_side_pass_and_so_do_their_answers(wire):
     session.host.until(lambda host: host.pings == [b"from the browser"])
 
 
+def test_pings_among_data_keep_their_place(wire):
+    session = wire()
+    said = [
+        raw_frame(BINARY, b"1"),
+        raw_frame(PING, b"p"),
+        raw_frame(PING),
+        raw_frame(BINARY, b"2"),
+    ]
+    said += [raw_frame(PING, b"q"), close_frame(1000, masked=False)]
+    session.host.send_raw(b"".join(said))
+    heard = b""
+    while len(heard) < sum(map(len, said)):
+        heard += session.browser.sock.recv(1000)
+    assert heard == b"".join(said)
+    session.browser.send_close()
+
+
+@pytest.mark.parametrize("payload", [b"", b"x" * 125])
+def test_a_browser_that_floods_with_pings_is_shown_out(wire, payload):
+    session = wire()
+    ping = frame(PING, payload, masked=True)
+    session.browser.send_raw(ping * 100)  # an odd client, but nobody's harm
+    session.host.until(lambda host: len(host.pings) == 100)
+    with contextlib.suppress(OSError):
+        session.browser.send_raw(ping * 5000)
+    reason = session.reason()
+    assert isinstance(reason, exceptions.ClientViolation)
+    assert "flood" in str(reason)
+    assert session.relay.bytes_in < 100_000
+
+
+def test_a_host_that_floods_with_pings_is_left(wire):
+    session = wire()
+    with contextlib.suppress(OSError):
+        session.host.send_raw(frame(PING, b"", masked=False) * 20000)
+    assert session.browser.until_closed() == (1014, "upstream-protocol-error")
+    assert isinstance(session.reason(), exceptions.UpstreamViolation)
+
+
 def test_our_pings_are_answered_to_us_and_to_nobody_else(wire, fast_clock):
     session = wire(ping_interval=0.05)
     session.browser.until(lambda browser: browser.pings)
@@ -329,6 +369,17 @@ def test_a_browser_that_does_not_answer_pings_is_given_up(wire, fast_clock):
     reason = session.reason()
     assert isinstance(reason, exceptions.ClientLost)
     assert session.host.until_closed() == (1001, "")
+
+
+def test_a_browser_that_answers_pings_and_says_nothing_else_stays(wire, monkeypatch):
+    """On a clock as coarse as the real one is beside its interval: an answer within a tick."""
+    wheel = timers.TimerWheel(gevent.get_hub().loop, resolution=0.05)
+    monkeypatch.setattr("mksfilter.proxy.relay.shared_wheel", lambda: wheel)
+    session = wire(ping_interval=0.15)
+    for _ in range(8):
+        session.browser.until(lambda browser: browser.pings)
+        session.browser.send_pong(session.browser.pings.pop())
+    assert session.relay.reason is None
 
 
 def test_a_host_that_does_not_answer_pings_is_given_up(wire, fast_clock):
