@@ -88,12 +88,16 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
             if not self._handed_over:
                 connection.close()
             raise
-        if self._handed_over:
+        server, handed_over = self.server, self._handed_over
+        # The environ leads back here: without this the garbage collector would have to find all
+        # of it, token included, long after the request.
+        self.__dict__.clear()
+        if handed_over:
             return
         if keep and not NODE.draining:
-            self.server.park(connection)
+            server.park(connection)
         else:
-            self.server.linger(connection)
+            server.linger(connection)
 
     def handle_one_request(self) -> bool:
         """Read the head that the lobby collected, and answer.
