@@ -36,6 +36,9 @@ START_TIMEOUT = 120.0
 
 RELEASE = os.environ.get("MKSFILTER_NOVA_RELEASE", "34.0.0")
 
+#: Up to 32 nova-api patches itself with eventlet, which gunicorn's own threads do not survive.
+WORKER = "gthread" if int(RELEASE.partition(".")[0]) >= 33 else "sync"
+
 #: name -> (project, roles); the password is NAME-pw.
 USERS = {
     "member": ("demo", ["member"]),
@@ -258,7 +261,7 @@ class Stack:
             listener.close()
 
     def nova_api(
-        self, paste: str, name: str = "nova-api", *, options: str = "", worker: str = "gthread"
+        self, paste: str, name: str = "nova-api", *, options: str = "", worker: str = WORKER
     ) -> Service:
         """Start a nova-api.
 
