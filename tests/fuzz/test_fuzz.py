@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
@@ -12,6 +13,12 @@ import pytest
 from tests.fuzz import engine
 
 SECONDS = int(os.environ.get("MKSFILTER_FUZZ_SECONDS", "3"))
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_may_log():
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("target", engine.TARGETS)
