@@ -19,27 +19,24 @@ Rules of the stream (RFC 6455):
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import gevent
 
 from mksfilter.exceptions import (
     ClientLost,
     ClientViolation,
-    IdleTimeout,
-    LifetimeReached,
     RelayFailed,
     SessionEnded,
-    SlowReader,
     UpstreamLost,
     UpstreamViolation,
 )
 from mksfilter.proxy import control as control_channel
+from mksfilter.proxy import deadlines
 from mksfilter.proxy.decoding import ClientDecoder
 from mksfilter.proxy.frames import (
     CLOSE,
@@ -56,7 +53,9 @@ from mksfilter.proxy.frames import (
     frame,
     server_header,
 )
+from mksfilter.proxy.options import RelayOptions
 from mksfilter.proxy.rfb import RFBViolation
+from mksfilter.proxy.side import Side
 from mksfilter.proxy.timers import shared_wheel
 from mksfilter.proxy.transport import BUFFER_SIZE, ROOM, Transport
 from mksfilter.proxy.upstream import Upstream
@@ -65,8 +64,6 @@ __all__ = ["Relay", "RelayOptions"]
 
 _log = logging.getLogger(__name__)
 
-_READ: Final = 1
-_WRITE: Final = 2
 _HEADROOM: Final = 16  # for the header of a frame made around what was read
 _CLIENT_LIMIT: Final = 8 * 1024  # bounds the time that a flood of tiny frames takes
 _CONTROL_LIMIT: Final = 200  # pings and pongs of one side in a second
@@ -78,79 +75,6 @@ _PING_MARK: Final = b"mksfilter"
 _buffer = bytearray(_HEADROOM + ROOM)
 _room = memoryview(_buffer)[_HEADROOM:]
 _views = memoryview(_buffer)
-
-
-@dataclasses.dataclass(frozen=True)
-class RelayOptions:
-    """What is the same for many sessions; share one object among them.
-
-    :param view_only: keys, pointer and clipboard of the browser do not pass.
-    :param control: the browser speaks ``mks.v1``.
-    :param rfb_handshake: of the display stream: ``full``, ``missing``, or ``auto``.
-    :param stall_timeout: seconds for which a peer may refuse to read.
-    :param idle_timeout: seconds without data from the browser; 0: no limit.
-    :param ping_interval: seconds between pings to the browser; 0: none.
-    :param upstream_ping_interval: the same towards the host.
-    :param close_timeout: seconds for the closing handshake.
-    """
-
-    view_only: bool = False
-    control: bool = False
-    rfb_handshake: str = "full"
-    stall_timeout: float = 60.0
-    idle_timeout: float = 0.0
-    ping_interval: float = 30.0
-    upstream_ping_interval: float = 0.0
-    close_timeout: float = 2.0
-
-
-class _Side:
-    """One of the two connections, and what it has said and heard."""
-
-    __slots__ = (
-        "close_received",
-        "close_sent",
-        "controls",
-        "cut",
-        "heard",
-        "limit",
-        "missed",
-        "ping",
-        "pinged_at",
-        "reader",
-        "reading",
-        "received",
-        "seen",
-        "shut",
-        "stalled_at",
-        "tracker",
-        "transport",
-        "writer",
-    )
-
-    def __init__(self, transport: Transport, tracker: FrameTracker | None, limit: int) -> None:
-        self.transport = transport
-        self.tracker = tracker  # of the frames this side sends; None for a stream of bytes
-        self.limit = limit
-        self.reader: Any = None
-        self.writer: Any = None
-        self.reading = False
-        self.received = 0
-        self.seen = 0.0  # when data came last
-        self.heard = 0.0  # when a control frame came last
-        self.controls = 0  # how many came then
-        self.ping = b""  # payload of our ping that is not answered yet
-        self.pinged_at = 0.0  # when it went out, or the session began
-        self.missed = 0  # how many in a row nothing came after
-        self.stalled_at = 0.0  # since when it does not read
-        self.close_sent = False
-        self.close_received = False
-        self.cut = False  # no close frame can be sent any more, in either direction
-        self.shut = False
-
-    def tracker_between_frames(self) -> bool:
-        """Whether all that this side sent, and that was passed on, are whole frames."""
-        return self.tracker is None or self.tracker.between_frames
 
 
 class Relay:
@@ -211,9 +135,9 @@ class Relay:
             )
         # With a control channel a text frame from the host could pass for one of ours.
         text = not options.control and self._decoder is None
-        self._client = _Side(client, FrameTracker(masked=True, text=text), _CLIENT_LIMIT)
+        self._client = Side(client, FrameTracker(masked=True, text=text), _CLIENT_LIMIT)
         tracker = FrameTracker(masked=False, text=text) if framed else None
-        self._upstream = _Side(upstream.transport, tracker, BUFFER_SIZE)
+        self._upstream = Side(upstream.transport, tracker, BUFFER_SIZE)
 
     # --- what its owner may do and see ---
 
@@ -243,10 +167,10 @@ class Relay:
             self._expires += now
         for side, _ in self._sides():
             side.seen = side.pinged_at = now
-        wheel.schedule(self, self._next_due(now))
+        wheel.schedule(self, self._next_look(now))
         try:
             for side, other in self._sides():
-                self._resume(side, other)
+                side.resume(self._readable, side, other)
             if self._decoder is not None and options.rfb_handshake == "missing":
                 self._play(self._decoder.play(missing=True))
             if self._early:
@@ -269,7 +193,7 @@ class Relay:
 
     # --- events ---
 
-    def _readable(self, source: _Side, sink: _Side) -> None:
+    def _readable(self, source: Side, sink: Side) -> None:
         try:
             try:
                 size = source.transport.receive(_room, source.limit)
@@ -283,7 +207,7 @@ class Relay:
         except Exception as exc:
             self._fail(exc)
 
-    def _take(self, source: _Side, sink: _Side, data: bytes | memoryview, size: int) -> None:
+    def _take(self, source: Side, sink: Side, data: bytes | memoryview, size: int) -> None:
         """Deal with *size* bytes of *data* from *source*."""
         source.received += size
         tracker = source.tracker
@@ -304,7 +228,7 @@ class Relay:
         else:
             self._sort(source, sink, [memoryview(data)[:size]])
 
-    def _writable(self, sink: _Side, source: _Side) -> None:
+    def _writable(self, sink: Side, source: Side) -> None:
         try:
             try:
                 drained = sink.transport.flush()
@@ -316,7 +240,7 @@ class Relay:
                 sink.writer.stop()
                 sink.stalled_at = 0.0
                 if not source.shut and not self._held_back(source):
-                    self._resume(source, sink)
+                    source.resume(self._readable, source, sink)
                 if self.reason is not None:
                     self._settle()
         except Exception as exc:
@@ -332,7 +256,7 @@ class Relay:
 
     # --- pieces of a stream ---
 
-    def _sort(self, source: _Side, sink: _Side, pieces: list[Piece]) -> None:
+    def _sort(self, source: Side, sink: Side, pieces: list[Piece]) -> None:
         # Pings and pongs that pass are collected: each by itself would be a TLS record and a
         # system call, and whoever sends hundreds at once would have the loop for himself.
         passing: list[bytes] = []
@@ -361,7 +285,7 @@ class Relay:
         if passing:
             self._send(sink, b"".join(passing))
 
-    def _too_many(self, source: _Side) -> bool:
+    def _too_many(self, source: Side) -> bool:
         """Count a control frame. Nobody's keep-alive needs hundreds in a second."""
         now = self._wheel.now
         if source.heard != now:
@@ -370,7 +294,7 @@ class Relay:
         source.controls += 1
         return source.controls > _CONTROL_LIMIT
 
-    def _pass(self, source: _Side, sink: _Side, data: bytes | memoryview) -> None:
+    def _pass(self, source: Side, sink: Side, data: bytes | memoryview) -> None:
         """Pass data frames on, or what is made of them."""
         if sink.close_sent:
             return
@@ -406,7 +330,7 @@ class Relay:
         else:
             self._send(self._client, header + bytes(memoryview(data)[:size]))
 
-    def _control(self, source: _Side, sink: _Side, control: ControlFrame) -> bool:
+    def _control(self, source: Side, sink: Side, control: ControlFrame) -> bool:
         """Deal with a ping or pong; returns whether it is for the other side."""
         if control.opcode == PONG and source.ping and control.payload == source.ping:
             source.ping = b""
@@ -436,7 +360,7 @@ class Relay:
         self._early += bytes(data)
         decoder = self._decoder
         if len(self._early) > _EARLY_LIMIT or (decoder is not None and decoder.playing):
-            self._pause(self._upstream)
+            self._upstream.pause()
 
     def _decide(self, decoder: ClientDecoder, start: bytes) -> None:
         messages = decoder.decide(start)
@@ -447,7 +371,7 @@ class Relay:
         decoder = self._decoder
         assert decoder is not None
         if decoder.playing:
-            self._pause(self._upstream)
+            self._upstream.pause()
         for message in messages:
             self._send(self._client, server_header(len(message)) + message)
         self._decode(decoder, b"")
@@ -459,16 +383,16 @@ class Relay:
         if kept:
             self._send(self._client, kept)
         if not self._client.stalled_at:
-            self._resume(self._upstream, self._client)
+            self._upstream.resume(self._readable, self._upstream, self._client)
 
-    def _held_back(self, side: _Side) -> bool:
+    def _held_back(self, side: Side) -> bool:
         """Whether *side* is not to be read although the other one reads."""
         decoder = self._decoder
         return side is self._upstream and decoder is not None and decoder.playing
 
     # --- sending ---
 
-    def _send(self, sink: _Side, data: bytes | memoryview) -> None:
+    def _send(self, sink: Side, data: bytes | memoryview) -> None:
         if sink.close_sent:
             return
         try:
@@ -477,27 +401,10 @@ class Relay:
         except OSError as exc:
             self._lost(sink, exc)
 
-    def _hold(self, source: _Side, sink: _Side) -> None:
+    def _hold(self, source: Side, sink: Side) -> None:
         """*sink* does not take more: read no more from *source* until it does."""
-        self._pause(source)
-        if sink.stalled_at:
-            return
-        if sink.writer is None:
-            sink.writer = gevent.get_hub().loop.io(sink.transport.fd, _WRITE)
-        sink.writer.start(self._writable, sink, source)
-        sink.stalled_at = self._wheel.now
-
-    def _pause(self, side: _Side) -> None:
-        if side.reading:
-            side.reading = False
-            side.reader.stop()
-
-    def _resume(self, side: _Side, other: _Side) -> None:
-        if not side.reading and not side.shut:
-            if side.reader is None:
-                side.reader = gevent.get_hub().loop.io(side.transport.fd, _READ)
-            side.reading = True
-            side.reader.start(self._readable, side, other)
+        source.pause()
+        sink.stall(self._wheel.now, self._writable, sink, source)
 
     def _inject(self, data: bytes) -> None:
         """Send a frame of ours to the browser between two messages of the host's."""
@@ -537,7 +444,7 @@ class Relay:
             self._send_close(self._upstream, _GOING_AWAY)
         self._settle()
 
-    def _closed(self, source: _Side, sink: _Side, control: ControlFrame) -> None:
+    def _closed(self, source: Side, sink: Side, control: ControlFrame) -> None:
         """A close frame passes as it is; the session ends when it is answered."""
         source.close_received = True
         if self.reason is None:
@@ -557,9 +464,9 @@ class Relay:
             self._send_close(source)
         self._settle()
 
-    def _lost(self, side: _Side, exc: OSError | None) -> None:
+    def _lost(self, side: Side, exc: OSError | None) -> None:
         """The connection of *side* is over, by its own doing or by an error."""
-        self._shut(side)
+        side.shut_down()
         if side is self._client:
             self._finish(ClientLost("the browser went away without a close frame"))
         elif isinstance(exc, ssl.SSLError):
@@ -569,7 +476,7 @@ class Relay:
         self._send_close(self._other(side))
         self._settle()
 
-    def _violated(self, side: _Side, text: str, code: int) -> None:
+    def _violated(self, side: Side, text: str, code: int) -> None:
         if self.reason is not None:
             self._lost(side, None)
         elif side is self._client:
@@ -597,7 +504,7 @@ class Relay:
             text = control_channel.end(reason).encode("utf-8")
             self._inject(frame(TEXT, text, masked=False))
 
-    def _send_close(self, side: _Side, code: int = 0) -> None:
+    def _send_close(self, side: Side, code: int = 0) -> None:
         """Send a close frame now, or at the next place for one, or never when none will come."""
         if side.close_sent:
             return
@@ -606,7 +513,7 @@ class Relay:
             return
         code = code or self._code
         if side is self._upstream:
-            if self._decoder is not None or self._client.tracker_between_frames():
+            if self._decoder is not None or self._client.between_frames:
                 self._send(side, close_frame(code, masked=True))
                 side.close_sent = True
             else:
@@ -635,29 +542,17 @@ class Relay:
                 continue
             done = side.cut or (side.close_sent and side.close_received)
             if done and not side.transport.unsent:
-                self._shut(side)
+                side.shut_down()
             elif other.close_sent:
-                self._resume(side, other)  # to see its close frame; data goes nowhere
+                # Only to see its close frame: data goes nowhere any more.
+                side.resume(self._readable, side, other)
         if self._client.shut and self._upstream.shut:
             self._over()
-
-    def _shut(self, side: _Side) -> None:
-        if side.shut:
-            return
-        side.shut = side.close_sent = True  # nothing more is sent there
-        side.reading = False
-        for watcher in (side.reader, side.writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
-        side.reader = side.writer = None
-        side.stalled_at = 0.0
-        side.transport.close()
 
     def _cut(self) -> None:
         """Close both connections now."""
         for side, _ in self._sides():
-            self._shut(side)
+            side.shut_down()
         self._over()
 
     def _over(self) -> None:
@@ -674,7 +569,7 @@ class Relay:
         if self.reason is None:
             reason = self._overdue(now) or self._keep_alive(now)
             if reason is None:
-                return self._next_due(now)
+                return self._next_look(now)
             self._finish(reason)
         elif now >= self._deadline:
             for side, _ in self._sides():
@@ -684,28 +579,18 @@ class Relay:
         return self._deadline
 
     def _overdue(self, now: float) -> SessionEnded | None:
-        """Why the session has to end now, if it has to."""
-        options, client, upstream = self._options, self._client, self._upstream
-        patience = options.stall_timeout
-        if self._expires is not None and now >= self._expires:
-            return LifetimeReached("the session reached the end of its lifetime")
-        if client.stalled_at and now - client.stalled_at >= patience:
-            return SlowReader(f"the browser read nothing for {patience:g} s")
-        if upstream.stalled_at and now - upstream.stalled_at >= patience:
-            return UpstreamLost(f"the console host read nothing for {patience:g} s")
-        if options.idle_timeout and now - client.seen >= options.idle_timeout:
-            return IdleTimeout(f"no data from the browser for {options.idle_timeout:g} s")
-        decoder = self._decoder
-        if decoder is not None and now >= self._deadline:
-            if decoder.undecided:
-                return UpstreamLost(f"the console host said nothing for {patience:g} s")
-            if decoder.playing:
-                return ClientLost(f"the browser did not shake hands for {patience:g} s")
-        return None
+        if self._decoder is not None and now >= self._deadline:
+            reason = deadlines.unsettled(self._decoder, self._options.stall_timeout)
+            if reason is not None:
+                return reason
+        return deadlines.overdue(now, self._options, self._client, self._upstream, self._expires)
+
+    def _next_look(self, now: float) -> float:
+        return deadlines.next_look(now, self._options, self._client, self._upstream, self._expires)
 
     def _keep_alive(self, now: float) -> SessionEnded | None:
         """Send the pings that are due; returns why the session has to end, if nobody answers."""
-        for side, interval in self._pinged():
+        for side, interval in deadlines.pinged(self._options, self._client, self._upstream):
             if now < side.pinged_at + interval:
                 continue
             # Whatever came since the last ping is a sign of life, be it a pong or not. The clock
@@ -729,35 +614,14 @@ class Relay:
                 else:
                     self._ping = data
                     tracker.want_gap(message=False)
-            elif self._decoder is not None or self._client.tracker_between_frames():
+            elif self._decoder is not None or self._client.between_frames:
                 self._send(side, data)
         return None
 
-    def _pinged(self) -> list[tuple[_Side, float]]:
-        options = self._options
-        pinged = [(self._client, options.ping_interval)] if options.ping_interval else []
-        if options.upstream_ping_interval and self._upstream.tracker is not None:
-            pinged.append((self._upstream, options.upstream_ping_interval))
-        return pinged
-
-    def _next_due(self, now: float) -> float:
-        # A stall that begins after this look is seen in time: nothing waits longer than its limit.
-        due = now + self._options.stall_timeout
-        for side, _ in self._sides():
-            if side.stalled_at:
-                due = min(due, side.stalled_at + self._options.stall_timeout)
-        if self._expires is not None:
-            due = min(due, self._expires)
-        if self._options.idle_timeout:
-            due = min(due, self._client.seen + self._options.idle_timeout)
-        for side, interval in self._pinged():
-            due = min(due, side.pinged_at + interval)
-        return due
-
     # --- helpers ---
 
-    def _sides(self) -> tuple[tuple[_Side, _Side], tuple[_Side, _Side]]:
+    def _sides(self) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
         return (self._client, self._upstream), (self._upstream, self._client)
 
-    def _other(self, side: _Side) -> _Side:
+    def _other(self, side: Side) -> Side:
         return self._upstream if side is self._client else self._client
