@@ -85,7 +85,7 @@ def start():
         def start(kind):
             program = {"memcached": "memcached", "redis": "redis-server"}[kind]
             if not shutil.which(program):
-                pytest.skip(f"{program} is not installed")
+                pytest.fail(f"{program} is missing; run tools/install-test-tools")
             return Server(kind, stack)
 
         yield start

@@ -11,8 +11,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 import mksfilter.proxy
 
 ROOT = Path(__file__).parents[2]

@@ -77,12 +77,12 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
 
 
-@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 class TestHAProxy:
     """``etc/haproxy/haproxy.cfg`` as it is, but for its addresses."""
 
     @pytest.fixture
     def nodes(self, proxy_factory, tmp_path):
+        assert HAPROXY, "haproxy is missing; run tools/install-test-tools"
         keys = tmp_path / "keys"
         KeyRepository(str(keys)).setup()
         options = {"trusted_proxies": "127.0.0.0/8", "key_repository": keys}
