@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> int:
     )
     parser.add_argument("--skip-relay", action="store_true", help="only what needs no peers")
     parser.add_argument("--strict", action="store_true", help="fail when a promise is not kept")
+    # SIGTERM ends what was started as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser.add_argument("--output", type=Path, default=Path("var/benchmarks"))
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)

@@ -112,6 +112,12 @@ class Peer:
             stop(process)
         self.processes = []
 
+    def restart(self) -> None:
+        """Start anew, on another port: the old one may not be free yet."""
+        self.stop()
+        self.port = free_port()
+        self.start()
+
     def _run(self, command: list[str], port: int = 0, **options: object) -> None:
         process = spawn(command, self.log, **options)
         self.processes.append(process)
