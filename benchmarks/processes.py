@@ -13,7 +13,17 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["cpu_seconds", "family", "free_port", "pin", "pss", "spawn", "stop", "wait_for_port"]
+__all__ = [
+    "cpu_seconds",
+    "family",
+    "free_port",
+    "pin",
+    "pss",
+    "rss",
+    "spawn",
+    "stop",
+    "wait_for_port",
+]
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -48,6 +58,15 @@ def pss(pids: Iterable[int]) -> int:
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1])
+    return total
+
+
+def rss(pids: Iterable[int]) -> int:
+    """Resident set size of a family, in kB: shared pages count in each."""
+    total = 0
+    for pid in family(pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += psutil.Process(pid).memory_info().rss // 1024
     return total
 
 
