@@ -118,7 +118,8 @@ class Methods:
             for host in self.vcenter.hosts:
                 if host.moref == ref.id:
                     return properties.host(host)
-        return properties.machine(self._machine(ref))
+        machine = self._machine(ref)
+        return properties.machine(machine, consoles=len(self._consoles.of(machine)))
 
     def _retrieve_properties(self, call: Call, _session: Session) -> list[Data]:
         found = []
@@ -219,7 +220,7 @@ class Methods:
             )
         if self.vcenter.state.refuse_tickets:
             raise Fault("InvalidState", "The operation is not allowed in the current state.")
-        if self._consoles.full(machine):
+        if machine.state.limit_at == "ticket" and self._consoles.full(machine):
             raise Fault(
                 "MksConnectionLimitReached",
                 "A connection to the virtual machine's console could not be made: the limit of "

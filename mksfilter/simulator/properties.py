@@ -112,7 +112,7 @@ def options(vcenter: VCenter) -> dict[str, str]:
     return {"VirtualCenter.FQDN": vcenter.fqdn, "VirtualCenter.InstanceName": vcenter.fqdn}
 
 
-def machine(vm: Machine) -> Data:
+def machine(vm: Machine, *, consoles: int) -> Data:
     power = power_state(vm.state.power)
     connection = "connected" if vm.host.state.connected else "disconnected"
     runtime = Data(
@@ -120,7 +120,7 @@ def machine(vm: Machine) -> Data:
         host=Ref("HostSystem", vm.host.moref),
         connectionState=Enum("VirtualMachineConnectionState", connection),
         powerState=power,
-        numMksConnections=0,
+        numMksConnections=consoles,
     )
     config = Data(
         "VirtualMachineConfigInfo",

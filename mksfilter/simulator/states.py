@@ -56,6 +56,8 @@ class MachineState:
     :ivar registration: how often it was taken out of the inventory and put back, which gives it
         another managed object id each time.
     :ivar max_connections: ``RemoteDisplay.maxConnections``.
+    :ivar limit_at: who enforces that limit: vCenter, which then gives no ticket, or only the
+        console's own socket.
     :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away.
     :ivar deleted: nobody finds it any more.
     :ivar reported_uuid: another ``instanceUuid`` than the one it is found by.
@@ -68,6 +70,7 @@ class MachineState:
     vcenter: int = 0
     registration: int = 0
     max_connections: int = 40
+    limit_at: str = _choice("ticket", "socket")
     permitted: bool = True
     deleted: bool = False
     reported_uuid: str = ""
