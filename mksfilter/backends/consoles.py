@@ -107,17 +107,47 @@ class Consoles:
             return self._built
 
     def connect(
-        self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
+        self,
+        instance_id: str,
+        *,
+        vcenter: str | None = None,
+        user_id: str = "",
+        may_take_over: bool = True,
     ) -> Endpoint:
         """Find the VM of *instance_id* and take a ticket for its console.
 
         :param vcenter: where it is thought to be: the name of a ``[vcenter.NAME]`` group, or Nova's
             node name ``<cluster moid>.<vCenter instanceUuid>``. A wrong hint costs time only.
         :param user_id: users take turns at each vCenter.
+        :param may_take_over: option ``take_over`` is for this caller. It is not for a page that
+            comes back by itself: two of them would end each other's console for ever.
         :raises BackendError: one of its subclasses, within the vCenters' time-outs.
         """
+        take_over = may_take_over and self._take_over == "drop"
         return self._at_vcenter_of(
-            instance_id, vcenter, user_id, lambda site, uuid: self._open(site, uuid)
+            instance_id, vcenter, user_id, lambda site, uuid: self._open(site, uuid, take_over)
+        )
+
+    def make_room(
+        self,
+        instance_id: str,
+        *,
+        vcenter: str | None = None,
+        user_id: str = "",
+        may_take_over: bool = True,
+    ) -> bool:
+        """After a console host has refused a ticket: was it that the VM's consoles are used up?
+
+        Where vCenter gives tickets beyond the limit, the host's refusal alone tells nothing.
+
+        :returns: true when there is room now, for :meth:`connect` to be tried once more; false when
+            there was room all the time, and the refusal has another cause.
+        :raises ConnectionLimitReached: it is that, and nobody's console is to be ended.
+        :raises BackendError: vCenter could not be asked.
+        """
+        take_over = may_take_over and self._take_over == "drop"
+        return self._at_vcenter_of(
+            instance_id, vcenter, user_id, lambda site, uuid: self._make_room(site, uuid, take_over)
         )
 
     def connections(
@@ -174,21 +204,39 @@ class Consoles:
 
     # -- one vCenter
 
-    def _open(self, site: _Site, instance_uuid: str) -> Endpoint:
-        if self._take_over != "drop":
+    def _open(self, site: _Site, instance_uuid: str, take_over: bool) -> Endpoint:
+        if not take_over:
             return site.with_machine(instance_uuid, site.open)
         for pause in _TAKE_OVER_PAUSES:
             try:
                 return site.with_machine(instance_uuid, site.open)
             except ConnectionLimitReached as limit:
                 if not pause:
-                    try:
-                        site.with_machine(instance_uuid, site.drop_oldest)
-                    except TicketRefused as exc:
-                        raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
+                    self._drop_oldest(site, instance_uuid, limit)
                 else:
                     self._sleep(pause)
         return site.with_machine(instance_uuid, site.open)
+
+    def _make_room(self, site: _Site, instance_uuid: str, take_over: bool) -> bool:
+        allowed = site.with_machine(instance_uuid, site.session.exhausted)
+        if not allowed:
+            return False
+        limit = faults.limit_error(site.session.name, instance_uuid, allowed)
+        if not take_over:
+            raise limit
+        self._drop_oldest(site, instance_uuid, limit)
+        for pause in _TAKE_OVER_PAUSES:
+            self._sleep(pause)
+            if not site.with_machine(instance_uuid, site.session.exhausted):
+                break
+        return True
+
+    @staticmethod
+    def _drop_oldest(site: _Site, instance_uuid: str, limit: ConnectionLimitReached) -> None:
+        try:
+            site.with_machine(instance_uuid, site.drop_oldest)
+        except TicketRefused as exc:
+            raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
 
     # -- all of them
 

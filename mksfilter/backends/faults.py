@@ -17,7 +17,14 @@ from mksfilter.exceptions import (
     VCenterLoginRefused,
 )
 
-__all__ = ["CONSOLE_PRIVILEGE", "as_error", "check_state", "forgot_us", "login_error"]
+__all__ = [
+    "CONSOLE_PRIVILEGE",
+    "as_error",
+    "check_state",
+    "forgot_us",
+    "limit_error",
+    "login_error",
+]
 
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
@@ -59,6 +66,15 @@ def forgot_us(fault: Exception) -> bool:
     )
 
 
+def limit_error(vcenter: str, instance_uuid: str, limit: int) -> ConnectionLimitReached:
+    """The error of a VM whose *limit* consoles are all in use."""
+    return ConnectionLimitReached(
+        f"vcenter {vcenter}: instance {instance_uuid}: all {limit} consoles are in use; raise "
+        f"RemoteDisplay.maxConnections of the VM, end one with 'mksfilter sessions drop', "
+        f"or set take_over = drop"
+    )
+
+
 def login_error(fault: Exception, vcenter: str, username: str) -> BackendError:
     """The error of a log-in that vCenter refused."""
     if isinstance(fault, vim.fault.InvalidLogin):
@@ -92,11 +108,7 @@ def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) 
             f"a console needs System.View, System.Read and {CONSOLE_PRIVILEGE} on the VM"
         )
     if isinstance(fault, vim.fault.MksConnectionLimitReached):
-        return ConnectionLimitReached(
-            f"{where}: all {fault.connectionLimit} consoles are in use; raise "
-            f"RemoteDisplay.maxConnections of the VM, end one with 'mksfilter sessions drop', "
-            f"or set take_over = drop"
-        )
+        return limit_error(vcenter, instance_uuid, fault.connectionLimit)
     if isinstance(fault, vim.fault.InvalidPowerState):
         try:
             _check_power(str(fault.existingState), vcenter, instance_uuid)

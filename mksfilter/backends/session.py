@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pyVmomi import vim, vmodl
 
@@ -29,6 +29,8 @@ __all__ = ["Session", "log_out"]
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+
+_LISTS_CONNECTIONS: Final = (7, 0, 1)
 
 
 class Session:
@@ -249,6 +251,13 @@ class Session:
     ) -> int:
         """End those consoles of *machine* that *unwanted* picks; returns how many."""
         return self._ask_about(machine, lambda: self._client.drop(machine.moid, unwanted))
+
+    def exhausted(self, machine: Machine) -> int:
+        """How many consoles *machine* may have, if all of them are in use; else 0."""
+        used, allowed = self._ask_about(machine, lambda: self._client.places(machine.moid))
+        if allowed > used and self.connect().api_version >= _LISTS_CONNECTIONS:
+            used = max(used, len(self.connections(machine)))
+        return allowed if used >= allowed else 0
 
     def privileges(self, names: list[str]) -> list[bool]:
         """Which of *names* the user has on the root folder."""

@@ -13,7 +13,7 @@ import http.client
 import socket
 import ssl
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
@@ -35,6 +35,7 @@ _PROPERTIES: Final = (
     "runtime.connectionState",
     "runtime.powerState",
 )
+_PLACES: Final = ("runtime.numMksConnections", "config.maxMksConnections")
 _MAX_VERSIONS_BYTES: Final = 256 * 1024
 
 
@@ -183,17 +184,8 @@ class SoapClient:
             return None if machine is None else str(machine._moId)
 
     def machine(self, moid: str) -> Machine:
-        """Four single properties in one request; never the whole ``config``, which is large."""
-        collector = vmodl.query.PropertyCollector
-        spec = collector.FilterSpec(
-            objectSet=[collector.ObjectSpec(obj=self._vm(moid))],
-            propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(_PROPERTIES))],
-        )
-        with self._errors():
-            found = self._content.propertyCollector.RetrieveContents([spec])
-            for refused in (refusal for item in found for refusal in item.missingSet or ()):
-                raise refused.fault
-            values = {prop.name: prop.val for item in found for prop in item.propSet or ()}
+        """The VM's identity and states, in one request."""
+        values = self._read(moid, _PROPERTIES)
         return Machine(
             moid=moid,
             instance_uuid=str(values.get("config.instanceUuid") or "").lower(),
@@ -201,6 +193,12 @@ class SoapClient:
             power_state=str(values.get("runtime.powerState") or ""),
             connection_state=str(values.get("runtime.connectionState") or ""),
         )
+
+    def places(self, moid: str) -> tuple[int, int]:
+        """How many consoles of the VM are in use, and how many there may be; 0 is not known."""
+        values = self._read(moid, _PLACES)
+        used, allowed = (int(values.get(name) or 0) for name in _PLACES)
+        return used, max(0, allowed)
 
     def ticket(self, moid: str, kind: str) -> Ticket:
         """``VirtualMachine.AcquireTicket``; *kind* is ``webmks`` or ``mks``."""
@@ -260,6 +258,19 @@ class SoapClient:
                     self._content.rootFolder, session.key, names
                 )
             ]
+
+    def _read(self, moid: str, paths: Sequence[str]) -> dict[str, Any]:
+        """Single properties of a VM; never the whole ``config``, which is large."""
+        collector = vmodl.query.PropertyCollector
+        spec = collector.FilterSpec(
+            objectSet=[collector.ObjectSpec(obj=self._vm(moid))],
+            propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(paths))],
+        )
+        with self._errors():
+            found = self._content.propertyCollector.RetrieveContents([spec])
+            for refused in (refusal for item in found for refusal in item.missingSet or ()):
+                raise refused.fault
+            return {prop.name: prop.val for item in found for prop in item.propSet or ()}
 
     def _vm(self, moid: str) -> Any:
         return vim.VirtualMachine(moid, self._adapter)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from mksfilter.exceptions import (
     AccessDenied,
+    BackendError,
     ConsoleError,
     DrainingError,
     EarlyData,
     HandshakeError,
     MksFilterError,
     SessionEnded,
+    TicketRefused,
+    UpstreamRefused,
 )
 from mksfilter.proxy import control, handshake
 from mksfilter.proxy.accesslog import event
@@ -53,6 +56,8 @@ class Broker:
     :param claim: once-only; None where tokens may be used again.
     :param endpoint: claims -> where the console is; asks vCenter, or opens the token's seal.
     :param dial: endpoint -> upstream.
+    :param after_refusal: claims and the console host's refusal -> where to try once more; it
+        raises what the user is told when that is of no use.
     :param relay: makes a relay, not yet started, of a client, an upstream and a session.
     """
 
@@ -71,6 +76,7 @@ class Broker:
         registry: SessionRegistry,
         metrics: Metrics,
         session_lifetime: int = 0,
+        after_refusal: Callable[[Claims, BackendError], Endpoint] | None = None,
     ) -> None:
         self._origins = origins
         self._proxies = proxies
@@ -84,6 +90,7 @@ class Broker:
         self._registry = registry
         self._metrics = metrics
         self._session_lifetime = session_lifetime
+        self._after_refusal = after_refusal or _give_up
 
     def open(self, environ: Mapping[str, Any]) -> None:
         """Serve one upgrade request.
@@ -160,7 +167,11 @@ class Broker:
     ) -> None:
         started = time.monotonic()
         endpoint = endpoint or self._endpoint(claims)
-        upstream = self._dial(endpoint)
+        try:
+            upstream = self._dial(endpoint)
+        except (TicketRefused, UpstreamRefused) as refusal:
+            endpoint = self._after_refusal(claims, refusal)
+            upstream = self._dial(endpoint)
         try:
             _refuse_early_data(attempt.upgrade)
             try:
@@ -221,3 +232,7 @@ def _refuse_early_data(upgrade: Any) -> None:
         raise ClientGone("the client left") from exc
     if early:
         raise EarlyData(f"{len(early)} bytes followed the request before it was answered")
+
+
+def _give_up(_claims: Claims, refusal: BackendError) -> Endpoint:
+    raise refusal

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mksfilter.backends.endpoint import Endpoint
 from mksfilter.config import ProxySettings, VCenterSettings
-from mksfilter.exceptions import ConfigurationError, TicketMissing
+from mksfilter.exceptions import (
+    BackendError,
+    ConfigurationError,
+    ConnectionLimitReached,
+    TicketMissing,
+)
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
     from mksfilter.backends.consoles import VCenterState
 
 __all__ = ["EndpointSource"]
+
+LOG = logging.getLogger(__name__)
 
 
 class EndpointSource:
@@ -60,8 +68,35 @@ class EndpointSource:
                 f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
                 "set ticket_at = issue for the filter"
             )
-        return self._consoles.connect(claims.iid, vcenter=claims.vc, user_id=claims.uid)
+        return self._consoles.connect(**_whose(claims))
+
+    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+        """A second endpoint, where the first one's host refused because of the VM's limit.
+
+        :raises ConnectionLimitReached: it did, and nobody's console is to be ended.
+        :raises BackendError: *refusal*, which has another cause, or one that cannot be told.
+        """
+        if self._consoles is None:
+            raise refusal
+        try:
+            if self._consoles.make_room(**_whose(claims)):
+                return self._consoles.connect(**_whose(claims))
+        except ConnectionLimitReached:
+            raise
+        except BackendError as exc:
+            LOG.debug("no reason for the refusal: %s", exc)
+        raise refusal
 
     def vcenters(self) -> Sequence[VCenterState]:
         """The vCenters as the metrics show them; none for a proxy that asks none."""
         return () if self._consoles is None else self._consoles.state()
+
+
+def _whose(claims: Claims) -> dict[str, Any]:
+    return {
+        "instance_id": claims.iid,
+        "vcenter": claims.vc,
+        "user_id": claims.uid,
+        # A page that comes back by itself ends nobody's console.
+        "may_take_over": claims.use == "connect",
+    }

@@ -78,6 +78,7 @@ class Process:
             registry=self.registry,
             metrics=self.metrics,
             session_lifetime=settings.session_lifetime,
+            after_refusal=source.after_refusal,
         )
 
     def check(self, token: str) -> None:

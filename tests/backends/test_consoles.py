@@ -430,6 +430,46 @@ class TestTakeOver:
             assert consoles.connect(WEB_1)
             assert vsphere.connections("web-1", count=1) == [newest]
 
+    def test_is_not_for_who_comes_back_by_itself(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
+    ) -> None:
+        consoles = consoles_of(vsphere.vcenter_settings(), take_over="drop")
+        with viewing(vsphere, consoles, WEB_1):
+            vsphere.set_vm("web-1", max_connections=1)
+            with pytest.raises(ConnectionLimitReached):
+                consoles.connect(WEB_1, may_take_over=False)
+            with pytest.raises(ConnectionLimitReached):
+                consoles.make_room(WEB_1, may_take_over=False)
+            assert len(vsphere.connections("web-1")) == 1
+
+    @pytest.mark.parametrize("version", ["5.5", "8.0"])
+    def test_a_limit_that_only_the_host_knows_of_is_found_out(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles, version: str
+    ) -> None:
+        vsphere.set_vcenter(api_version=version)
+        consoles = consoles_of(vsphere.vcenter_settings(backend="mks"))
+        assert not consoles.make_room(WEB_1), "nobody is there"
+        viewer = consoles_of(vsphere.vcenter_settings())
+        vsphere.set_vcenter(api_version="8.0")
+        with viewing(vsphere, viewer, WEB_1):
+            vsphere.set_vcenter(api_version=version)
+            assert not consoles.make_room(WEB_1), "there is room"
+            vsphere.set_vm("web-1", max_connections=1, limit_at="socket")
+            assert consoles.connect(WEB_1), "a ticket is to be had"
+            with pytest.raises(ConnectionLimitReached, match="all 1 consoles are in use"):
+                consoles.make_room(WEB_1)
+
+    def test_makes_room_where_only_the_host_knows_of_the_limit(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
+    ) -> None:
+        consoles = consoles_of(vsphere.vcenter_settings(), take_over="drop")
+        with viewing(vsphere, consoles, WEB_1), viewing(vsphere, consoles, WEB_1, count=2):
+            newest = vsphere.connections("web-1")[1]
+            assert not consoles.make_room(WEB_1)
+            vsphere.set_vm("web-1", max_connections=2, limit_at="socket")
+            assert consoles.make_room(WEB_1)
+            assert vsphere.connections("web-1") == [newest]
+
     def test_before_vsphere_7_0_1_is_refused(
         self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
