@@ -1,0 +1,161 @@
+"""Every kind of console, and tickets in every form, from token to pixels and keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.estate import AUTOMATIC, KINDS, Estate
+
+
+def watch(estate: Estate, kind: str) -> str:
+    """Open the console of that kind, look and type; returns where it was."""
+    machine = estate.machine(kind)
+    token = estate.token(kind)
+    with estate.proxy.viewer(token) as viewer:
+        assert viewer.name == machine
+        assert viewer.framebuffer().getextrema() != ((0, 0), (0, 0), (0, 0))
+        viewer.type("seen ")
+        estate.vsphere.screen(machine, text="seen", timeout=20)
+        assert len(estate.vsphere.connections(machine)) == 1
+    assert estate.vsphere.connections(machine, count=0) == []
+    return estate.console_of(token)
+
+
+def esxi(estate: Estate, kind: str, port: str = "port", address: str = "address") -> str:
+    """Where that kind's machine has its console, on its host."""
+    host = estate.vsphere.host_of(estate.machine(kind))
+    return f"[{host[address]}]:{host[port]}" if "6" in address else f"{host[address]}:{host[port]}"
+
+
+def vcenter(estate: Estate, kind: str, port: str) -> str:
+    """A console proxy of that kind's own vCenter."""
+    name = estate.vsphere.vm(estate.machine(kind))["vcenter"]
+    ready = next(one for one in estate.vsphere.vcenters if one["name"] == name)
+    return f"{ready['host']}:{ready['console_ports'][port]}"
+
+
+class TestKind:
+    def test_webmks_is_on_the_host(self, estate):
+        assert watch(estate, "webmks") == esxi(estate, "webmks")
+
+    def test_5_5s_console_proxy_is_on_the_vcenter(self, estate):
+        assert watch(estate, "vcenter-55") == vcenter(estate, "vcenter-55", "wss")
+
+    def test_6_0s_console_proxy_is_on_the_vcenters_web_client(self, estate):
+        assert watch(estate, "vcenter-60") == vcenter(estate, "vcenter-60", "web_client")
+
+    def test_mks_is_the_hosts_authd(self, estate):
+        assert watch(estate, "mks") == esxi(estate, "mks", "authd_port")
+
+    @pytest.mark.parametrize("kind", ["vcenter-55", "vcenter-60", "mks"])
+    def test_a_handshake_that_is_there_after_all_is_not_played_twice(self, estate, kind):
+        change = estate.set_host if kind == "mks" else estate.set_vcenter
+        change(kind, handshake="full")
+        watch(estate, kind)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_view_only_shows_and_does_not_type(self, estate, kind):
+        machine = estate.machine(kind)
+        with (
+            estate.proxy.viewer(estate.token(kind, mode="view")) as watcher,
+            estate.proxy.viewer(estate.token(kind)) as writer,
+        ):
+            watcher.type("rm ")
+            watcher.framebuffer()
+            writer.type("done ")
+            lines = estate.vsphere.screen(machine, text="done", timeout=20)
+            assert not any("rm" in line for line in lines)
+
+
+class TestTicket:
+    @pytest.mark.parametrize("digests", ["sha1", "list", "both", "none"])
+    @pytest.mark.parametrize(
+        ("url", "host", "port"),
+        [
+            ("present", "address", "present"),
+            ("present", "ipv6", "absent"),
+            ("present", "absent", "absent"),
+            ("absent", "address", "present"),
+            ("absent", "ipv6", "present"),
+        ],
+    )
+    def test_of_webmks_in_every_form(self, estate, url, host, port, digests):
+        estate.set_vcenter(
+            "webmks",
+            api_version="8.0.3.0",
+            expire_sessions=True,
+            ticket_url=url,
+            ticket_host=host,
+            ticket_port=port,
+            ticket_digests=digests,
+        )
+        address = "address6" if host == "ipv6" else "address"
+        assert watch(estate, "webmks") == esxi(estate, "webmks", address=address)
+
+    @pytest.mark.parametrize("digests", ["sha1", "list", "both", "none"])
+    @pytest.mark.parametrize("host", ["address", "ipv6"])
+    def test_of_mks_in_every_form(self, estate, host, digests):
+        estate.set_vcenter(
+            "mks",
+            api_version="8.0.3.0",
+            expire_sessions=True,
+            ticket_host=host,
+            ticket_digests=digests,
+        )
+        address = "address6" if host == "ipv6" else "address"
+        assert watch(estate, "mks") == esxi(estate, "mks", "authd_port", address)
+
+    @pytest.mark.parametrize("port", ["present", "absent"])
+    @pytest.mark.parametrize("host", ["absent", "short", "name", "unresolvable"])
+    @pytest.mark.parametrize("kind", ["webmks-fixed", "mks-fixed"])
+    def test_that_leads_nowhere_from_here_is_put_right_by_configuration(
+        self, estate, kind, host, port
+    ):
+        estate.set_vcenter(kind, ticket_url="absent", ticket_host=host, ticket_port=port)
+        settings = estate.settings[kind]
+        assert watch(estate, kind) == f"{settings.console_host}:{settings.console_port}"
+
+    @pytest.mark.parametrize("kind", ["webmks", "mks"])
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"ticket_host": "unresolvable", "ticket_url": "absent"}, "host-unresolvable"),
+            ({"ticket_digests": "wrong"}, "certificate-mismatch"),
+        ],
+    )
+    def test_that_leads_nowhere_or_to_a_stranger_is_not_followed(
+        self, estate, kind, fields, reason
+    ):
+        estate.set_vcenter(kind, **fields)
+        token = estate.token(kind)
+        assert estate.proxy.upgrade(token).status == 502
+        jti = estate.proxy.codec.verify(token).jti
+        assert f"reason={reason}" in estate.proxy.wait_for_log(f"jti={jti}")
+
+    def test_without_any_digest_a_host_that_no_ca_vouches_for_is_refused(self, estate):
+        # "esxi-1" is in no certificate, and the connection itself would succeed.
+        estate.set_vcenter(
+            "webmks-fixed", ticket_url="absent", ticket_host="short", ticket_digests="none"
+        )
+        token = estate.token("webmks-fixed")
+        assert estate.proxy.upgrade(token).status == 502
+        assert "reason=certificate-mismatch" in estate.proxy.wait_for_log(
+            f"jti={estate.proxy.codec.verify(token).jti}"
+        )
+
+
+class TestAutomatic:
+    @pytest.mark.parametrize("version", AUTOMATIC)
+    def test_the_kind_follows_from_the_version(self, estate, version):
+        kind = f"auto-{version}"
+        expected = vcenter(estate, kind, "wss") if version == "5.5" else esxi(estate, kind)
+        assert watch(estate, kind) == expected
+
+    def test_a_vcenter_that_was_upgraded_is_noticed(self, estate):
+        assert watch(estate, "auto-5.5") == vcenter(estate, "auto-5.5", "wss")
+        estate.set_vcenter("auto-5.5", api_version="7.0", expire_sessions=True)
+        token = estate.token("auto-5.5")
+        # console_port was for the old one; what counts is that a webmks ticket is asked for.
+        estate.proxy.upgrade(token)
+        name = estate.vsphere.vm(estate.machine("auto-5.5"))["vcenter"]
+        assert estate.vsphere.calls(name)["calls"]["AcquireTicket"] == 1
