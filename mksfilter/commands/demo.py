@@ -200,6 +200,7 @@ class Demo:
         command = [
             *(sys.executable, "-m", "mksfilter", "serve", "--bind", f"{HOST}:{self._port}"),
             *("--workers", str(self._args.workers), "--config-file", str(configuration)),
+            *("--graceful-timeout", "2"),
         ]
         process = self._start("the proxy", command)
         self._wait_for(process, f"{self.base_url}healthz")
