@@ -204,7 +204,7 @@ class Soak:
 
     def _line(self, sample: Sample) -> str:
         per_session = "-"
-        if sample.sessions and self.samples[0] is not sample:
+        if sample.sessions and sample.phase not in ("start", "leaving"):
             grown = sample.total_kb - self.samples[0].total_kb
             per_session = f"{grown / sample.sessions:.1f}"
         latency = "".join(
