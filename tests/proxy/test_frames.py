@@ -321,8 +321,10 @@ def judge(stream: bytes, masked: bool):
         except RemoteProtocolError:
             violated = True
             break
-        if isinstance(event, BytesMessage | TextMessage):
+        if isinstance(event, BytesMessage):
             data += event.data
+        elif isinstance(event, TextMessage):
+            data += event.data.encode()
         elif isinstance(event, Ping):
             controls.append((PING, bytes(event.payload)))
         elif isinstance(event, Pong):
