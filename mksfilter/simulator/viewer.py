@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
+import websockets.exceptions
 import websockets.sync.client
 
 if TYPE_CHECKING:
@@ -132,6 +133,14 @@ class Viewer:
             keysym = KEYSYMS.get(char, ord(char))
             for down in (1, 0):
                 self._send(struct.pack("!BBxxI", 4, down, keysym))
+
+    def until_closed(self) -> int | None:
+        """Read whatever comes until the peer closes; its close code."""
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            while True:
+                self._buffer.clear()
+                self._read(1)
+        return self.close_code
 
     def _handshake(self) -> tuple[int, int, str]:
         version = self._read(12)

@@ -1,0 +1,78 @@
+"""A node with many sessions dies, and all of its pages come to another one at once."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import time
+
+import pytest
+
+from mksfilter.simulator.client import start
+from tests.support.proxy import start_proxy
+
+CALLERS = int(os.environ.get("MKSFILTER_STORM", "500"))
+BOUND = 8
+PATIENCE = 100.0
+
+
+@pytest.fixture
+def crowded():
+    with start("--vms", "200", "--set", "vcenter.delay=0.01") as simulated:
+        yield simulated
+
+
+@pytest.fixture
+def survivor(crowded):
+    with start_proxy([crowded.vcenter_settings(pool_size=BOUND)], log_level="INFO") as proxy:
+        yield proxy
+
+
+async def come_back(proxy, token, go, arrived):
+    """Answer's status line and RFB's first words, as soon as they are there; then stay."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    await go.wait()
+    writer.write(proxy.handshake(token))
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(head.split()[1])
+    if status == 101:
+        assert await reader.readexactly(14) == b"\x82\x0cRFB 003.008\n"
+    arrived.append(time.monotonic())
+    return status, writer
+
+
+async def all_at_once(proxy, tokens):
+    go, arrived = asyncio.Event(), []
+    coming = [asyncio.ensure_future(come_back(proxy, token, go, arrived)) for token in tokens]
+    await asyncio.sleep(0)
+    started = time.monotonic()
+    go.set()
+    answers = await asyncio.wait_for(asyncio.gather(*coming), PATIENCE)
+    assert proxy.metric("mksfilter_sessions_active") == len(tokens)
+    for _, writer in answers:
+        writer.close()
+    return collections.Counter(status for status, _ in answers), [t - started for t in arrived]
+
+
+def test_all_are_served_and_vcenter_sees_the_bound(crowded, survivor, record_testsuite_property):
+    running = [vm["uuid"] for vm in crowded.vms if vm["power"] == "on"]
+    tokens = []
+    for number in range(CALLERS):
+        claims = survivor.codec.verify(
+            survivor.token(running[number % len(running)], user_id=f"user-{number % 50}")
+        )
+        tokens.append(survivor.codec.renew(claims, ttl=600))
+    statuses, seconds = asyncio.run(all_at_once(survivor, tokens))
+    assert statuses == {101: CALLERS}
+    calls = crowded.calls()
+    assert calls["max_in_flight"] == BOUND
+    assert calls["calls"]["Login"] == 1
+    for name, value in {
+        "callers": CALLERS,
+        "last": f"{seconds[-1]:.1f} s",
+        "median": f"{seconds[len(seconds) // 2]:.1f} s",
+        "most_in_flight": calls["max_in_flight"],
+        "calls_per_console": f"{calls['total'] / CALLERS:.2f}",
+    }.items():
+        record_testsuite_property(f"storm_{name}", value)
