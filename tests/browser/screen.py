@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import time
 
@@ -92,6 +93,12 @@ class Screen:
         if url is None:
             return None
         return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+    def keep(self, name: str) -> None:
+        """For the eye: the window as a file, where ``MKSFILTER_SCREENSHOTS`` names a directory."""
+        directory = os.environ.get("MKSFILTER_SCREENSHOTS")
+        if directory:
+            self.page.screenshot(path=os.path.join(directory, f"{name}.png"))
 
     def size(self) -> tuple[int, int]:
         """The picture's size in the window, in CSS pixels."""

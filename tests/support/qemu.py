@@ -1,0 +1,104 @@
+"""VNC servers that others wrote, in processes of their own: a PC under QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["Qemu", "boot", "free_port", "running"]
+
+# Reads keys and prints them, as a machine without an operating system would:
+#   again: mov ah, 0 / int 0x16 / mov ah, 0x0e / int 0x10 / jmp again
+ECHO = bytes.fromhex("b400 cd16 b40e cd10 ebf6")
+BOOT_SECTOR = ECHO.ljust(510, b"\0") + b"\x55\xaa"
+VGA_TEXT, VGA_BYTES = 0xB8000, 80 * 25 * 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program for as long as the context lasts."""
+    program = shutil.which(command[0]) or pytest.fail(
+        f"{command[0]} is missing; run tools/install-test-tools"
+    )
+    process = subprocess.Popen(
+        [program, *command[1:]], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+class Qemu:
+    """A PC that boots into a loop which prints what is typed.
+
+    :ivar port: of its VNC server, on 127.0.0.1.
+    """
+
+    def __init__(self, monitor: Path, port: int) -> None:
+        self.port = port
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10)
+        self._socket.connect(str(monitor))
+        self._file = self._socket.makefile("rw")
+        self._file.readline()
+        self._ask("qmp_capabilities")
+
+    def _ask(self, command: str, **arguments: Any) -> Any:
+        self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._file.flush()
+        while True:
+            answer = json.loads(self._file.readline())
+            if "return" in answer:
+                return answer["return"]
+
+    def text(self) -> str:
+        """What is on its screen, read from the video memory."""
+        command = f"xp /{VGA_BYTES}xb {VGA_TEXT:#x}"
+        dump = self._ask("human-monitor-command", **{"command-line": command})
+        values = [int(word, 16) for line in dump.splitlines() for word in line.split()[1:]]
+        return bytes(values[::2]).decode("cp437")
+
+    def wait_for_text(self, wanted: str) -> None:
+        deadline = time.monotonic() + 30
+        while wanted not in (text := self.text()):
+            assert time.monotonic() < deadline, f"{wanted!r} is not on the screen: {text.split()}"
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def boot(directory: Path) -> Iterator[Qemu]:
+    """The PC, with its floppy disk and its monitor's socket in *directory*."""
+    (directory / "boot.img").write_bytes(BOOT_SECTOR.ljust(1474560, b"\0"))
+    port = free_port()
+    command = ["qemu-system-x86_64", "-display", "none", "-vnc", f"127.0.0.1:{port - 5900}"]
+    command += ["-m", "64", "-accel", "tcg", "-nodefaults", "-vga", "std", "-no-reboot"]
+    command += ["-drive", f"file={directory / 'boot.img'},format=raw,if=floppy", "-boot", "a"]
+    command += ["-qmp", f"unix:{directory / 'qmp'},server=on,wait=off"]
+    with running(*command):
+        deadline = time.monotonic() + 20
+        while not (directory / "qmp").exists():
+            assert time.monotonic() < deadline, "QEMU did not start"
+            time.sleep(0.02)
+        machine = Qemu(directory / "qmp", port)
+        yield machine
+        machine.close()
