@@ -57,7 +57,7 @@ page: $(PAGE)
 $(PAGE): page/package.json page/package-lock.json $(wildcard page/src/*)
 	tools/build-page
 
-# What the tests run against: Chromium, QEMU, Xvnc, HAProxy, nginx, memcached, redis.
+# What the tests run against: Chromium, QEMU, Xvnc, HAProxy, nginx, memcached, redis, govmomi.
 tools:
 	@tools/install-test-tools
 
