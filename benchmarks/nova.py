@@ -94,9 +94,8 @@ def measure(
 
 
 def asker(api: Service, method: str, path: str, token: str) -> Callable[[], None]:
-    """One request on a connection that is kept."""
+    """One request on a connection of its own, as clients make them."""
     where = urlsplit(api.url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=90)
     headers = {
         "X-Auth-Token": token,
         "OpenStack-API-Version": "compute 2.8",
@@ -104,9 +103,11 @@ def asker(api: Service, method: str, path: str, token: str) -> Callable[[], None
     }
 
     def ask() -> None:
-        connection.request(method, path, BODY if method == "POST" else None, headers)
-        answer = connection.getresponse()
-        body = answer.read()
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=90)
+        with closing(connection):
+            connection.request(method, path, BODY if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            body = answer.read()
         if answer.status != 200:
             raise OperationError(f"{path}: {answer.status} {body.decode()}")
 
