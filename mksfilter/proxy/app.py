@@ -15,6 +15,7 @@ from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import (
     AccessDenied,
+    ConfigurationError,
     ConsoleError,
     LimitReached,
     MksFilterError,
@@ -74,6 +75,11 @@ class ConsoleProxy:
         self._vcenters = tuple(vcenters)
         self._nova = nova
         self._proxies = TrustedProxies(settings.trusted_proxies)
+        if settings.proxy_protocol and not settings.trusted_proxies:
+            raise ConfigurationError(
+                "proxy_protocol is on and trusted_proxies is empty: name the load balancers that "
+                "may say who the client is"
+            )
         self._origins = OriginPolicy(
             settings.allowed_origins, self._proxies, base_url=settings.webmks_proxy_base_url
         )

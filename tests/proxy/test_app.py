@@ -140,6 +140,10 @@ class TestConfiguration:
         with pytest.raises(KeyRepositoryError, match="nowhere"):
             make(key_repository="/nowhere")
 
+    def test_a_proxy_header_that_nobody_may_send_is_a_mistake(self, make):
+        with pytest.raises(ConfigurationError, match="trusted_proxies is empty"):
+            make(proxy_protocol="true")
+
     def test_without_anybody_to_take_tickets_it_does_not_start(self, tmp_path):
         app = app_factory({"config_file": str(configuration(tmp_path))})
         with pytest.raises(ConfigurationError, match="vcenters is empty"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from mksfilter.exceptions import (
@@ -98,6 +100,49 @@ def test_whoever_keeps_coming_is_not_forgotten_for_the_sake_of_strangers():
         rate.take(f"10.0.0.{number}", now=0.0)
         with pytest.raises(RateLimitReached):
             rate.take("192.0.2.1", now=0.0)
+
+
+def test_all_addresses_of_the_internet_cost_less_than_32_megabytes():
+    rate = AddressRate(1.0, capacity=4096)
+    addresses = [f"2001:db8:{number >> 8:x}:{number & 0xFF:x}::1" for number in range(3 * 4096)]
+    tracemalloc.start()
+    try:
+        for number, address in enumerate(addresses):
+            rate.take(address, now=float(number))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(rate) == 4096
+    # The proxy remembers sixteen times as many.
+    assert held * 16 < 32 << 20
+
+
+def test_an_address_that_is_seen_often_is_not_the_one_forgotten():
+    rate = AddressRate(0.001, burst=1, capacity=10)
+    rate.take("192.0.2.1", now=0.0)
+    for number in range(100):
+        rate.take(f"198.51.100.{number}", now=0.0)
+        # Were it forgotten, it would be welcome again.
+        with pytest.raises(RateLimitReached):
+            rate.take("192.0.2.1", now=0.0)
+
+
+def test_sessions_that_have_ended_or_were_refused_leave_nothing_behind():
+    limits = SessionLimits(2, per_instance=1, per_user=1)
+    for number in range(1000):
+        first = limits.reserve(f"vm-{number}", f"user-{number}")
+        second = limits.reserve(f"other-{number}", f"other-{number}")
+        with pytest.raises(SessionLimitReached):
+            limits.reserve(f"third-{number}", f"third-{number}")
+        limits.release(second)
+        with pytest.raises(InstanceLimitReached):
+            limits.reserve(f"vm-{number}", f"fourth-{number}")
+        with pytest.raises(UserLimitReached):
+            limits.reserve(f"fourth-{number}", f"user-{number}")
+        limits.release(first)
+    assert limits.taken == 0
+    assert not limits._instances
+    assert not limits._users
 
 
 def test_no_rate_is_no_limit_and_no_memory():
