@@ -218,7 +218,8 @@ PROXY_OPTS = [
             ("refuse", "a machine at its console limit refuses the next one"),
             ("drop", "vCenter is asked to end the oldest console of that machine first"),
         ],
-        help="What happens when a machine allows no further console (vSphere 7.0.1 and later).",
+        help="What happens when a machine allows no further console (vSphere 7.0.1 and later). "
+        "Only a new link takes over; a page that comes back by itself waits for a place.",
     ),
     cfg.ListOpt(
         "metrics_networks",
