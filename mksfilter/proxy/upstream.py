@@ -82,7 +82,8 @@ class Upstream:
         self.transport.close()
 
 
-def address_allowed(address: str, allowed_networks: Sequence[_Network] = ()) -> bool:
+@functools.lru_cache(maxsize=_MAX_SESSIONS)
+def address_allowed(address: str, allowed_networks: tuple[_Network, ...] = ()) -> bool:
     """Whether a console host may be at *address*.
 
     :param allowed_networks: all there is, if there are any; otherwise anything but loopback,
@@ -170,7 +171,7 @@ def _close(sock: gevent.socket.socket | None) -> None:
 # --- TCP ---
 
 
-def _connect(endpoint: Endpoint, name: str, networks: Sequence[_Network]) -> gevent.socket.socket:
+def _connect(endpoint: Endpoint, name: str, networks: tuple[_Network, ...]) -> gevent.socket.socket:
     addresses = _resolve(endpoint, name)
     allowed = [entry for entry in addresses if address_allowed(entry[1][0], networks)]
     if not allowed:
@@ -200,13 +201,19 @@ def _connect(endpoint: Endpoint, name: str, networks: Sequence[_Network]) -> gev
     ) from failure
 
 
-def _resolve(endpoint: Endpoint, name: str) -> list[tuple[int, tuple[Any, ...]]]:
+@functools.lru_cache(maxsize=_MAX_SESSIONS)
+def _family(host: str) -> int:
+    """The address family of an address; 0 for a name."""
     try:
-        literal = ipaddress.ip_address(endpoint.host)
+        version = ipaddress.ip_address(host).version
     except ValueError:
-        pass
-    else:
-        family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
+        return 0
+    return int(socket.AF_INET if version == 4 else socket.AF_INET6)
+
+
+def _resolve(endpoint: Endpoint, name: str) -> list[tuple[int, tuple[Any, ...]]]:
+    family = _family(endpoint.host)
+    if family:
         return [(family, (endpoint.host, endpoint.port))]
     try:
         found = gevent.socket.getaddrinfo(
@@ -248,15 +255,15 @@ def _client_context(endpoint: Endpoint) -> ssl.SSLContext:
 
     Pins are compared after the handshake of each connection, not by the context.
     """
-    if endpoint.digests or endpoint.insecure:
+    pinned = bool(endpoint.digests) or endpoint.insecure
+    if pinned:
         key: tuple[Any, ...] = ("unverified",)
-        trust = dataclasses.replace(endpoint, digests=(), insecure=True)
     else:
         stamp = os.stat(endpoint.ca_file).st_mtime_ns if endpoint.ca_file else 0
         key = ("ca", endpoint.ca_file, stamp)
-        trust = endpoint
     context: ssl.SSLContext | None = _contexts.recall(key)
     if context is None:
+        trust = dataclasses.replace(endpoint, digests=(), insecure=True) if pinned else endpoint
         context = ssl_context(trust)
         context.options |= ssl.OP_NO_RENEGOTIATION
         _contexts.remember(key, context)

@@ -188,7 +188,7 @@ def test_addresses_that_no_console_host_has_are_refused_unless_listed(address):
 @pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "203.0.113.5", "2001:4860::1"])
 def test_other_addresses_are_allowed_unless_networks_are_listed(address):
     assert address_allowed(address)
-    assert not address_allowed(address, [ipaddress.ip_network("172.16.0.0/12")])
+    assert not address_allowed(address, (ipaddress.ip_network("172.16.0.0/12"),))
 
 
 def test_a_listed_network_is_allowed_whatever_it_is(serve):
