@@ -234,7 +234,7 @@ class _Bench:
         direct = Direct(self._host, link, self._directory)
         direct.start()
         base = 0.0
-        for number in range(1 if measurement.fresh else rounds):
+        for number in range(1 if measurement.work == "idle" else rounds):
             if measurement.work == "keystroke" and options["cpu"] is not None:
                 found = self.measure(direct, measurement, options)
                 base = min(base or found["p50_us"], found["p50_us"])
