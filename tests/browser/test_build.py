@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 import mksfilter.proxy
+from tests.support.source import ROOT, copy_source
 
-ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "tools" / "build-page"
 BUILT = Path(mksfilter.proxy.__file__).parent / "static" / "novnc"
 
@@ -58,11 +58,7 @@ def test_the_page_is_what_tempest_expects_and_holds_nothing_inline():
 
 
 def test_a_wheel_holds_the_built_page(tmp_path):
-    source = tmp_path / "source"
-    for name in ("mksfilter", "etc"):
-        shutil.copytree(ROOT / name, source / name)
-    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    source = copy_source(tmp_path / "source")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     command += ["--no-build-isolation", "--disable-pip-version-check", "--wheel-dir", str(tmp_path)]
     subprocess.run([*command, str(source)], check=True, timeout=100, env={**os.environ})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.support.source import ROOT, copy_source
 
 pytestmark = [
     pytest.mark.integration,
@@ -28,12 +26,7 @@ def test_the_locked_tree_installs_by_hash_and_runs(tmp_path):
     run(sys.executable, "-m", "venv", tmp_path)
     pip = (tmp_path / "bin" / "pip", "--disable-pip-version-check")
     run(*pip, "install", "-q", "--require-hashes", "-r", ROOT / "requirements" / "lock.txt")
-    # A copy: building leaves files beside what it builds.
-    source = tmp_path / "source"
-    shutil.copytree(ROOT / "mksfilter", source / "mksfilter")
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
-        shutil.copy(ROOT / name, source)
-    run(*pip, "install", "-q", "--no-deps", source)
+    run(*pip, "install", "-q", "--no-deps", copy_source(tmp_path / "source"))
     assert "No broken requirements" in run(*pip, "check")
     command = tmp_path / "bin" / "mksfilter"
     keys = tmp_path / "keys"

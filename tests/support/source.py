@@ -1,0 +1,21 @@
+"""What a wheel is built from, copied: building leaves files beside what it builds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+__all__ = ["ROOT", "copy_source"]
+
+ROOT = Path(__file__).parents[2]
+_FOLDERS = ("mksfilter", "etc")
+_FILES = ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+
+
+def copy_source(target: Path) -> Path:
+    """Copy it into the new directory *target*, and return that."""
+    for name in _FOLDERS:
+        shutil.copytree(ROOT / name, target / name)
+    for name in _FILES:
+        shutil.copy(ROOT / name, target)
+    return target
