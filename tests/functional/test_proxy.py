@@ -207,7 +207,8 @@ class TestOperation:
 
     def test_sigterm_tells_the_pages_and_ends_their_sessions_in_time(self, proxy_factory):
         proxy = proxy_factory("--graceful-timeout", "6")
-        with open_page(proxy, proxy.token(WEB_1)) as client, proxy.connect() as idle:
+        # In this order, or the idle one may still wait to be accepted when the signal comes.
+        with proxy.connect() as idle, open_page(proxy, proxy.token(WEB_1)) as client:
             assert told(client)["type"] == "hello"
             started = time.monotonic()
             proxy.process.send_signal(signal.SIGTERM)
