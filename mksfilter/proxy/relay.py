@@ -358,8 +358,7 @@ class Relay:
     def _keep(self, data: bytes | memoryview) -> None:
         """Keep what the host says until the browser has been through the handshake."""
         self._early += bytes(data)
-        decoder = self._decoder
-        if len(self._early) > _EARLY_LIMIT or (decoder is not None and decoder.playing):
+        if len(self._early) > _EARLY_LIMIT:
             self._upstream.pause()
 
     def _decide(self, decoder: ClientDecoder, start: bytes) -> None:
@@ -370,8 +369,6 @@ class Relay:
     def _play(self, messages: list[bytes]) -> None:
         decoder = self._decoder
         assert decoder is not None
-        if decoder.playing:
-            self._upstream.pause()
         for message in messages:
             self._send(self._client, server_header(len(message)) + message)
         self._decode(decoder, b"")
@@ -388,7 +385,8 @@ class Relay:
     def _held_back(self, side: Side) -> bool:
         """Whether *side* is not to be read although the other one reads."""
         decoder = self._decoder
-        return side is self._upstream and decoder is not None and decoder.playing
+        playing = decoder is not None and decoder.playing
+        return side is self._upstream and playing and len(self._early) > _EARLY_LIMIT
 
     # --- sending ---
 

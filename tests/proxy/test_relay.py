@@ -495,6 +495,27 @@ def test_a_browser_that_leaves_the_played_handshake_frees_the_console(wire):
     session.browser.until_closed()
 
 
+def test_a_console_lost_during_the_played_handshake_is_told_to_the_browser(wire):
+    session = wire(rfb_handshake="missing", framing="bytes")
+    session.browser.expect(b"RFB 003.008\n")
+    session.host.sock.close()
+    assert session.browser.until_closed() == (1011, "upstream-lost")
+
+
+def test_a_console_that_talks_through_the_played_handshake_is_heard_whole(wire):
+    session = wire(rfb_handshake="missing", framing="bytes")
+    browser = session.browser
+    browser.expect(b"RFB 003.008\n")
+    said = bytes(range(256)) * 1024
+    sender = gevent.spawn(session.host.send_raw, said)
+    for reply in (b"RFB 003.008\n", b"\x01", b"\x01"):
+        browser.send(reply)
+    played = b"\x01\x01" + b"\x00\x00\x00\x00"
+    browser.until(lambda browser: len(browser.data) == len(played) + len(said))
+    sender.get()
+    assert browser.data == played + said
+
+
 def test_a_wrong_reply_to_the_played_handshake_ends_the_session(wire):
     session = wire(rfb_handshake="missing", framing="bytes")
     session.browser.expect(b"RFB 003.008\n")
