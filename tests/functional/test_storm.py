@@ -6,6 +6,7 @@ import asyncio
 import collections
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -63,7 +64,9 @@ def test_all_are_served_and_vcenter_sees_the_bound(crowded, survivor, record_tes
             survivor.token(running[number % len(running)], user_id=f"user-{number % 50}")
         )
         tokens.append(survivor.codec.renew(claims, ttl=600))
-    statuses, seconds = asyncio.run(all_at_once(survivor, tokens))
+    with ThreadPoolExecutor(1) as apart:  # this thread may have the browser tests' event loop
+        storm = apart.submit(lambda: asyncio.run(all_at_once(survivor, tokens)))
+        statuses, seconds = storm.result()
     assert statuses == {101: CALLERS}
     calls = crowded.calls()
     assert calls["max_in_flight"] == BOUND
