@@ -414,7 +414,7 @@ def test_text_is_typed_key_by_key_with_shift_where_a_us_keyboard_needs_it(consol
     ]
     assert connection.next_keys(len(expected)) == expected
     expect(screen.find("#paste-dialog")).to_be_hidden()
-    assert screen.find("#paste-text").input_value() == ""
+    expect(screen.find("#paste-text")).to_have_value("")
     assert screen.focused() == "canvas"
 
 
