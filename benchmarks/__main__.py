@@ -91,7 +91,7 @@ def _print_parts(parts: list[dict[str, Any]]) -> bool:
 
 def _print_rows(rows: list[relay.Row]) -> bool:
     head = "".join(f"{name:>12}" for name in _COLUMNS)
-    print(f"{'link':<8}{'measure':<30}{'unit':<24}{head}{'ratio':>8}  promise")
+    print(f"{'link':<8}{'measure':<37}{'unit':<24}{head}{'ratio':>8}  promise")
     kept = True
     for row in rows:
         values = "".join(f"{_figure(row.values.get(name)):>12}" for name in _COLUMNS)
@@ -100,7 +100,7 @@ def _print_rows(rows: list[relay.Row]) -> bool:
         if row.kept is not None:
             verdict = f"{row.promised}  {'ok' if row.kept else 'MISSED'}"
             kept &= row.kept
-        print(f"{row.link:<8}{row.measure:<30}{row.unit:<24}{values}{ratio:>8}  {verdict}".rstrip())
+        print(f"{row.link:<8}{row.measure:<37}{row.unit:<24}{values}{ratio:>8}  {verdict}".rstrip())
     print("\nratio: mksfilter to HAProxy with one thread, medians of the same run")
     return kept
 

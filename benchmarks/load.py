@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.console_host import ECHO_ANSWER, ECHO_REQUEST
@@ -210,8 +211,16 @@ def typists(
     return {**percentiles(times), "cpu_us": cost / len(times) * 1e6}
 
 
-def connects(target: Target, pids: list[int], *, count: int, greeting: int = 0) -> dict[str, float]:
-    """Open a session, see that it works, leave; one after the other.
+def connects(
+    target: Target,
+    pids: list[int],
+    *,
+    count: int,
+    users: int = 1,
+    cpu: int | None = None,
+    greeting: int = 0,
+) -> dict[str, float]:
+    """Open a session, see that it works, leave, and once more, by so many *users* at a time.
 
     :param greeting: the first message has so many bytes and comes unasked; 0: an echo.
     """
@@ -224,12 +233,11 @@ def connects(target: Target, pids: list[int], *, count: int, greeting: int = 0) 
             echo(sock)
         close(sock)
 
-    for _ in range(10):
-        one()
-    started, before = time.perf_counter(), cpu_seconds(pids)
-    for _ in range(count):
-        one()
-    wall, cost = time.perf_counter() - started, cpu_seconds(pids) - before
+    with ThreadPoolExecutor(users) as pool:
+        list(pool.map(lambda _: one(), range(max(10, 2 * users))))
+        started, before = time.perf_counter(), cpu_seconds(pids)
+        list(pool.map(lambda _: one(), range(count)))
+        wall, cost = time.perf_counter() - started, cpu_seconds(pids) - before
     return {"per_s": count / wall, "cpu_us": cost / count * 1e6, "per_cpu_s": count / cost}
 
 

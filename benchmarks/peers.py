@@ -107,6 +107,11 @@ class Peer:
     def pids(self) -> list[int]:
         return [process.pid for process in self.processes]
 
+    @property
+    def hosts(self) -> list[int]:
+        """Processes of its own that it talks to."""
+        return []
+
     def stop(self) -> None:
         for process in self.processes:
             stop(process)
@@ -287,6 +292,11 @@ class TicketPeer(Mksfilter):
                 yield peer
             finally:
                 peer.stop()
+
+    @property
+    def hosts(self) -> list[int]:
+        """The simulated vSphere."""
+        return [] if self._vsphere.pid is None else [self._vsphere.pid]
 
     def _settings(self) -> str:
         vcenter = self._vsphere.vcenter_settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import statistics
@@ -125,10 +126,18 @@ def _measurements(link: str) -> list[Measurement]:
             {"sessions": 50, "rate": 20, "seconds": 2},
         ),
         Measurement(
-            "session opened and closed",
+            "session opened and closed, one core",
             "connects",
             "/echo",
-            (Column("cpu_us", "CPU µs"), Column("per_cpu_s", "per CPU second")),
+            (Column("cpu_us", "CPU µs", websockify=1 / 3), Column("per_cpu_s", "per CPU second")),
+            {"count": 500, "cpu": 0},
+            {"count": 100, "cpu": 0},
+        ),
+        Measurement(
+            "session opened and closed, any core",
+            "connects",
+            "/echo",
+            (Column("cpu_us", "CPU µs"),),
             {"count": 500},
             {"count": 100},
         ),
@@ -172,7 +181,7 @@ class _Bench:
     def __init__(self, directory: Path, host: Host, say: Callable[[str], None]) -> None:
         self._directory = directory
         self._host = host
-        self._say = say
+        self.say = say
 
     def measure(self, peer: Peer, measurement: Measurement, options: dict[str, Any]) -> Any:
         order = {
@@ -180,7 +189,7 @@ class _Bench:
             "target": peer.target(measurement.path),
             "stream": peer.target("/stream") if measurement.work == "beside" else None,
             "pids": peer.pids,
-            "hosts": [self._host.process.pid],
+            "hosts": [self._host.process.pid, *peer.hosts],
             "options": options,
         }
         try:
@@ -193,7 +202,7 @@ class _Bench:
             )
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:
             last = (exc.stderr or b"timeout")[-200:]
-            self._say(f"  {peer.name} fails: {last!r}")
+            self.say(f"  {peer.name} fails: {last!r}")
             return {}
         return json.loads(done.stdout)
 
@@ -229,7 +238,7 @@ class _Bench:
         chosen = [peer for peer in peers if peer.name not in measurement.skip]
         if not chosen:
             return []
-        self._say(f"{link}: {measurement.name}")
+        self.say(f"{link}: {measurement.name}")
         results: dict[str, list[dict[str, float]]] = {peer.name: [] for peer in chosen}
         direct = Direct(self._host, link, self._directory)
         direct.start()
@@ -244,7 +253,7 @@ class _Bench:
                     try:
                         peer.restart()
                     except RuntimeError as exc:
-                        self._say(f"  {exc}")
+                        self.say(f"  {exc}")
                         continue
                 result = self.measure(peer, measurement, options)
                 if result:
@@ -276,7 +285,7 @@ def _row(
         if other and peer == "HAProxy":
             row.ratio = ours / other
         if other and ratio is not None:
-            promises.append(f"<= {ratio:g}x {peer}")
+            promises.append(f"<= {ratio:.2g}x {peer}")
             verdicts.append(ours <= ratio * other)
     if column.limit is not None:
         promises.append(f"<= {column.limit:g}")
@@ -313,29 +322,41 @@ def run(
         bench = _Bench(directory, host, say)
         for link in links:
             rows += bench.block(link, kinds, rounds=rounds, quick=quick, only=only)
-        if not only or only in "session with its ticket":
-            rows += _with_ticket(bench, host, directory, quick)
+        rows += _with_tickets(bench, host, directory, rounds=rounds, quick=quick, only=only)
     finally:
         host.stop()
     return rows
 
 
-def _with_ticket(bench: _Bench, host: Host, directory: Path, quick: bool) -> list[Row]:
+def _ticket_measurements() -> list[Measurement]:
     """The whole way: token, vCenter, ticket, host, first message of the console."""
-    measurement = Measurement(
-        "session with its ticket",
-        "connects",
-        "",
-        (Column("per_cpu_s", "per CPU second", least=300), Column("cpu_us", "CPU µs")),
-        {},
-        {},
-    )
-    count = 60 if quick else 500
-    bench._say(measurement.name)
+    promised = Column("per_cpu_s", "per CPU second", least=300)
+    full, quick = {"count": 500, "greeting": 14}, {"count": 200, "greeting": 14}
+    return [
+        Measurement(f"session with its ticket, {name}", "connects", "", (column,), *counts)
+        for name, column, counts in (
+            ("one core", promised, [{**each, "cpu": 0} for each in (full, quick)]),
+            ("16 at once", promised, [{**each, "cpu": 0, "users": 16} for each in (full, quick)]),
+            ("any core", dataclasses.replace(promised, least=None), [full, quick]),
+        )
+    ]
+
+
+def _with_tickets(
+    bench: _Bench, host: Host, directory: Path, *, rounds: int, quick: bool, only: str
+) -> list[Row]:
+    chosen = [each for each in _ticket_measurements() if only in each.name]
+    if not chosen:
+        return []
+    rows: list[Row] = []
     with TicketPeer.running(host, directory) as peer:
-        result = bench.measure(peer, measurement, {"count": count, "greeting": 14})
-    results = {"mksfilter": [result] if result else []}
-    return [_row("vCenter", measurement, column, results) for column in measurement.columns]
+        for measurement in chosen:
+            bench.say(f"vCenter: {measurement.name}")
+            options = measurement.quick if quick else measurement.options
+            results = [bench.measure(peer, measurement, options) for _ in range(rounds)]
+            found = {"mksfilter": [result for result in results if result]}
+            rows += [_row("vCenter", measurement, column, found) for column in measurement.columns]
+    return rows
 
 
 def cpus() -> int:

@@ -102,7 +102,10 @@ class CallQueue:
         self._idle = 0
         self._closed = False
         self._watching = False
-        self._lock = threading.Lock()
+        self._watch_wakes = 0.0  # when the watch will look again
+        # Reentrant, for a Condition's sake: it asks a plain lock by trying to take it whether it is
+        # held, and gevent's gives way to all other greenlets each time.
+        self._lock = threading.RLock()
         self._work_arrived = threading.Condition(self._lock)
         self._call_started = threading.Condition(self._lock)
         # Made here and not at import: gevent replaces the class, and a thread-local of threads
@@ -208,8 +211,7 @@ class CallQueue:
         if not self._watching:
             self._watching = True
             self._spawn(self._watch, "watch")
-        elif len(self._running) == 1:
-            # Deadlines only grow: while one runs, the watch already wakes early enough.
+        elif self._watch_wakes > self._clock() + self.timeout:
             self._call_started.notify()
 
     def _watch(self) -> None:
@@ -218,6 +220,7 @@ class CallQueue:
             late: list[Call[Any]] = []
             with self._lock:
                 if not self._running:
+                    self._watch_wakes = self._clock() + _IDLE_WORKER_SECONDS
                     woken = self._call_started.wait(_IDLE_WORKER_SECONDS)
                     if not self._running and not woken:
                         self._watching = False
@@ -226,6 +229,7 @@ class CallQueue:
                 now = self._clock()
                 nearest = min(call.deadline for call in self._running)
                 if nearest > now:
+                    self._watch_wakes = nearest
                     self._call_started.wait(nearest - now)
                     continue
                 late = [call for call in self._running if call.deadline <= now]

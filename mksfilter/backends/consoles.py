@@ -95,16 +95,16 @@ class Consoles:
     def _sites(self) -> dict[str, _Site]:
         # Made at first use: a worker that loads the application before it forks and before gevent
         # patches it must not inherit locks and sockets of another kind.
-        with self._building:
-            if self._built is None:
-                self._built = {
+        if self._built is None:
+            with self._building:
+                self._built = self._built or {
                     settings.name: _Site(
                         Session(settings, patience=self._patience, clock=self._clock),
                         registry.load(settings),
                     )
                     for settings in self._vcenters
                 }
-            return self._built
+        return self._built
 
     def connect(
         self,

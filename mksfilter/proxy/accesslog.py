@@ -61,13 +61,13 @@ def scrub_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def scrub_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def scrub_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A copy of request headers for the access log."""
-    clean = {}
-    for name, value in headers:
-        if name.lower() not in _HEADERS_KEPT_OUT:
-            clean[name] = _without_query(value) if name.lower() == "referer" else scrub(value)
-    return clean
+    return [
+        (name, _without_query(value) if name.lower() == "referer" else scrub(value))
+        for name, value in headers
+        if name.lower() not in _HEADERS_KEPT_OUT
+    ]
 
 
 class SecretsFilter(logging.Filter):

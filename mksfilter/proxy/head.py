@@ -69,13 +69,13 @@ class RequestHead:
     """A request line and the header lines below it, checked.
 
     :ivar target: path and query as sent, in origin form (``/...``).
-    :ivar header_block: the header lines with the empty line that ends them.
+    :ivar headers: names and values in their order, without the white space around them.
     """
 
     method: str
     target: str
     version: str
-    header_block: bytes
+    headers: list[tuple[str, str]]
 
 
 def parse(head: bytes) -> RequestHead:
@@ -96,20 +96,21 @@ def parse(head: bytes) -> RequestHead:
         raise HeadError(405, "unsupported method")
     if not target.startswith(b"/"):
         raise HeadError(400, "request target is not a path")
-    _check_headers(header_block, needs_host=minor == b"1")
+    headers = _check_headers(header_block, needs_host=minor == b"1")
     return RequestHead(
         method.decode("ascii"),
         target.decode("ascii"),
         f"HTTP/1.{minor.decode('ascii')}",
-        header_block,
+        headers,
     )
 
 
-def _check_headers(header_block: bytes, *, needs_host: bool) -> None:
+def _check_headers(header_block: bytes, *, needs_host: bool) -> list[tuple[str, str]]:
     lines = header_block.split(b"\r\n")[:-2]
     if len(lines) > MAX_HEADERS:
         raise HeadError(431, "too many headers")
     seen = set()
+    headers = []
     for line in lines:
         match = _HEADER.fullmatch(line)
         if match is None:
@@ -118,7 +119,9 @@ def _check_headers(header_block: bytes, *, needs_host: bool) -> None:
         if name in seen and name in _SINGLE:
             raise HeadError(400, "header given twice")
         seen.add(name)
+        headers.append((match[1].decode("ascii"), value.decode("latin-1")))
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             raise HeadError(400, "a request here has no body")
     if needs_host and b"host" not in seen:
         raise HeadError(400, "no Host header")
+    return headers

@@ -58,6 +58,7 @@ class Metrics:
             ["direction"],
             registry=registry,
         )
+        self._bytes_in, self._bytes_out = self.bytes.labels("in"), self.bytes.labels("out")
         self.open_seconds = Histogram(
             "mksfilter_session_open_seconds",
             "Seconds from a good token to the answer 101: ticket, dial, handshake.",
@@ -82,9 +83,9 @@ class Metrics:
     def count_bytes(self, arrived: int, sent: int) -> None:
         """Add to what was relayed."""
         if arrived:
-            self.bytes.labels("in").inc(arrived)
+            self._bytes_in.inc(arrived)
         if sent:
-            self.bytes.labels("out").inc(sent)
+            self._bytes_out.inc(sent)
 
     def refresh(self) -> None:
         """Look at the vCenters; under several workers each has to do so for itself."""

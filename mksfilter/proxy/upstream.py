@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import ipaddress
+import logging
 import os
 import re
 import socket
@@ -23,7 +24,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException as LibraryError
 from websockets.protocol import OPEN
 from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI
 
 from mksfilter.backends.certificate import check_digests, ssl_context
 from mksfilter.backends.endpoint import CertificateDigest, Endpoint
@@ -46,7 +47,11 @@ MAX_RESPONSE: Final = 16 * 1024
 
 _MAX_LINE: Final = 4096
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})[ \r]")
+_RESOURCE: Final = re.compile(r"/[!-~]*")
 _MAX_SESSIONS: Final = 4096
+
+# Given to each handshake, which would otherwise look it up under a lock.
+_handshake_log = logging.getLogger("websockets.client")
 
 # Where clouds serve credentials to whoever asks from inside, beside the link-local 169.254/16.
 _METADATA: Final = frozenset(
@@ -294,13 +299,16 @@ def _shake(
 
 
 def _remember_session(stream: TLSStream, endpoint: Endpoint) -> None:
-    """Keep the TLS session for the next console on this host; it comes after the handshake."""
+    """Keep the TLS session for the next console on this host; it comes after the handshake.
+
+    Of a host that gives no tickets None is kept: to look for one costs a third of a handshake.
+    """
     tls = stream.tls
     key = (tls.context, endpoint.host, endpoint.port, endpoint.server_name)
-    if not tls.session_reused or key not in _sessions:
-        session = tls.session
-        if session is not None and session.has_ticket:
-            _sessions.remember(key, session)
+    if key in _sessions and (tls.session_reused or _sessions[key] is None):
+        return
+    session = tls.session
+    _sessions.remember(key, session if session is not None and session.has_ticket else None)
 
 
 # --- WebSocket ---
@@ -320,11 +328,17 @@ def _websocket(endpoint: Endpoint, name: str, sock: gevent.socket.socket) -> Ups
 
 def _upgrade(endpoint: Endpoint, name: str, stream: _Stream) -> bytes:
     """WebSocket's opening handshake (RFC 6455 section 4.1); returns what followed it."""
-    scheme = "wss" if endpoint.tls else "ws"
+    if not (_RESOURCE.fullmatch(endpoint.resource) and endpoint.host.isascii()):
+        raise TicketRefused(
+            f"{name}: the console's URL holds characters that no URL has (a name with others than "
+            f"ASCII is written in its xn-- form)"
+        )
+    path, _, query = endpoint.resource.partition("?")
     protocol = ClientProtocol(
-        parse_uri(f"{scheme}://{endpoint.address}{endpoint.resource}"),
+        WebSocketURI(endpoint.tls, endpoint.host, endpoint.port, path, query),
         # ESXi speaks to nobody who does not offer this, and something else to who offers more.
         subprotocols=[Subprotocol("binary")],
+        logger=_handshake_log,
     )
     protocol.send_request(protocol.connect())
     stream.sendall(b"".join(protocol.data_to_send()))

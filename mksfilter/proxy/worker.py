@@ -15,6 +15,8 @@ import resource
 import ssl
 import sys
 import time
+import wsgiref.headers
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -69,6 +71,19 @@ class Upgrade:
         self._handler.switch_protocols(headers, farewell)
 
 
+class _Headers(wsgiref.headers.Headers):
+    """What pywsgi asks of a request's headers."""
+
+    # Its own class parses them a second time, as an e-mail.
+    typeheader: str | None = None  # no request of ours has a body
+    getheader = wsgiref.headers.Headers.get
+
+    @property
+    def headers(self) -> Iterator[str]:
+        """The header lines."""
+        return (f"{name}: {value}" for name, value in self.items())
+
+
 class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
     """One request of a connection that waited in the lobby."""
 
@@ -120,8 +135,8 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
             request.version,
         )
         self.requestline = f"{request.method} {request.target} {request.version}"
-        self.rfile = self.socket.makefile(request.header_block)
-        self.headers = self.MessageClass(self.rfile, 0)
+        self.rfile = self.socket.makefile()
+        self.headers = _Headers(request.headers)
         self.content_length = None
         options = self.headers.get("Connection", "").lower().replace(" ", "").split(",")
         self.close_connection = (
@@ -174,7 +189,7 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
         environ, headers = self.environ, self.headers
         try:
             self.environ = accesslog.scrub_environ(environ)
-            self.headers = accesslog.scrub_headers(headers.items())
+            self.headers = _Headers(accesslog.scrub_headers(headers.items()))
             PyWSGIHandler.log_request(self)
         finally:
             self.environ, self.headers = environ, headers

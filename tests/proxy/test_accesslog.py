@@ -83,7 +83,10 @@ def test_the_access_log_sees_neither_query_nor_subprotocols():
     assert clean["REMOTE_ADDR"] == "192.0.2.1"
     assert environ["QUERY_STRING"] == f"token={TOKEN}"
     headers = [("Referer", f"/?token={TOKEN}"), ("Sec-WebSocket-Protocol", f"mks.token.{TOKEN}")]
-    assert accesslog.scrub_headers([*headers, ("Host", "h")]) == {"Referer": "/?***", "Host": "h"}
+    assert accesslog.scrub_headers([*headers, ("Host", "h")]) == [
+        ("Referer", "/?***"),
+        ("Host", "h"),
+    ]
 
 
 def test_no_value_can_pretend_to_be_another_field_or_another_line():

@@ -116,7 +116,10 @@ class Console:
             self.reused.append(bool(stream.tls.session_reused))
         protocol = ServerProtocol(subprotocols=["binary"])
         while not (events := protocol.events_received()):
-            protocol.receive_data(stream.recv(4096))
+            data = stream.recv(4096)
+            if not data:
+                return
+            protocol.receive_data(data)
         self.requests.append(events[0])
         if self.answer is not None:
             stream.sendall(self.answer)
@@ -295,6 +298,22 @@ def test_a_refusal_is_told_apart_from_a_fault_and_holds_no_ticket(serve, status,
 def test_an_answer_that_is_none_is_refused(serve, answer):
     with pytest.raises(exceptions.UpstreamRefused):
         connect(endpoint(serve(Console(answer=answer))))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"resource": "/ticket/a\r\nX-Forwarded-For: 10.0.0.1"},
+        {"resource": "/ticket/a b"},
+        {"resource": "ticket"},
+        {"resource": "/ticket/\u00fc"},
+    ],
+)
+def test_a_url_that_would_be_more_than_a_url_is_never_sent(serve, odd):
+    console = Console()
+    with pytest.raises(exceptions.TicketRefused, match="no URL has"):
+        connect(endpoint(serve(console), **odd))
+    assert not console.requests
 
 
 def test_a_silent_host_is_given_up_in_time(serve):
