@@ -9,7 +9,6 @@ for one request. Between requests (keep-alive) and while it is being closed it w
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from typing import Any
 
 from gunicorn.workers.ggevent import PyWSGIServer
 
+from mksfilter.proxy import descriptors
 from mksfilter.proxy.connection import Connection
 from mksfilter.proxy.head import MAX_HEAD, MAX_REQUEST_LINE, HeadError
 from mksfilter.proxy.node import NODE
@@ -32,8 +32,6 @@ _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
 _TICK = 0.25
-#: Connections; each costs about three kilobytes.
-_MOST_WAITING = 10_000
 
 
 class _Room:
@@ -60,9 +58,7 @@ class ConsoleServer(PyWSGIServer):
         self._leaving = _Room(_LINGER_SECONDS)
         self._timer: Any = None
         super().__init__(*args, **kwargs)
-        # Two descriptors a session; a quarter of all may be in the hands of strangers.
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._capacity = min(_MOST_WAITING, max(64, descriptors // 4))
+        self._capacity = descriptors.waiting(descriptors.limit())
 
     # -- gevent's BaseServer ---------------------------------------------------------------
 

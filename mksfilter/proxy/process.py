@@ -6,6 +6,7 @@ Made once per process, after the fork and after gevent's patches; nothing before
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.backends.endpoint import Endpoint
 from mksfilter.config import NovaSettings, ProxySettings, VCenterSettings
 from mksfilter.exceptions import SessionEnded
+from mksfilter.proxy import descriptors
+from mksfilter.proxy.accesslog import event
 from mksfilter.proxy.broker import Broker
 from mksfilter.proxy.endpoints import EndpointSource
 from mksfilter.proxy.limits import AddressRate, SessionLimits
@@ -28,6 +31,8 @@ from mksfilter.proxy.transport import Transport
 from mksfilter.proxy.upstream import Upstream, dial
 
 __all__ = ["Process"]
+
+LOG = logging.getLogger(__name__)
 
 _USES = ("connect", "resume")
 
@@ -68,7 +73,7 @@ class Process:
             claim=None if guard is None else guard.claim,
             rate=AddressRate(settings.connection_rate),
             limits=SessionLimits(
-                settings.max_sessions,
+                _sessions_with_descriptors(settings.max_sessions),
                 settings.max_sessions_per_instance,
                 settings.max_sessions_per_user,
             ),
@@ -131,3 +136,20 @@ class Process:
             ping_interval=settings.ping_interval,
             upstream_ping_interval=settings.upstream_ping_interval,
         )
+
+
+def _sessions_with_descriptors(wanted: int) -> int:
+    """*wanted*, or as many sessions as this process has file descriptors for."""
+    limit = descriptors.limit()
+    room = descriptors.sessions(limit)
+    if room < wanted:
+        LOG.warning(
+            event(
+                "few-descriptors",
+                max_sessions=wanted,
+                room=room,
+                descriptors=limit,
+                remedy=f"raise the limit (LimitNOFILE=, ulimit -n) to {descriptors.needed(wanted)}",
+            )
+        )
+    return min(wanted, room)

@@ -3,6 +3,8 @@ vSphere."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
 import socket
 import ssl
@@ -63,6 +65,20 @@ class TestSession:
         assert (notice["type"], notice["notice"]) == ("notice", "lifetime")
         assert notice["in"] <= 2
         assert [message["reason"] for message in rest] == ["lifetime-reached"]
+
+    def test_more_sessions_than_there_are_descriptors_for_are_refused_in_order(self, proxy_factory):
+        proxy = proxy_factory(descriptors=200, max_sessions_per_instance=0)
+        told = proxy.wait_for_log("event=few-descriptors")
+        room = int(re.search(r" room=(\d+) ", told)[1])
+        with contextlib.ExitStack() as stack:
+            for _ in range(room):
+                stack.enter_context(open_page(proxy, proxy.token(WEB_1, ttl=600)))
+            with pytest.raises(InvalidStatus) as refused, proxy.viewer(proxy.token(DB_1)):
+                pass
+            assert refused.value.response.status_code == 503
+            assert proxy.get("/healthz").status == 200
+        assert f"max_sessions ({room}) is reached" in proxy.log()
+        assert "Traceback" not in proxy.log()
 
     def test_the_log_has_a_line_for_the_beginning_and_one_for_the_end(self, proxy):
         token = proxy.token(WEB_1, project_id="p1", user_id="u1", request_id="req-1", mode="view")

@@ -7,13 +7,14 @@ import dataclasses
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,11 +213,13 @@ def start_proxy(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     tls: bool = False,
+    descriptors: int | None = None,
     **options: object,
 ) -> Iterator[RunningProxy]:
     """Run ``mksfilter serve`` with a configuration of its own for as long as the context lasts.
 
     :param arguments: more of its command line.
+    :param descriptors: as many as it may have, and no way to more.
     :param options: of ``[mksfilter]``; the log level is DEBUG unless they say otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="mksfilter-test-") as name:
@@ -234,6 +237,7 @@ def start_proxy(
                 stderr=stream,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
                 start_new_session=True,
+                preexec_fn=None if descriptors is None else _limit_to(descriptors),
             )
         codec = TokenCodec(
             KeyRepository(str(options.get("key_repository", directory / "keys"))),
@@ -252,6 +256,13 @@ def start_proxy(
 
 
 _ONE = ("--workers", "1")
+
+
+def _limit_to(descriptors: int) -> Callable[[], None]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    return limit
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
