@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.backends.endpoint import Endpoint
 from mksfilter.simulator.viewer import Viewer
 from tests.support.proxy import configuration, start_proxy
 
@@ -63,3 +66,28 @@ def test_who_may_not_have_a_console_costs_vcenter_nothing(ask, api, vsphere):
 
     assert refused.status_code == 403
     assert vsphere.calls()["total"] == asked
+
+
+def test_no_secret_reaches_novas_log(ask, api, keys, vsphere):
+    codec = TokenCodec(KeyRepository(str(keys)), SHARED["audience"])
+    answer = ask("member", f"/servers/{servers.WEB}/remote-consoles", MKS, api=api)
+    token = answer.json()["remote_console"]["url"].partition("token=")[2]
+    endpoint = Endpoint.from_mapping(codec.connect_info(codec.verify(token)))
+
+    vsphere.set_vcenter(refuse_logins=True)
+    vsphere.expire_sessions()
+    refused = ask("member", f"/servers/{servers.WEB}/remote-consoles", MKS, api=api)
+    vsphere.reset()
+    assert refused.status_code >= 500
+
+    secrets = {
+        *(token, *token.split(".")[2:]),
+        endpoint.resource.rpartition("/")[2],
+        vsphere.vcenter["password"],
+        *(key.read_text().strip().rstrip("=") for key in keys.iterdir()),
+    }
+    written = api.logged()
+    for expected in ("console url issued", "vcenter-login", "refused"):
+        assert expected in written, "the test looks in the wrong place"
+    assert [secret for secret in secrets if secret in written] == []
+    assert [secret for secret in secrets if secret in refused.text] == []
