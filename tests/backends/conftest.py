@@ -10,7 +10,7 @@ import pytest
 
 from mksfilter.backends.consoles import Consoles
 from mksfilter.config import VCenterSettings
-from tests.backends.servers import SelfSigned
+from tests.support.certificates import SelfSigned
 
 
 @pytest.fixture

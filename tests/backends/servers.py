@@ -3,50 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-
-class SelfSigned:
-    """A self-signed certificate for ``localhost`` and 127.0.0.1, which is its own CA."""
-
-    def __init__(self, directory: Path, name: str = "localhost") -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self.der = certificate.public_bytes(serialization.Encoding.DER)
-        self.pem = directory / "certificate.pem"
-        self.pem.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+from tests.support.certificates import SelfSigned
 
 
 class Server:
@@ -93,8 +54,7 @@ def listening(answer: Callable[[Server, socket.socket], None]) -> Iterator[Serve
 
 def swallowing_tls(certificate: SelfSigned) -> Callable[[Server, socket.socket], None]:
     """Completes the TLS handshake, then reads and keeps what comes."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.pem)
+    context = certificate.context()
 
     def answer(server: Server, connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:
@@ -113,8 +73,7 @@ def silent(_server: Server, connection: socket.socket) -> None:
 
 def dripping_tls(certificate: SelfSigned) -> Callable[[Server, socket.socket], None]:
     """Answers with an HTTP response that grows by a byte every so often, and never ends."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.pem)
+    context = certificate.context()
     pause = threading.Event()
 
     def answer(_server: Server, connection: socket.socket) -> None:

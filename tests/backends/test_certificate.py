@@ -9,7 +9,8 @@ from mksfilter.backends.certificate import check_digests, ssl_context
 from mksfilter.backends.endpoint import CertificateDigest, Endpoint
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
-from tests.backends.servers import SelfSigned, Server, listening, swallowing_tls
+from tests.backends.servers import Server, listening, swallowing_tls
+from tests.support.certificates import SelfSigned
 
 WRONG = CertificateDigest("sha256", bytes(32))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.simulator.client import DB_1, OTHER_1, WEB_1, SimulatedVSphere
-from tests.backends.servers import SelfSigned, dripping_tls, listening, silent
+from tests.backends.servers import dripping_tls, listening, silent
+from tests.support.certificates import SelfSigned
 
 MakeConsoles = Callable[..., Consoles]
 
@@ -232,8 +232,7 @@ class TestAnswers:
 
 
 def answering(certificate: SelfSigned, answer: bytes) -> Callable[..., None]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.pem)
+    context = certificate.context()
 
     def serve(_server: object, connection: object) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:  # type: ignore[arg-type]

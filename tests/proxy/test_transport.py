@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from mksfilter.proxy.tlsstream import TLSStream
 from mksfilter.proxy.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
-from tests.proxy.test_upstream import Certificate
+from tests.support.certificates import SelfSigned
 
 PATIENCE = 10
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    return Certificate(tmp_path_factory.mktemp("transport"), "transport")
+    return SelfSigned(tmp_path_factory.mktemp("transport"))
 
 
 @pytest.fixture(params=["plain", "TLSv1.2", "TLSv1.3"])

@@ -3,81 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import ipaddress
 import socket
-import ssl
 import time
 
 import gevent
 import gevent.socket
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from gevent.server import StreamServer
 from websockets.server import ServerProtocol
 
 from mksfilter import exceptions
-from mksfilter.backends.endpoint import CertificateDigest, Endpoint
+from mksfilter.backends.endpoint import Endpoint
 from mksfilter.proxy.frames import BINARY, frame
 from mksfilter.proxy.tlsstream import TLSStream
 from mksfilter.proxy.transport import ROOM, TLSTransport
 from mksfilter.proxy.upstream import address_allowed, dial
+from tests.support.certificates import SelfSigned
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 TICKET = "/ticket/cafebabe12345678"
 
 
-class Certificate:
-    """A self-signed certificate for localhost, on disk."""
-
-    def __init__(self, directory, name: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-            .add_extension(x509.BasicConstraints(True, None), True)
-            .sign(key, hashes.SHA256())
-        )
-        self.path = str(directory / f"{name}.pem")
-        self.der = certificate.public_bytes(serialization.Encoding.DER)
-        with open(self.path, "wb") as file:
-            file.write(
-                key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                )
-            )
-            file.write(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.path)
-        return context
-
-    def digest(self, algorithm: str = "sha256") -> CertificateDigest:
-        return CertificateDigest.of(self.der, algorithm)
-
-
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    return Certificate(tmp_path_factory.mktemp("host"), "host")
+    return SelfSigned(tmp_path_factory.mktemp("host"))
 
 
 @pytest.fixture(scope="session")
 def other_certificate(tmp_path_factory):
-    return Certificate(tmp_path_factory.mktemp("other"), "other")
+    return SelfSigned(tmp_path_factory.mktemp("other"))
 
 
 @pytest.fixture
@@ -393,10 +349,10 @@ def test_tls_sessions_are_resumed_and_their_certificate_is_checked_all_the_same(
 def test_without_a_pin_a_ca_has_to_vouch_for_the_name(serve, certificate, other_certificate):
     port = serve(Console(certificate))
     named = {"tls": True, "server_name": "localhost"}
-    connect(endpoint(port, ca_file=certificate.path, **named)).close()
+    connect(endpoint(port, ca_file=str(certificate.pem), **named)).close()
     for bad in (
-        {"ca_file": other_certificate.path, **named},
-        {"ca_file": certificate.path, "tls": True, "server_name": "esx.example"},
+        {"ca_file": str(other_certificate.pem), **named},
+        {"ca_file": str(certificate.pem), "tls": True, "server_name": "esx.example"},
         {"ca_file": None, **named},
     ):
         with pytest.raises(exceptions.CertificateMismatch, match="ca_file"):
