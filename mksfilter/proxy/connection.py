@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mksfilter.proxy import proxyprotocol
 
 if TYPE_CHECKING:
-    from mksfilter.proxy.transport import Transport
+    from mksfilter.proxy.relay.transport import Transport
 
 __all__ = ["Connection", "TLSState"]
 
@@ -176,7 +176,7 @@ class Connection:
     def to_transport(self) -> Transport:
         """Hand the connection over to a relay, as it stands; this object is then closed."""
         # Not at the top: the master imports this module before gevent has patched anything.
-        from mksfilter.proxy.transport import PlainTransport, TLSTransport
+        from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport
 
         if self.tls is None:
             return PlainTransport(self._sock)

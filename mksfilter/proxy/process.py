@@ -25,10 +25,10 @@ from mksfilter.proxy.endpoints import EndpointSource
 from mksfilter.proxy.limits import AddressRate, SessionLimits
 from mksfilter.proxy.metrics import Metrics
 from mksfilter.proxy.origin import OriginPolicy, TrustedProxies
-from mksfilter.proxy.relay import Relay, RelayOptions
+from mksfilter.proxy.relay.relay import Relay, RelayOptions
+from mksfilter.proxy.relay.transport import Transport, Upstream
 from mksfilter.proxy.sessions import Session, SessionRegistry
-from mksfilter.proxy.transport import Transport
-from mksfilter.proxy.upstream import Upstream, dial
+from mksfilter.proxy.upstream import dial
 
 __all__ = ["Process"]
 

@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import gevent
 import gevent.socket
@@ -37,10 +37,10 @@ from mksfilter.exceptions import (
     TicketRefused,
     UpstreamRefused,
 )
-from mksfilter.proxy.tlsstream import TLSStream
-from mksfilter.proxy.transport import PlainTransport, Transport
+from mksfilter.proxy.relay.tlsstream import TLSStream
+from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
-__all__ = ["Upstream", "address_allowed", "dial"]
+__all__ = ["address_allowed", "dial"]
 
 MAX_RESPONSE: Final = 16 * 1024
 """Bytes of response header that a console host may send."""
@@ -67,24 +67,6 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class _Stream(Protocol):
     def sendall(self, data: bytes) -> None: ...
     def recv(self, size: int) -> bytes: ...
-
-
-@dataclasses.dataclass
-class Upstream:
-    """A console host that is ready to talk.
-
-    :param transport: for the relay.
-    :param early: bytes that followed its handshake.
-    :param framing: ``websocket``, or ``bytes`` for a stream without messages.
-    """
-
-    transport: Transport
-    early: bytes
-    framing: Literal["websocket", "bytes"]
-
-    def close(self) -> None:
-        """For a session that does not come about."""
-        self.transport.close()
 
 
 @functools.lru_cache(maxsize=_MAX_SESSIONS)

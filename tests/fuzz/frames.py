@@ -8,7 +8,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from mksfilter.proxy.frames import (
+from mksfilter.proxy.relay.frames import (
     CLOSE,
     GAP,
     PING,

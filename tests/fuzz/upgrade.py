@@ -18,7 +18,7 @@ from typing import Any
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.proxy import head, lobby
-from mksfilter.proxy.frames import ControlFrame, FrameTracker, Violation
+from mksfilter.proxy.relay.frames import ControlFrame, FrameTracker, Violation
 
 __all__ = ["TestOneInput"]
 

@@ -16,9 +16,9 @@ from websockets.server import ServerProtocol
 
 from mksfilter import exceptions
 from mksfilter.backends.endpoint import Endpoint
-from mksfilter.proxy.frames import BINARY, frame
-from mksfilter.proxy.tlsstream import TLSStream
-from mksfilter.proxy.transport import ROOM, TLSTransport
+from mksfilter.proxy.relay.frames import BINARY, frame
+from mksfilter.proxy.relay.tlsstream import TLSStream
+from mksfilter.proxy.relay.transport import ROOM, TLSTransport
 from mksfilter.proxy.upstream import address_allowed, dial
 from tests.support.certificates import SelfSigned
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import gevent.socket
 
-from mksfilter.proxy.transport import RecordFollower, TLSTransport
+from mksfilter.proxy.relay.transport import RecordFollower, TLSTransport
 
 __all__ = ["TLSStream"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
-from mksfilter.proxy.frames import BINARY, frame
-from mksfilter.proxy.rfb import (
+from mksfilter.proxy.relay.frames import BINARY, frame
+from mksfilter.proxy.relay.rfb import (
     GREETING,
     PlayedHandshake,
     RFBViolation,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import gevent
 
-from mksfilter.proxy.frames import FrameTracker
-from mksfilter.proxy.transport import Transport
+from mksfilter.proxy.relay.frames import FrameTracker
+from mksfilter.proxy.relay.transport import Transport
 
 __all__ = ["Side"]
 

@@ -10,10 +10,10 @@ import gevent
 import pytest
 
 from mksfilter import exceptions
-from mksfilter.proxy import timers
-from mksfilter.proxy.frames import BINARY, CLOSE, PING, close_frame, frame
-from tests.proxy.test_frames import VIOLATIONS, raw_frame
-from tests.proxy.wire import PATIENCE, Wire
+from mksfilter.proxy.relay import timers
+from mksfilter.proxy.relay.frames import BINARY, CLOSE, PING, close_frame, frame
+from tests.proxy.relay.test_frames import VIOLATIONS, raw_frame
+from tests.proxy.relay.wire import PATIENCE, Wire
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def wire():
 def fast_clock(monkeypatch):
     """Slots of 10 ms, so that timeouts of tests are short and still met in order."""
     wheel = timers.TimerWheel(gevent.get_hub().loop, resolution=0.01)
-    monkeypatch.setattr("mksfilter.proxy.relay.shared_wheel", lambda: wheel)
+    monkeypatch.setattr("mksfilter.proxy.relay.relay.shared_wheel", lambda: wheel)
 
 
 def test_what_is_said_on_one_side_is_heard_on_the_other(wire):
@@ -374,7 +374,7 @@ def test_a_browser_that_does_not_answer_pings_is_given_up(wire, fast_clock):
 def test_a_browser_that_answers_pings_and_says_nothing_else_stays(wire, monkeypatch):
     """On a clock as coarse as the real one is beside its interval: an answer within a tick."""
     wheel = timers.TimerWheel(gevent.get_hub().loop, resolution=0.05)
-    monkeypatch.setattr("mksfilter.proxy.relay.shared_wheel", lambda: wheel)
+    monkeypatch.setattr("mksfilter.proxy.relay.relay.shared_wheel", lambda: wheel)
     session = wire(ping_interval=0.15)
     for _ in range(8):
         session.browser.until(lambda browser: browser.pings)

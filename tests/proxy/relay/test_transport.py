@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.proxy.tlsstream import TLSStream
-from mksfilter.proxy.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
+from mksfilter.proxy.relay.tlsstream import TLSStream
+from mksfilter.proxy.relay.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
 from tests.support.certificates import SelfSigned
 
 PATIENCE = 10

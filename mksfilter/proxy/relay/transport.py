@@ -12,15 +12,22 @@ from __future__ import annotations
 
 import _socket  # the C socket: gevent's and the standard library's wrappers cost memory and time
 import contextlib
+import dataclasses
 import ssl
 import struct
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
-__all__ = ["BUFFER_SIZE", "ROOM", "PlainTransport", "RecordFollower", "TLSTransport", "Transport"]
+__all__ = [
+    "BUFFER_SIZE",
+    "ROOM",
+    "PlainTransport",
+    "RecordFollower",
+    "TLSTransport",
+    "Transport",
+    "Upstream",
+]
 
-import os as _os
-
-BUFFER_SIZE: Final = int(_os.environ.get("MKS_BUF", "256")) * 1024
+BUFFER_SIZE: Final = 256 * 1024
 """Bytes read at once; fewer, larger system calls are what makes bulk cheap."""
 
 _RECORD: Final = 16 * 1024
@@ -153,6 +160,24 @@ class PlainTransport:
         with contextlib.suppress(OSError):  # the peer was faster
             self._sock.shutdown(_socket.SHUT_WR)
         self._sock.close()
+
+
+@dataclasses.dataclass
+class Upstream:
+    """A console host that is ready to talk.
+
+    :param transport: for the relay.
+    :param early: bytes that followed its handshake.
+    :param framing: ``websocket``, or ``bytes`` for a stream without messages.
+    """
+
+    transport: Transport
+    early: bytes
+    framing: Literal["websocket", "bytes"]
+
+    def close(self) -> None:
+        """For a session that does not come about."""
+        self.transport.close()
 
 
 class RecordFollower:

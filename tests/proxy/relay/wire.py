@@ -10,10 +10,9 @@ from gevent.event import AsyncResult
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from mksfilter.proxy.frames import BINARY, PING, PONG, TEXT, close_frame, frame
-from mksfilter.proxy.relay import Relay, RelayOptions
-from mksfilter.proxy.transport import PlainTransport
-from mksfilter.proxy.upstream import Upstream
+from mksfilter.proxy.relay.frames import BINARY, PING, PONG, TEXT, close_frame, frame
+from mksfilter.proxy.relay.relay import Relay, RelayOptions
+from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
 PATIENCE = 10
 

@@ -36,9 +36,9 @@ from mksfilter.exceptions import (
     UpstreamViolation,
 )
 from mksfilter.proxy import control as control_channel
-from mksfilter.proxy import deadlines
-from mksfilter.proxy.decoding import ClientDecoder
-from mksfilter.proxy.frames import (
+from mksfilter.proxy.relay import deadlines
+from mksfilter.proxy.relay.decoding import ClientDecoder
+from mksfilter.proxy.relay.frames import (
     CLOSE,
     PING,
     PONG,
@@ -53,12 +53,11 @@ from mksfilter.proxy.frames import (
     frame,
     server_header,
 )
-from mksfilter.proxy.options import RelayOptions
-from mksfilter.proxy.rfb import RFBViolation
-from mksfilter.proxy.side import Side
-from mksfilter.proxy.timers import shared_wheel
-from mksfilter.proxy.transport import BUFFER_SIZE, ROOM, Transport
-from mksfilter.proxy.upstream import Upstream
+from mksfilter.proxy.relay.options import RelayOptions
+from mksfilter.proxy.relay.rfb import RFBViolation
+from mksfilter.proxy.relay.side import Side
+from mksfilter.proxy.relay.timers import shared_wheel
+from mksfilter.proxy.relay.transport import BUFFER_SIZE, ROOM, Transport, Upstream
 
 __all__ = ["Relay", "RelayOptions"]
 

@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from mksfilter.proxy.timers import TimerWheel, shared_wheel
+from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
 
 @pytest.fixture
