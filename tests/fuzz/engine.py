@@ -14,7 +14,17 @@ from pathlib import Path
 __all__ = ["CORPUS", "TARGETS", "WHEELS", "Outcome", "fuzz", "load", "seeds"]
 
 #: What each target's module is called; the proxy's parsers and what in them is fed.
-TARGETS = ("decoding", "frames", "proxy_header", "rfb", "ticket", "token", "upgrade", "upstream")
+TARGETS = (
+    "decoding",
+    "frames",
+    "proxy_header",
+    "relay",
+    "rfb",
+    "ticket",
+    "token",
+    "upgrade",
+    "upstream",
+)
 CORPUS = Path(__file__).parent / "corpus"
 #: Whether atheris has wheels for this interpreter; the same condition stands in setup.cfg.
 WHEELS = (

@@ -518,7 +518,8 @@ class Relay:
             return
         upstream = self._upstream
         decoder, tracker = self._decoder, upstream.tracker
-        unseen = decoder is not None and (decoder.undecided or decoder.playing)
+        # What is kept has not begun to be seen: nothing of the host's is cut by a frame of ours.
+        unseen = self._early or (decoder is not None and (decoder.undecided or decoder.playing))
         last = tracker is None or upstream.shut or tracker.closed
         if (unseen or tracker is None or tracker.between_frames) and (last or not self._outbox):
             slug = self.reason.reason if self.reason is not None and code != 1005 else ""

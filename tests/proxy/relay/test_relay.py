@@ -587,3 +587,20 @@ def test_close_frames_in_pieces_pass_whole(wire):
         gevent.sleep(0)
     session.host.until(lambda host: host.close == (1000, ""))
     assert session.host.pings == [b"p"]
+
+
+def test_a_browser_that_errs_with_the_last_of_the_handshake_hears_a_whole_goodbye(wire):
+    """What the host said meanwhile is in the middle of a frame that the browser never saw begin."""
+    session = wire(rfb_handshake="missing", view_only=True)
+    session.host.send_raw(b"\x82\x52" + bytes(14))
+    browser = session.browser
+    browser.until(lambda peer: peer.messages == [b"RFB 003.008\n"]).send(b"RFB 003.008\n")
+    browser.until(lambda peer: len(peer.messages) == 2).send(b"\x01")
+    browser.until(lambda peer: len(peer.messages) == 3).send(b"\x01\x99")
+    while session.relay.reason is None:
+        gevent.idle()
+    session.host.send_raw(bytes(68))
+    close = browser.until_closed()
+    assert close is not None
+    assert close[0] == 1008
+    assert len(browser.messages) == 3
