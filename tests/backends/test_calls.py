@@ -103,6 +103,18 @@ def test_a_call_that_does_not_end_is_cut_off(gate: threading.Event) -> None:
     assert queue.run(lambda: "next") == "next", "its worker is free again"
 
 
+def test_a_call_after_a_quiet_time_is_cut_off_in_its_own_time(gate: threading.Event) -> None:
+    """The watch then sleeps for much longer than a call may last."""
+    queue = make(timeout=0.1)
+    queue.run(lambda: None)
+    while queue._watch_wakes < time.monotonic() + 1:
+        time.sleep(0.01)
+    started = time.monotonic()
+    with pytest.raises(VCenterUnreachable, match="no answer within"):
+        queue.run(lambda: gate.wait(60))
+    assert time.monotonic() - started < 10
+
+
 def test_a_call_that_is_cut_off_before_its_socket_is_there_is_cut_off_then() -> None:
     queue = make(timeout=0.05)
     cut, looked_up = threading.Event(), threading.Event()
