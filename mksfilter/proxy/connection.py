@@ -156,9 +156,9 @@ class Connection:
             self.tls.sslobj.write(data)
             self._sock.sendall(self.tls.outgoing.read())
 
-    def makefile(self, content: object = b"", *_args: object) -> BytesIO:
+    def makefile(self, *_args: object) -> BytesIO:
         """No request of ours has a body; pywsgi asks for a file nonetheless."""
-        return BytesIO(content if isinstance(content, bytes) else b"")
+        return BytesIO()
 
     def finish(self) -> None:
         """Say that nothing more is coming; the peer may still be sending."""

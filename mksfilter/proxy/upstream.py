@@ -266,12 +266,11 @@ def _shake(
     resume: bool = True,
 ) -> TLSStream:
     context = _client_context(endpoint)
-    key = (context, endpoint.host, endpoint.port, endpoint.server_name)
     stream = TLSStream(
         sock,
         context,
         server_hostname=endpoint.server_name or endpoint.host,
-        session=_sessions.recall(key) if resume else None,
+        session=_sessions.recall(_session_key(context, endpoint)) if resume else None,
     )
     stream.do_handshake()
     # A resumed session brings the certificate along; whether it is the right one may have changed.
@@ -280,13 +279,17 @@ def _shake(
     return stream
 
 
+def _session_key(context: ssl.SSLContext, endpoint: Endpoint) -> tuple[Any, ...]:
+    return (context, endpoint.host, endpoint.port, endpoint.server_name)
+
+
 def _remember_session(stream: TLSStream, endpoint: Endpoint) -> None:
     """Keep the TLS session for the next console on this host; it comes after the handshake.
 
     Of a host that gives no tickets None is kept: to look for one costs a third of a handshake.
     """
     tls = stream.tls
-    key = (tls.context, endpoint.host, endpoint.port, endpoint.server_name)
+    key = _session_key(tls.context, endpoint)
     if key in _sessions and (tls.session_reused or _sessions[key] is None):
         return
     session = tls.session
