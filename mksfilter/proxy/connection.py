@@ -11,12 +11,10 @@ import contextlib
 import socket as stdlib_socket
 import ssl
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mksfilter.proxy import proxyprotocol
-
-if TYPE_CHECKING:
-    from mksfilter.proxy.relay.transport import Transport
+from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport, send_all
 
 __all__ = ["Connection", "TLSState"]
 
@@ -150,11 +148,10 @@ class Connection:
 
         :raises OSError: the peer is gone or does not read.
         """
-        if self.tls is None:
-            self._sock.sendall(data)
-        else:
+        if self.tls is not None:
             self.tls.sslobj.write(data)
-            self._sock.sendall(self.tls.outgoing.read())
+            data = self.tls.outgoing.read()
+        send_all(self._sock, data)
 
     def makefile(self, *_args: object) -> BytesIO:
         """No request of ours has a body; pywsgi asks for a file nonetheless."""
@@ -175,9 +172,6 @@ class Connection:
 
     def to_transport(self) -> Transport:
         """Hand the connection over to a relay, as it stands; this object is then closed."""
-        # Not at the top: the master imports this module before gevent has patched anything.
-        from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport
-
         if self.tls is None:
             return PlainTransport(self._sock)
         return TLSTransport(self._sock, self.tls.sslobj, self.tls.incoming, self.tls.outgoing)

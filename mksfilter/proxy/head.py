@@ -11,7 +11,15 @@ from __future__ import annotations
 import dataclasses
 import re
 
-__all__ = ["MAX_HEAD", "MAX_HEADERS", "MAX_REQUEST_LINE", "HeadError", "RequestHead", "parse"]
+__all__ = [
+    "MAX_HEAD",
+    "MAX_HEADERS",
+    "MAX_REQUEST_LINE",
+    "HeadError",
+    "RequestHead",
+    "fields",
+    "parse",
+]
 
 #: Bytes of request line and headers together. A token may be 4096 long and come twice.
 MAX_HEAD = 32768
@@ -105,21 +113,33 @@ def parse(head: bytes) -> RequestHead:
     )
 
 
-def _check_headers(header_block: bytes, *, needs_host: bool) -> list[tuple[str, str]]:
+def fields(header_block: bytes) -> list[tuple[bytes, bytes]]:
+    """The header lines of a request or an answer, which end in an empty line: names as sent, and
+    values without the white space around them.
+
+    :raises HeadError: too many, or one that is not plain.
+    """
     lines = header_block.split(b"\r\n")[:-2]
     if len(lines) > MAX_HEADERS:
         raise HeadError(431, "too many headers")
-    seen = set()
-    headers = []
+    found = []
     for line in lines:
         match = _HEADER.fullmatch(line)
         if match is None:
             raise HeadError(400, "malformed header line")
-        name, value = match[1].lower(), match[2].strip()
+        found.append((match[1], match[2].strip()))
+    return found
+
+
+def _check_headers(header_block: bytes, *, needs_host: bool) -> list[tuple[str, str]]:
+    seen = set()
+    headers = []
+    for sent_name, value in fields(header_block):
+        name = sent_name.lower()
         if name in seen and name in _SINGLE:
             raise HeadError(400, "header given twice")
         seen.add(name)
-        headers.append((match[1].decode("ascii"), value.decode("latin-1")))
+        headers.append((sent_name.decode("ascii"), value.decode("latin-1")))
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             raise HeadError(400, "a request here has no body")
     if needs_host and b"host" not in seen:

@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import functools
 import ipaddress
-import logging
 import os
 import re
 import socket
@@ -20,11 +19,6 @@ from typing import Any, Final, Protocol
 
 import gevent
 import gevent.socket
-from websockets.client import ClientProtocol
-from websockets.exceptions import WebSocketException as LibraryError
-from websockets.protocol import OPEN
-from websockets.typing import Subprotocol
-from websockets.uri import WebSocketURI
 
 from mksfilter.backends.certificate import check_digests, ssl_context
 from mksfilter.backends.endpoint import CertificateDigest, Endpoint
@@ -37,6 +31,7 @@ from mksfilter.exceptions import (
     TicketRefused,
     UpstreamRefused,
 )
+from mksfilter.proxy import hosthandshake
 from mksfilter.proxy.relay.tlsstream import TLSStream
 from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
@@ -46,12 +41,8 @@ MAX_RESPONSE: Final = 16 * 1024
 """Bytes of response header that a console host may send."""
 
 _MAX_LINE: Final = 4096
-_STATUS: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})[ \r]")
 _RESOURCE: Final = re.compile(r"/[!-~]*")
 _MAX_SESSIONS: Final = 4096
-
-# Given to each handshake, which would otherwise look it up under a lock.
-_handshake_log = logging.getLogger("websockets.client")
 
 # Where clouds serve credentials to whoever asks from inside, beside the link-local 169.254/16.
 _METADATA: Final = frozenset(
@@ -318,34 +309,26 @@ def _upgrade(endpoint: Endpoint, name: str, stream: _Stream) -> bytes:
             f"{name}: the console's URL holds characters that no URL has (a name with others than "
             f"ASCII is written in its xn-- form)"
         )
-    path, _, query = endpoint.resource.partition("?")
-    protocol = ClientProtocol(
-        WebSocketURI(endpoint.tls, endpoint.host, endpoint.port, path, query),
-        # ESXi speaks to nobody who does not offer this, and something else to who offers more.
-        subprotocols=[Subprotocol("binary")],
-        logger=_handshake_log,
+    key, request = hosthandshake.request(
+        endpoint.host, endpoint.port, endpoint.resource, tls=endpoint.tls
     )
-    protocol.send_request(protocol.connect())
-    stream.sendall(b"".join(protocol.data_to_send()))
-    response = b""
-    while (end := response.find(b"\r\n\r\n")) < 0:
-        if len(response) > MAX_RESPONSE:
+    stream.sendall(request)
+    answer = b""
+    while (end := answer.find(b"\r\n\r\n") + 4) < 4:
+        if len(answer) > MAX_RESPONSE:
             raise UpstreamRefused(f"{name}: response header of more than {MAX_RESPONSE} bytes")
         data = stream.recv(_MAX_LINE)
         if not data:
             raise UpstreamRefused(f"{name}: closed the connection instead of opening a WebSocket")
-        response += data
-    status = _STATUS.match(response)
-    if status is not None and status[1] != b"101":
-        # The library would first wait for the answer's body, of which there may be no end.
-        raise _refused(name, int(status[1]))
-    protocol.receive_data(response[: end + 4])
-    if protocol.state is not OPEN:
-        error = protocol.handshake_exc
-        raise UpstreamRefused(f"{name}: not a WebSocket handshake ({type(error).__name__})") from (
-            error if isinstance(error, LibraryError) else None
-        )
-    return response[end + 4 :]
+        answer += data
+    try:
+        status = hosthandshake.status(answer)
+        if status != 101:
+            raise _refused(name, status)
+        hosthandshake.check(answer[:end], key)
+    except hosthandshake.AnswerError as exc:
+        raise UpstreamRefused(f"{name}: not a WebSocket handshake: {exc}") from None
+    return answer[end:]
 
 
 def _refused(name: str, status: int) -> BackendError:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import gevent.socket
 
-from mksfilter.proxy.relay.transport import RecordFollower, TLSTransport
+from mksfilter.proxy.relay.transport import RecordFollower, TLSTransport, send_all
 
 __all__ = ["TLSStream"]
 
@@ -191,7 +191,7 @@ class TLSStream:
 
     def _flush(self) -> None:
         if self._outgoing.pending:
-            self._sock.sendall(self._outgoing.read())
+            send_all(self._sock, self._outgoing.read())
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ __all__ = [
     "TLSTransport",
     "Transport",
     "Upstream",
+    "send_all",
 ]
 
 BUFFER_SIZE: Final = 256 * 1024
@@ -354,6 +355,17 @@ class TLSTransport(PlainTransport):
 
     def _push(self) -> bool:
         return PlainTransport.send(self, self._outgoing.read())
+
+
+def send_all(sock: Any, data: bytes) -> None:
+    """As ``sock.sendall`` of a gevent socket, whose bookkeeping takes longer than the system call;
+    nearly always one ``send`` is enough.
+
+    :raises OSError: the connection is lost, or the socket's time-out is over.
+    """
+    sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
 
 
 def _detach(sock: Any) -> _socket.socket:
