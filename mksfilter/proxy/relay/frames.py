@@ -37,6 +37,7 @@ TEXT, BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 CLOSE, PING, PONG = int(Opcode.CLOSE), int(Opcode.PING), int(Opcode.PONG)
 
 MAX_HEADER: Final = 14
+_CROWD: Final = 4096
 _MAX_LENGTH: Final = (1 << 63) - 1
 
 _two_words = Struct("!HH").unpack_from
@@ -84,6 +85,9 @@ class FrameTracker:
         must not be (section 5.1).
     :param text: whether text messages are allowed; 1003 otherwise.
     :param max_frame: greatest payload length allowed, in bytes; 1009 beyond it.
+    :ivar crowded: once thousands of frames that are no whole messages came in one call, which no
+        console does; each takes a microsecond, so whoever feeds this had better do so in small
+        portions.
     """
 
     __slots__ = (
@@ -97,6 +101,7 @@ class FrameTracker:
         "_max_frame",
         "_slow",
         "_text",
+        "crowded",
     )
 
     def __init__(self, *, masked: bool, text: bool = True, max_frame: int = _MAX_LENGTH) -> None:
@@ -111,6 +116,7 @@ class FrameTracker:
         self._gap = 0
         self._closed = False
         self._slow = max_frame < 0xFFFF
+        self.crowded = False
 
     @property
     def between_frames(self) -> bool:
@@ -180,7 +186,9 @@ class FrameTracker:
             whole = False
         view = memoryview(data)
         start = 0
+        frames = 0
         while position < size:
+            frames += 1
             if self._gap and (self._gap == 1 or not self._fragmented):
                 if position > start:
                     pieces.append(view[start:position])
@@ -215,6 +223,8 @@ class FrameTracker:
                 self._closed = True
                 break
         self._left = 0 if self._closed else position - size
+        if frames > _CROWD:
+            self.crowded = True
         if start < size and not self._closed and not whole:
             pieces.append(view[start:size])
         if (

@@ -64,7 +64,7 @@ __all__ = ["Relay", "RelayOptions"]
 _log = logging.getLogger(__name__)
 
 _HEADROOM: Final = 16  # for the header of a frame made around what was read
-_CLIENT_LIMIT: Final = 8 * 1024  # bounds the time that a flood of tiny frames takes
+_SMALL_READ: Final = 8 * 1024  # bounds the time that a flood of tiny frames takes
 _CONTROL_LIMIT: Final = 200  # pings and pongs of one side in a second
 _EARLY_LIMIT: Final = 64 * 1024
 _GOING_AWAY: Final = 1001
@@ -134,7 +134,7 @@ class Relay:
             )
         # With a control channel a text frame from the host could pass for one of ours.
         text = not options.control and self._decoder is None
-        self._client = Side(client, FrameTracker(masked=True, text=text), _CLIENT_LIMIT)
+        self._client = Side(client, FrameTracker(masked=True, text=text), _SMALL_READ)
         tracker = FrameTracker(masked=False, text=text) if framed else None
         self._upstream = Side(upstream.transport, tracker, BUFFER_SIZE)
 
@@ -214,6 +214,8 @@ class Relay:
             self._take_stream(data, size)
             return
         pieces = tracker.feed(data, size)
+        if tracker.crowded:
+            source.limit = _SMALL_READ
         if pieces is not None:
             self._sort(source, sink, pieces)
             return

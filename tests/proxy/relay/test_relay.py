@@ -322,6 +322,23 @@ def test_pings_among_data_keep_their_place(wire):
     session.browser.send_close()
 
 
+def test_a_host_that_floods_with_tiny_frames_gets_small_portions_of_the_loop(wire):
+    session = wire()
+    flood = raw_frame(BINARY, b"", fin=False) + raw_frame(0, b"", fin=False) * 400_000
+    sender = gevent.spawn(session.host.send_raw, flood)
+    reader = gevent.spawn(session.browser.sock.makefile("rb").read, len(flood))
+    portions, before = [], 0
+    with gevent.Timeout(PATIENCE):
+        while before < len(flood):
+            gevent.sleep(0)  # once around the loop
+            portions.append(session.relay.bytes_out - before)
+            before = session.relay.bytes_out
+        assert reader.get() == flood
+    first = next(number for number, portion in enumerate(portions) if portion)
+    assert max(portions[first + 1 :]) <= 8 * 1024  # of the first nobody knew
+    sender.get()
+
+
 @pytest.mark.parametrize("payload", [b"", b"x" * 125])
 def test_a_browser_that_floods_with_pings_is_shown_out(wire, payload):
     session = wire()
