@@ -31,7 +31,7 @@ the control channel, and the words a console user may read::
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
         +-- SessionEnded             an established session that has to stop
             +-- ClientViolation, ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
-                LifetimeReached, SlowReader, ServerDraining, ConsoleTaken, RelayFailed
+                LifetimeReached, SlowReader, ServerDraining, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
 remedy. ``public`` is for the user and never holds a host name, a ticket or a token.
@@ -51,7 +51,6 @@ __all__ = [
     "ConnectionLimitReached",
     "ConsoleError",
     "ConsoleNotPermitted",
-    "ConsoleTaken",
     "DrainingError",
     "EarlyData",
     "EndpointForbidden",
@@ -503,14 +502,6 @@ class ServerDraining(SessionEnded):
     close_code = 1012
     reason = "server-draining"
     public = "The console server is restarting."
-
-
-class ConsoleTaken(SessionEnded):
-    """Another session of the same machine took over (``take_over = drop``)."""
-
-    close_code = 4429
-    reason = "taken-over"
-    public = "Another console of this machine was opened and took over."
 
 
 class RelayFailed(SessionEnded):

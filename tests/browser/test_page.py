@@ -187,7 +187,6 @@ def test_a_console_that_does_not_open_says_why(opened, reason, button):
 @pytest.mark.parametrize(
     ("reason", "button"),
     [
-        ("taken-over", True),
         ("idle-timeout", True),
         ("upstream-protocol-error", True),
         ("lifetime-reached", False),
