@@ -1,9 +1,9 @@
 """A console host that is never the bottleneck: ``python -m benchmarks.console_host CERT``.
 
-WebSockets on a TLS and on a plain port, and for relays that speak TCP to their source raw ports
-that echo or stream. ``/echo`` answers each 16-byte frame (10 masked bytes) with 10 bytes;
-``/stream`` sends frames of 16 KiB as fast as they are taken. Echoes run in one loop of epoll, each
-stream in a thread that does nothing but send.
+WebSockets on a TLS and on a plain port, and for relays that speak bytes to their source raw ports
+that echo or stream, with TLS and without. ``/echo`` answers each 16-byte frame (10 masked bytes)
+with 10 bytes; ``/stream`` sends frames of 16 KiB as fast as they are taken. Echoes run in one loop
+of epoll, each stream in a thread that does nothing but send.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class ConsoleHost:
     def __init__(self, certificate: str) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate)
+        # websockify takes TLS 1.3's session tickets for data and waits for ever for some.
+        self._raw_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._raw_context.load_cert_chain(certificate)
+        self._raw_context.num_tickets = 0
         self._poll = select.epoll()
         self._listeners: dict[int, tuple[socket.socket, str, bool]] = {}
         self._connections: dict[int, _Connection] = {}
@@ -52,6 +56,8 @@ class ConsoleHost:
             ("plain", "websocket", False),
             ("raw-echo", "echo", False),
             ("raw-stream", "stream", False),
+            ("raw-echo-tls", "echo", True),
+            ("raw-stream-tls", "stream", True),
         ):
             listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
             listener.setblocking(False)
@@ -80,14 +86,15 @@ class ConsoleHost:
             while True:
                 sock, _ = listener.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setblocking(False)
+                if tls:
+                    context = self._context if kind == "websocket" else self._raw_context
+                    sock = context.wrap_socket(
+                        sock, server_side=True, do_handshake_on_connect=False
+                    )
                 if kind == "stream":
                     self._stream(sock)
                     continue
-                sock.setblocking(False)
-                if tls:
-                    sock = self._context.wrap_socket(
-                        sock, server_side=True, do_handshake_on_connect=False
-                    )
                 self._connections[sock.fileno()] = _Connection(sock, kind)
                 self._poll.register(sock.fileno(), select.EPOLLIN)
 
@@ -150,6 +157,7 @@ class ConsoleHost:
             sock.settimeout(None)
             with contextlib.suppress(OSError), sock:
                 if isinstance(sock, ssl.SSLSocket):
+                    sock.do_handshake()  # harmless when it is done
                     while True:
                         rest = _BLOCK
                         while rest:

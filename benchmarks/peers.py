@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import ipaddress
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -194,25 +196,27 @@ class Nginx(Peer):
 
 
 class Websockify(Peer):
-    """What Nova's own consoles run on: WebSocket to TCP, a process for each session."""
+    """What Nova's own consoles run on: WebSocket to TCP or TLS, a process for each session."""
 
     name = "websockify"
 
-    @classmethod
-    def link_for(cls, link: str) -> str:
-        """TCP, whatever is asked for: there is nothing nearer."""
-        return "" if link == "both" else "plain"
-
     def start(self) -> None:
         program = _websockify(self.directory.parent.parent / "websockify")
+        suffix = "-tls" if self.host_tls else ""
+        # It has no option for a CA of its own; this is OpenSSL's.
+        trust = {"SSL_CERT_FILE": str(self.host.certificate)}
+        options = ["--ssl-target"] if self.host_tls else []
+        if self.browser_tls:
+            options += ["--cert", str(self.host.certificate), "--ssl-only"]
         self._stream_port = free_port()
         for port, kind in ((self.port, "raw-echo"), (self._stream_port, "raw-stream")):
-            self._run(
-                [str(program), f"127.0.0.1:{port}", f"127.0.0.1:{self.host.ports[kind]}"], port
-            )
+            host = f"127.0.0.1:{self.host.ports[kind + suffix]}"
+            command = [str(program), *options, f"127.0.0.1:{port}", host]
+            self._run(command, port, env={**os.environ, **trust})
 
     def target(self, path: str) -> dict[str, Any]:
-        return {"port": self._stream_port if path == "/stream" else self.port, "path": "/"}
+        port = self._stream_port if path == "/stream" else self.port
+        return {"port": port, "path": "/", "tls": self.browser_tls}
 
 
 class Naive(Peer):
@@ -337,6 +341,9 @@ def _self_signed(path: Path) -> bytes:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
         .sign(key, hashes.SHA256())
     )
     path.write_bytes(

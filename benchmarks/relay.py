@@ -65,10 +65,7 @@ class Row:
 
 def _bulk(link: str, streams: int) -> Column:
     ratio = 1.0 if link == "plain" or streams > 1 else 1.1
-    # websockify speaks plain TCP to its source: nothing to compare TLS with.
-    return Column(
-        "cpu_s_per_gib", "CPU s/GiB", ratio=ratio, websockify=1.0 if link == "plain" else None
-    )
+    return Column("cpu_s_per_gib", "CPU s/GiB", ratio=ratio, websockify=1.0)
 
 
 def _measurements(link: str) -> list[Measurement]:
