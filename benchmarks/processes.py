@@ -73,9 +73,10 @@ def rss(pids: Iterable[int]) -> int:
 def pin(pids: Iterable[int], cpus: Iterable[int]) -> None:
     """Let a family, every thread of it, run on *cpus* only."""
     for pid in family(pids):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(int(thread.name), set(cpus))
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(int(thread.name), set(cpus))
 
 
 def free_port() -> int:
