@@ -11,7 +11,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PAGE = mksfilter/proxy/static/novnc/console.js
+PAGE = mksfilter/proxy/web/static/novnc/console.js
 
 .PHONY: demo test test-integration fuzz bench soak lint docs clean setup tools page
 
@@ -62,4 +62,4 @@ tools:
 	@tools/install-test-tools
 
 clean:
-	rm -rf $(VENV) build dist var docs/_build mksfilter/proxy/static/novnc page/node_modules
+	rm -rf $(VENV) build dist var docs/_build mksfilter/proxy/web/static/novnc page/node_modules

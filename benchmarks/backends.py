@@ -14,7 +14,7 @@ from typing import Any
 
 from pyVim.connect import Disconnect, SmartConnect
 
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from mksfilter.simulator.client import SimulatedVSphere, start
 
 __all__ = ["run"]

@@ -247,7 +247,8 @@ def _attack(proxy: _Proxy, args: argparse.Namespace) -> int:
         "nice": _NICE,
     }
     attack = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.attack", json.dumps(order)], stdout=subprocess.PIPE
+        [sys.executable, "-m", "benchmarks.hostile_clients", json.dumps(order)],
+        stdout=subprocess.PIPE,
     )
     assert attack.stdout is not None
     begun, shown = time.monotonic(), time.monotonic()

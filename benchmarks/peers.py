@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from benchmarks.processes import free_port, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.backends.endpoint import CertificateDigest, Endpoint
+from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.simulator.client import WEB_1, SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
 

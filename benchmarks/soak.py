@@ -28,11 +28,13 @@ from typing import Any
 
 import psutil
 
-from benchmarks.crowd import Crowd
+from benchmarks.idle_clients import Crowd
 from benchmarks.peers import Host
 from benchmarks.processes import cpu_seconds, free_port, pss, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+
+LOGGER = "mksfilter.proxy.console.sessions"
 
 __all__ = ["Sample", "Soak"]
 
@@ -139,7 +141,7 @@ class Soak:
             self.crowd.leave(rate=500)
             self._pids = sorted(c.pid for c in psutil.Process(self._proxy.pid).children())
             log = self.log.read_text(errors="replace")
-            served = all(f"[{pid}] [INFO] mksfilter.proxy.sessions" in log for pid in self._pids)
+            served = all(f"[{pid}] [INFO] {LOGGER}" in log for pid in self._pids)
             if len(self._pids) == self._workers and served:
                 break
         self.crowd.wait(1)

@@ -23,7 +23,7 @@ from mksfilter.exceptions import ConfigurationError
 from mksfilter.issuer import ConsoleSource, Issuer, SealableEndpoint
 
 if TYPE_CHECKING:
-    from mksfilter.backends.consoles import Consoles
+    from mksfilter.backends.resolver import Consoles
 
 __all__ = ["ConsoleFilter", "filter_factory", "is_console_request"]
 
@@ -183,6 +183,6 @@ class _ConsolesAtFirstUse:
 
     def _make(self) -> Consoles:
         # pyVmomi comes with it: only where the filter takes tickets.
-        from mksfilter.backends.consoles import Consoles
+        from mksfilter.backends.resolver import Consoles
 
         return Consoles(self._vcenters, allowed_networks=self._allowed_networks)

@@ -17,14 +17,14 @@ LOG = logging.getLogger(__name__)
 
 
 class SealableEndpoint(Protocol):
-    """Where a console is; :class:`mksfilter.backends.endpoint.Endpoint` is one."""
+    """Where a console is; :class:`mksfilter.endpoint.Endpoint` is one."""
 
     def to_mapping(self) -> Mapping[str, Any]:
         """JSON-able; the proxy makes the endpoint of it again."""
 
 
 class ConsoleSource(Protocol):
-    """Who takes console tickets; :class:`mksfilter.backends.consoles.Consoles` is one."""
+    """Who takes console tickets; :class:`mksfilter.backends.resolver.Consoles` is one."""
 
     def connect(
         self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""

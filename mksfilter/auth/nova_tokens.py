@@ -20,8 +20,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from mksfilter.auth.token import Claims
-from mksfilter.backends.endpoint import CertificateDigest, Endpoint
 from mksfilter.config import NovaSettings
+from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import (
     ConsoleError,
     TicketRefused,

@@ -11,9 +11,9 @@ from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.endpoint import Endpoint
-    from mksfilter.backends.session import Session
-    from mksfilter.backends.soap import Machine, Ticket
+    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.session import Session
+    from mksfilter.endpoint import Endpoint
 
 __all__ = ["Backend", "console_host", "console_port", "named_host", "safe_text"]
 

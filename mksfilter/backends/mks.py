@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mksfilter.backends.base import Backend, console_host, console_port, named_host, safe_text
-from mksfilter.backends.endpoint import Endpoint
+from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.session import Session
-    from mksfilter.backends.soap import Machine, Ticket
+    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.session import Session
     from mksfilter.config import VCenterSettings
 
 __all__ = ["MKS", "mks_endpoint"]

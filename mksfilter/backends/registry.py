@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from mksfilter.backends.base import Backend
 from mksfilter.backends.mks import MKS
-from mksfilter.backends.soap import About
 from mksfilter.backends.vcenter import VCenterConsole
+from mksfilter.backends.vsphere.client import About
 from mksfilter.backends.webmks import WebMKS
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import ConfigurationError

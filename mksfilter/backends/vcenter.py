@@ -10,14 +10,14 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 from mksfilter.backends.base import Backend
-from mksfilter.backends.certificate import pins
-from mksfilter.backends.endpoint import CertificateDigest, Endpoint
-from mksfilter.backends.soap import Ticket
+from mksfilter.backends.vsphere.client import Ticket
+from mksfilter.backends.vsphere.tls import pins
+from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.session import Session
-    from mksfilter.backends.soap import Machine
+    from mksfilter.backends.vsphere.client import Machine
+    from mksfilter.backends.vsphere.session import Session
 
 __all__ = ["VCenterConsole"]
 

@@ -6,12 +6,12 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 from mksfilter.backends.base import Backend, console_host, console_port, named_host, safe_text
-from mksfilter.backends.endpoint import Endpoint
+from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.session import Session
-    from mksfilter.backends.soap import Machine, Ticket
+    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.session import Session
     from mksfilter.config import VCenterSettings
 
 __all__ = ["WebMKS", "webmks_endpoint"]

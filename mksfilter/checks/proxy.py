@@ -10,7 +10,7 @@ from mksfilter.auth.replay import replay_guard
 from mksfilter.checks import options
 from mksfilter.checks.finding import Finding
 from mksfilter.exceptions import ConfigurationError
-from mksfilter.proxy.origin import OriginPolicy, TrustedProxies, parse_networks
+from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, parse_networks
 
 __all__ = ["ProxyConfiguration"]
 
@@ -61,7 +61,7 @@ class ProxyConfiguration:
             settings = config.vcenter_settings(self.conf)
         except ConfigurationError:
             return  # findings() has said so
-        from mksfilter.backends.check import check_vcenters
+        from mksfilter.checks.vcenters import check_vcenters
 
         for name, good, words in check_vcenters(settings):
             yield good, Finding(f"{self._name} [vcenter.{name}]", words)

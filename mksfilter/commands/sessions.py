@@ -18,7 +18,7 @@ from mksfilter.commands import add_config_file
 from mksfilter.exceptions import ConfigurationError, OperationError
 
 if TYPE_CHECKING:
-    from mksfilter.backends.consoles import Consoles
+    from mksfilter.backends.resolver import Consoles
 
 __all__ = ["configure", "run"]
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.vcenter and args.vcenter not in {settings.name for settings in vcenters}:
         raise ConfigurationError(f"vcenters does not name {args.vcenter!r}")
     # pyVmomi is imported only for a configuration that can use it.
-    from mksfilter.backends.consoles import Consoles
+    from mksfilter.backends.resolver import Consoles
 
     with contextlib.closing(Consoles(vcenters)) as consoles:
         return _drop(args, consoles) if args.action == "drop" else _list(args, consoles)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mksfilter import config
+from mksfilter import config, log
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import (
     AccessDenied,
@@ -22,13 +22,13 @@ from mksfilter.exceptions import (
     TokenError,
     UpgradeRequired,
 )
-from mksfilter.proxy import accesslog, handshake
-from mksfilter.proxy.node import NODE
-from mksfilter.proxy.origin import OriginPolicy, TrustedProxies, contains, parse_networks
-from mksfilter.proxy.page import Answer, Pages
+from mksfilter.proxy.console import handshake
+from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, contains, parse_networks
+from mksfilter.proxy.server.state import NODE
+from mksfilter.proxy.web.page import Answer, Pages
 
 if TYPE_CHECKING:
-    from mksfilter.proxy.process import Process
+    from mksfilter.proxy.services import Process
 
 __all__ = ["ConsoleProxy", "app_factory"]
 
@@ -70,7 +70,7 @@ class ConsoleProxy:
         *,
         nova: Callable[[], config.NovaSettings | None] = lambda: None,
     ) -> None:
-        accesslog.configure_logging(settings.log_level)
+        log.configure_logging(settings.log_level)
         self._settings = settings
         self._vcenters = tuple(vcenters)
         self._nova = nova
@@ -110,7 +110,7 @@ class ConsoleProxy:
     def start(self) -> None:
         """Make what this process has of its own."""
         # Not at the top: what it imports must be imported after gevent's patches.
-        from mksfilter.proxy.process import Process
+        from mksfilter.proxy.services import Process
 
         self._process = Process(
             self._settings, self._vcenters, self._nova(), self._origins, self._proxies
@@ -177,7 +177,7 @@ class ConsoleProxy:
         except TokenError as exc:
             self._running().metrics.refused.labels(exc.reason).inc()
             LOG.info(
-                accesslog.event(
+                log.event(
                     "page-refused",
                     reason=exc.reason,
                     client=self._proxies.client_address(environ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from mksfilter.config import VCenterSettings
 from tests.support.certificates import SelfSigned
 

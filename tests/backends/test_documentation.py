@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mksfilter.backends.endpoint import CertificateDigest
 from mksfilter.backends.registry import load
-from mksfilter.backends.soap import About, Machine, Ticket
+from mksfilter.backends.vsphere.client import About, Machine, Ticket
 from mksfilter.config import VCenterSettings
+from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import TicketRefused
 from tests.backends.test_endpoints import FakeEntryPoint
 

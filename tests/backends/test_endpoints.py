@@ -15,15 +15,15 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from mksfilter.backends.base import Backend, console_host
-from mksfilter.backends.certificate import ssl_context
-from mksfilter.backends.consoles import Consoles
-from mksfilter.backends.endpoint import CertificateDigest, Endpoint
 from mksfilter.backends.mks import mks_endpoint
 from mksfilter.backends.registry import automatic, load
-from mksfilter.backends.soap import About, Ticket
+from mksfilter.backends.resolver import Consoles
 from mksfilter.backends.vcenter import VCenterConsole
+from mksfilter.backends.vsphere.client import About, Ticket
+from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.backends.webmks import WebMKS, webmks_endpoint
 from mksfilter.config import VCenterSettings
+from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError, TicketRefused
 from mksfilter.simulator.client import OFF_1, WEB_1, SimulatedVSphere
 
@@ -366,7 +366,7 @@ class TestVCenterAgainstTheSimulator:
         assert not consoles_of(insecure).connect(WEB_1).tls
 
     def test_a_name_with_an_ampersand_stays_a_name(self) -> None:
-        from mksfilter.backends.soap import Machine
+        from mksfilter.backends.vsphere.client import Machine
 
         class Session:
             certificate = b"der"

@@ -10,24 +10,24 @@ import pytest
 
 HERE = Path(__file__).parent
 PATCH = "from gevent import monkey; monkey.patch_all()\n"
-IMPORT = "import mksfilter.backends.consoles\n"
+IMPORT = "import mksfilter.backends.resolver\n"
 RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))\n"
 
 
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("calls", PATCH + RUN),
-        ("certificate", IMPORT + PATCH + RUN),
-        ("session", PATCH + RUN),
-        ("consoles", IMPORT + PATCH + RUN),
-        ("storm", PATCH + RUN),
+        ("vsphere/test_call_queue", PATCH + RUN),
+        ("vsphere/test_tls", IMPORT + PATCH + RUN),
+        ("vsphere/test_session", PATCH + RUN),
+        ("test_resolver", IMPORT + PATCH + RUN),
+        ("test_storm", PATCH + RUN),
     ],
 )
 def test_holds_with_greenlets_for_threads(module: str, code: str) -> None:
     """Also when the modules were imported before a worker patched the standard library."""
     ended = subprocess.run(
-        [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", HERE / f"test_{module}.py"],
+        [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", HERE / f"{module}.py"],
         cwd=HERE.parent.parent,
         capture_output=True,
         text=True,
@@ -39,10 +39,10 @@ def test_holds_with_greenlets_for_threads(module: str, code: str) -> None:
 def test_modules_imported_before_the_patch_do_not_block_the_hub() -> None:
     """A worker is patched late: the contexts must be of the classes that gevent put in place."""
     code = (
-        "import mksfilter.backends.consoles\n"
+        "import mksfilter.backends.resolver\n"
         "from gevent import monkey; monkey.patch_all()\n"
         "import ssl, gevent.ssl\n"
-        "from mksfilter.backends.certificate import ssl_context\n"
+        "from mksfilter.backends.vsphere.tls import ssl_context\n"
         "from mksfilter.config import VCenterSettings\n"
         "context = ssl_context(VCenterSettings('dc1', 'vc', thumbprint='00' * 32))\n"
         "assert isinstance(context, gevent.ssl.SSLContext)\n"
@@ -54,7 +54,7 @@ def test_modules_imported_before_the_patch_do_not_block_the_hub() -> None:
 
 def test_backends_do_not_import_gevent() -> None:
     code = (
-        "import sys, mksfilter.backends.consoles\n"
+        "import sys, mksfilter.backends.resolver\n"
         "assert not any(name.startswith('gevent') for name in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from mksfilter.simulator.client import SimulatedVSphere, start
 
 CALLERS = 1000
@@ -25,7 +25,7 @@ def test_a_thousand_are_served_and_vcenter_sees_the_bound(
 ) -> None:
     crowded.reset()
     crowded.set_vcenter(delay=0.01)
-    consoles = consoles_of(crowded.vcenter_settings(pool_size=8), patience=60)
+    consoles = consoles_of(crowded.vcenter_settings(pool_size=8), queue_timeout=60)
     running = [vm["uuid"] for vm in crowded.vms if vm["power"] == "on"]
     served: collections.Counter[str] = collections.Counter()
     errors: list[BaseException] = []

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright import sync_api as playwright_api
 
-import mksfilter.proxy
+import mksfilter.proxy.web
 
+from .fake_server import Dashboard, FakeServer
 from .screen import Screen
-from .standin import Dashboard, StandIn
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -37,7 +37,7 @@ def chromium() -> Iterator[playwright_api.Browser]:
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         pytest.fail("Chromium is missing; run tools/install-test-tools")
-    if not (Path(mksfilter.proxy.__file__).parent / "static/novnc/console.js").exists():
+    if not (Path(mksfilter.proxy.web.__file__).parent / "static/novnc/console.js").exists():
         pytest.fail("the page is not built; run tools/build-page")
     with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
@@ -69,12 +69,12 @@ def new_screen(
 
 
 @pytest.fixture
-def new_standin() -> Iterator[Callable[..., StandIn]]:
-    """Starts a stand-in for the proxy; keyword arguments are :class:`.StandIn`'s."""
+def new_standin() -> Iterator[Callable[..., FakeServer]]:
+    """Starts a stand-in for the proxy; keyword arguments are :class:`.FakeServer`'s."""
     servers = []
 
-    def start(**options: str) -> StandIn:
-        servers.append(StandIn(**options))
+    def start(**options: str) -> FakeServer:
+        servers.append(FakeServer(**options))
         return servers[-1]
 
     yield start
@@ -83,7 +83,7 @@ def new_standin() -> Iterator[Callable[..., StandIn]]:
 
 
 @pytest.fixture
-def standin(new_standin: Callable[..., StandIn]) -> StandIn:
+def fake(new_standin: Callable[..., FakeServer]) -> FakeServer:
     return new_standin()
 
 

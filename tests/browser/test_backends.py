@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.estate import KINDS, start_estate
+from tests.support.deployment import KINDS, start_deployment
 from tests.support.qemu import boot
 
 
@@ -17,12 +17,12 @@ def qemu(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def _estate(qemu):
-    with start_estate("--rfb", f"127.0.0.1:{qemu.port}", every_version=False) as running:
+    with start_deployment("--rfb", f"127.0.0.1:{qemu.port}", every_version=False) as running:
         yield running
 
 
 @pytest.fixture
-def estate(_estate):
+def deployment(_estate):
     """A vCenter for each kind of console; every machine's screen is the PC's."""
     _estate.vsphere.reset()
     return _estate
@@ -32,13 +32,13 @@ def estate(_estate):
     ("kind", "handshake"),
     [("webmks", "full")] + [(k, h) for k in KINDS if k != "webmks" for h in ("missing", "full")],
 )
-def test_the_pc_is_seen_and_typed_on(estate, qemu, new_screen, kind, handshake):
+def test_the_pc_is_seen_and_typed_on(deployment, qemu, new_screen, kind, handshake):
     if kind == "mks":
-        estate.set_host(kind, handshake=handshake)
+        deployment.set_host(kind, handshake=handshake)
     elif kind != "webmks":
-        estate.set_vcenter(kind, handshake=handshake)
-    token = estate.token(kind)
-    screen = new_screen(estate.proxy.page_url(token))
+        deployment.set_vcenter(kind, handshake=handshake)
+    token = deployment.token(kind)
+    screen = new_screen(deployment.proxy.page_url(token))
     screen.wait_until("connected")
     picture = screen.wait_for_picture()
     dark = picture.convert("L").histogram()[0] / (picture.width * picture.height)
@@ -49,17 +49,17 @@ def test_the_pc_is_seen_and_typed_on(estate, qemu, new_screen, kind, handshake):
     screen.keep(f"qemu-{kind}-{handshake}")
     assert screen.complaints == []
     assert screen.violations() == []
-    assert len(estate.vsphere.connections(estate.machine(kind))) == 1
+    assert len(deployment.vsphere.connections(deployment.machine(kind))) == 1
     screen.page.close()
-    assert estate.vsphere.connections(estate.machine(kind), count=0) == []
+    assert deployment.vsphere.connections(deployment.machine(kind), count=0) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "webmks"])
-def test_the_page_follows_a_machine_that_moves(estate, qemu, new_screen, kind):
-    screen = new_screen(estate.proxy.page_url(estate.token(kind)))
+def test_the_page_follows_a_machine_that_moves(deployment, qemu, new_screen, kind):
+    screen = new_screen(deployment.proxy.page_url(deployment.token(kind)))
     screen.wait_until("connected")
     screen.wait_for_picture()
-    estate.vsphere.vmotion(estate.machine(kind))
+    deployment.vsphere.vmotion(deployment.machine(kind))
     screen.wait_until("waiting")
     screen.wait_until("connected")
     words = f"{kind} moved "

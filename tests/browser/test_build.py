@@ -11,11 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import mksfilter.proxy
+import mksfilter.proxy.web
 from tests.support.source import ROOT, copy_source
 
 BUILD = ROOT / "tools" / "build-page"
-BUILT = Path(mksfilter.proxy.__file__).parent / "static" / "novnc"
+BUILT = Path(mksfilter.proxy.web.__file__).parent / "static" / "novnc"
 
 
 def test_without_npm_the_build_says_in_one_line_what_to_do(tmp_path):

@@ -8,21 +8,21 @@ from http import HTTPStatus
 import pytest
 from playwright.sync_api import expect
 
-from .standin import HEIGHT, LEFT, RIGHT, WIDTH, Plan
+from .fake_server import HEIGHT, LEFT, RIGHT, WIDTH, Plan
 
 TOKEN = "mks1.k1.cGF5bG9hZA.bWFj"
 CONTROL, ALT, DELETE, SHIFT, RETURN, TAB = 0xFFE3, 0xFFE9, 0xFFFF, 0xFFE1, 0xFF0D, 0xFF09
 
 
 @pytest.fixture
-def opened(standin, new_screen):
+def opened(fake, new_screen):
     """Opens a console; gives the screen and the stand-in's end of the connection."""
 
     def open_console(plan=None, *, title="web-1", **options):
         if plan:
-            standin.plans.append(plan)
-        screen = new_screen(f"{standin.url}?token={TOKEN}&title={title}", **options)
-        connection = standin.next_connection()
+            fake.plans.append(plan)
+        screen = new_screen(f"{fake.url}?token={TOKEN}&title={title}", **options)
+        connection = fake.next_connection()
         return screen, connection
 
     return open_console
@@ -99,26 +99,26 @@ def test_a_proxy_without_the_control_channel_works_too(opened):
 
 
 def test_it_finds_its_console_under_a_path_prefix(new_standin, new_screen):
-    standin = new_standin(path="/consoles/east/")
-    screen = new_screen(f"{standin.url}?token={TOKEN}")
+    fake = new_standin(path="/consoles/east/")
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
     screen.wait_until("connected")
 
 
 # --- the token and the title ---------------------------------------------------------------
 
 
-def test_the_token_is_gone_from_the_address_bar_and_travels_as_a_subprotocol(console, standin):
+def test_the_token_is_gone_from_the_address_bar_and_travels_as_a_subprotocol(console, fake):
     screen, connection = console
-    assert screen.page.url == f"{standin.url}?title=web-1"
+    assert screen.page.url == f"{fake.url}?title=web-1"
     assert connection.offered == ["mks.v1", "binary", f"mks.token.{TOKEN}"]
     assert connection.websocket.request.path == "/websockify"
     assert screen.page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
     assert TOKEN not in screen.page.content()
 
 
-def test_of_several_tokens_the_last_counts_as_in_novas_proxies(standin, new_screen):
-    new_screen(f"{standin.url}?token=old&token={TOKEN}")
-    assert standin.next_connection().token == TOKEN
+def test_of_several_tokens_the_last_counts_as_in_novas_proxies(fake, new_screen):
+    new_screen(f"{fake.url}?token=old&token={TOKEN}")
+    assert fake.next_connection().token == TOKEN
 
 
 def test_markup_in_the_title_stays_text_cve_2017_18635(opened):
@@ -143,16 +143,16 @@ def test_markup_in_the_reason_of_an_end_stays_text_cve_2017_18635(opened):
     assert screen.find("#card script").count() == 0
 
 
-def test_a_page_without_a_token_says_so_and_connects_nowhere(standin, new_screen):
-    screen = new_screen(standin.url)
+def test_a_page_without_a_token_says_so_and_connects_nowhere(fake, new_screen):
+    screen = new_screen(fake.url)
     screen.wait_for_words("This console link has been used up")
-    assert standin.connections.empty()
+    assert fake.connections.empty()
 
 
-def test_a_token_that_no_header_can_carry_is_refused_in_words(standin, new_screen):
-    screen = new_screen(f"{standin.url}?token=a%20b%0D%0Ac")
+def test_a_token_that_no_header_can_carry_is_refused_in_words(fake, new_screen):
+    screen = new_screen(f"{fake.url}?token=a%20b%0D%0Ac")
     screen.wait_for_words("did not accept this link")
-    assert standin.connections.empty()
+    assert fake.connections.empty()
     assert screen.complaints == []
 
 
@@ -192,7 +192,7 @@ def test_a_console_that_does_not_open_says_why(opened, reason, button):
         ("lifetime-reached", False),
     ],
 )
-def test_a_console_that_ends_for_good_reason_stays_ended(console, standin, reason, button):
+def test_a_console_that_ends_for_good_reason_stays_ended(console, fake, reason, button):
     screen, connection = console
     connection.control(type="end", reason=reason, message=f"Words about {reason}.")
     connection.websocket.close(4400)
@@ -202,20 +202,20 @@ def test_a_console_that_ends_for_good_reason_stays_ended(console, standin, reaso
     expect(screen.find("#retry")).to_be_visible(visible=button)
     # Typing goes on for a moment after an end; Enter must not open a console again.
     screen.page.keyboard.press("Enter")
-    assert standin.connections.empty()
+    assert fake.connections.empty()
     if button:
         screen.page.keyboard.press("Tab")
         screen.page.keyboard.press("Enter")
-        assert standin.next_connection().token == "resume-1"
+        assert fake.next_connection().token == "resume-1"
 
 
-def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, standin):
+def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, fake):
     screen, connection = console
     connection.control(type="resume", token="renewed")
     screen.page.keyboard.type("a")
     connection.next_keys(2)
     connection.drop()
-    again = standin.next_connection()
+    again = fake.next_connection()
     assert again.token == "renewed"
     screen.wait_until("connected")
     screen.wait_for_picture()
@@ -223,7 +223,7 @@ def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, st
     assert again.next_keys(2) == pressed(ord("b"))
 
 
-def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, standin):
+def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, fake):
     screen, connection = console
     screen.stop_clock()
     connection.drop()
@@ -231,15 +231,15 @@ def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, sta
     screen.wait_for_words("Attempt 1 of 8")
     expect(screen.find(".still")).to_be_visible()
     screen.button("Reconnect now").click()
-    standin.next_connection()
+    fake.next_connection()
     screen.wait_until("connected")
     expect(screen.find(".still")).to_have_count(0)
 
 
-def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, standin):
+def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, fake):
     screen, connection = console
     screen.stop_clock()
-    standin.down = True
+    fake.down = True
     connection.drop()
     for attempt in range(1, 9):
         screen.wait_for_words(f"Attempt {attempt} of 8")
@@ -247,15 +247,15 @@ def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, standin):
         screen.pass_time(15)
     screen.wait_until("ended")
     screen.wait_for_words("The console server cannot be reached")
-    standin.down = False
+    fake.down = False
     screen.button("Reconnect").click()
-    assert standin.next_connection().token == "resume-1"
+    assert fake.next_connection().token == "resume-1"
     screen.wait_until("connected")
 
 
-def test_powered_off_under_way_is_said_after_one_attempt_to_come_back(console, standin):
+def test_powered_off_under_way_is_said_after_one_attempt_to_come_back(console, fake):
     screen, connection = console
-    standin.plans.append(Plan(end=("powered-off", "This machine is powered off.")))
+    fake.plans.append(Plan(end=("powered-off", "This machine is powered off.")))
     connection.control(type="end", reason="upstream-lost", message="The machine went away.")
     connection.websocket.close(1011)
     screen.wait_until("ended")
@@ -263,19 +263,19 @@ def test_powered_off_under_way_is_said_after_one_attempt_to_come_back(console, s
     expect(screen.button("Reconnect")).to_be_visible()
 
 
-def test_a_refused_link_is_told_from_a_server_that_is_gone(standin, new_screen):
-    standin.plans.append(Plan(refuse=HTTPStatus.FORBIDDEN))
-    screen = new_screen(f"{standin.url}?token={TOKEN}")
+def test_a_refused_link_is_told_from_a_server_that_is_gone(fake, new_screen):
+    fake.plans.append(Plan(refuse=HTTPStatus.FORBIDDEN))
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
     screen.wait_for_words("did not accept this link")
-    standin.down = True
+    fake.down = True
     screen.button("Try again").click()
     screen.wait_for_words("cannot be reached")
 
 
-def test_a_draining_node_is_left_for_another_one_without_being_asked(console, standin):
+def test_a_draining_node_is_left_for_another_one_without_being_asked(console, fake):
     screen, connection = console
     connection.control(type="notice", notice="draining", **{"in": 0.2})
-    assert standin.next_connection().token == "resume-1"
+    assert fake.next_connection().token == "resume-1"
     assert connection.closed.wait(5)
     screen.wait_until("connected")
     assert screen.complaints == []
@@ -291,14 +291,14 @@ def test_the_end_of_the_sessions_time_is_counted_down(console):
     expect(screen.find("#notice")).to_have_text("Ends in 1:00")
 
 
-def test_disconnect_ends_it_and_reconnect_resumes_it(console, standin):
+def test_disconnect_ends_it_and_reconnect_resumes_it(console, fake):
     screen, connection = console
     screen.open_bar()
     screen.button("Disconnect").click()
     screen.wait_for_words("You disconnected from the console")
     assert connection.closed.wait(5)
     screen.button("Reconnect").click()
-    assert standin.next_connection().token == "resume-1"
+    assert fake.next_connection().token == "resume-1"
     screen.wait_until("connected")
 
 
@@ -465,10 +465,10 @@ def test_a_view_only_console_says_so_and_sends_no_keys(opened):
 
 
 def test_a_dashboard_that_may_frames_it_and_everything_works(new_standin, new_screen, dashboard):
-    standin = new_standin(frame_ancestors=dashboard.origin)
-    screen = new_screen(dashboard.frame(f"{standin.url}?token={TOKEN}&title=web-1"))
+    fake = new_standin(frame_ancestors=dashboard.origin)
+    screen = new_screen(dashboard.frame(f"{fake.url}?token={TOKEN}&title=web-1"))
     screen.enter_frame()
-    connection = standin.next_connection()
+    connection = fake.next_connection()
     screen.wait_until("connected")
     screen.wait_for_picture()
     screen.find("#stage").click()
@@ -483,8 +483,8 @@ def test_a_dashboard_that_may_frames_it_and_everything_works(new_standin, new_sc
     assert screen.violations() == []
 
 
-def test_any_other_site_is_kept_from_framing_it(standin, new_screen, dashboard):
-    screen = new_screen(dashboard.frame(f"{standin.url}?token={TOKEN}"))
+def test_any_other_site_is_kept_from_framing_it(fake, new_screen, dashboard):
+    screen = new_screen(dashboard.frame(f"{fake.url}?token={TOKEN}"))
     screen.wait_for_complaint("frame-ancestors")
     assert screen.page.frame_locator("iframe").locator("#stage").count() == 0
-    assert standin.connections.empty()
+    assert fake.connections.empty()

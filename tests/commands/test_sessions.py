@@ -8,8 +8,8 @@ import json
 import pytest
 from websockets.sync.client import connect
 
-from mksfilter.backends.certificate import ssl_context
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
+from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.cli import main
 from mksfilter.simulator.client import DB_1, WEB_1
 

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.estate import Estate, start_estate
+from tests.support.deployment import Deployment, start_deployment
 
 
 @pytest.fixture(scope="session")
-def _estate_processes() -> Iterator[Estate]:
-    with start_estate() as running:
+def _estate_processes() -> Iterator[Deployment]:
+    with start_deployment() as running:
         yield running
 
 
 @pytest.fixture
-def estate(_estate_processes: Estate) -> Iterator[Estate]:
+def deployment(_estate_processes: Deployment) -> Iterator[Deployment]:
     """A vCenter for each kind of console and a proxy in front of them, as new for every test."""
     _estate_processes.vsphere.reset()
     yield _estate_processes

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from tests.support.cloud import Cloud
 
 TOKEN = "9f3c5f5e-5b2c-4a7e-9a55-0d5a7e7f0b11"

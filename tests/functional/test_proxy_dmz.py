@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from mksfilter.simulator.client import WEB_1
 from tests.support.page_client import open_page, told
 

@@ -10,7 +10,7 @@ import pytest
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.backends.endpoint import Endpoint
+from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.filter import filter_factory
 from tests.api import wsgi

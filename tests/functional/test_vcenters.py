@@ -67,32 +67,32 @@ class TestSilence:
 class TestMemory:
     """What was remembered of a machine is wrong: healed once, and nobody notices."""
 
-    def test_a_machine_that_was_registered_anew_is_found_again(self, estate):
-        machine = estate.machine("webmks")
-        with estate.proxy.viewer(estate.token("webmks")) as viewer:
+    def test_a_machine_that_was_registered_anew_is_found_again(self, deployment):
+        machine = deployment.machine("webmks")
+        with deployment.proxy.viewer(deployment.token("webmks")) as viewer:
             assert viewer.name == machine
-        vcenter = estate.vsphere.vm(machine)["vcenter"]
-        before = estate.vsphere.calls(vcenter)["calls"].get("FindByUuid", 0)
-        estate.vsphere.reregister(machine)
-        with estate.proxy.viewer(estate.token("webmks")) as viewer:
+        vcenter = deployment.vsphere.vm(machine)["vcenter"]
+        before = deployment.vsphere.calls(vcenter)["calls"].get("FindByUuid", 0)
+        deployment.vsphere.reregister(machine)
+        with deployment.proxy.viewer(deployment.token("webmks")) as viewer:
             assert viewer.name == machine
-        assert estate.vsphere.calls(vcenter)["calls"]["FindByUuid"] == before + 1
+        assert deployment.vsphere.calls(vcenter)["calls"]["FindByUuid"] == before + 1
 
-    def test_a_machine_that_moved_to_another_vcenter_is_found_there(self, estate):
-        machine = estate.machine("webmks")
+    def test_a_machine_that_moved_to_another_vcenter_is_found_there(self, deployment):
+        machine = deployment.machine("webmks")
         elsewhere = "auto-8.0"
-        with open_page(estate.proxy, estate.token("webmks")) as page:
+        with open_page(deployment.proxy, deployment.token("webmks")) as page:
             resume = told(page)["resume"]
-            assert "vcenter=webmks" in estate.proxy.wait_for_log(
-                f"instance={estate.vsphere.vm(machine)['uuid']}"
+            assert "vcenter=webmks" in deployment.proxy.wait_for_log(
+                f"instance={deployment.vsphere.vm(machine)['uuid']}"
             )
-            estate.vsphere.move(machine, list(estate.settings).index(elsewhere))
+            deployment.vsphere.move(machine, list(deployment.settings).index(elsewhere))
             until_closed(page)
         # The token's hint, and what is remembered, both say where it was.
-        with estate.proxy.viewer(resume) as viewer:
+        with deployment.proxy.viewer(resume) as viewer:
             assert viewer.name == machine
-        host = estate.vsphere.host_of(machine)
-        assert host["vcenter"] == estate.vsphere.vm(estate.machine(elsewhere))["vcenter"]
-        assert estate.console_of(resume) == f"{host['address']}:{host['port']}"
-        jti = estate.proxy.codec.verify(resume, uses=("resume",)).jti
-        assert f"vcenter={elsewhere}" in estate.proxy.wait_for_log(f"jti={jti} use=")
+        host = deployment.vsphere.host_of(machine)
+        assert host["vcenter"] == deployment.vsphere.vm(deployment.machine(elsewhere))["vcenter"]
+        assert deployment.console_of(resume) == f"{host['address']}:{host['port']}"
+        jti = deployment.proxy.codec.verify(resume, uses=("resume",)).jti
+        assert f"vcenter={elsewhere}" in deployment.proxy.wait_for_log(f"jti={jti} use=")

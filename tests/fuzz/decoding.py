@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from websockets.utils import apply_mask
 
-from mksfilter.proxy.relay.decoding import ClientDecoder
+from mksfilter.proxy.relay.decoder import ClientDecoder
 from mksfilter.proxy.relay.frames import GAP, ControlFrame, FrameTracker, Violation
 from mksfilter.proxy.relay.rfb import RFBViolation
 from tests.fuzz.rfb import check_viewer

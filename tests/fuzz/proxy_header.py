@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from mksfilter.proxy.proxyprotocol import ProxyHeader, ProxyHeaderError, parse
+from mksfilter.proxy.server.proxy_protocol import ProxyHeader, ProxyHeaderError, parse
 
 __all__ = ["TestOneInput"]
 

@@ -8,13 +8,13 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from mksfilter.backends.endpoint import Endpoint
 from mksfilter.backends.mks import mks_endpoint
-from mksfilter.backends.soap import SoapClient
+from mksfilter.backends.vsphere.client import SoapClient
 from mksfilter.backends.webmks import webmks_endpoint
 from mksfilter.config import VCenterSettings
+from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import BackendError, TicketRefused
-from mksfilter.proxy import upstream
+from mksfilter.proxy.upstream import dial
 
 __all__ = ["TestOneInput"]
 
@@ -93,9 +93,9 @@ def _check(endpoint: Endpoint) -> None:
     sent = _Sent()
     with contextlib.suppress(BackendError):
         if endpoint.kind == "websocket":
-            upstream._upgrade(endpoint, "host", sent)
+            dial._upgrade(endpoint, "host", sent)
         else:
-            upstream._say(sent, f"CONNECT {endpoint.config_file} mks")  # type: ignore[arg-type]
+            dial._say(sent, f"CONNECT {endpoint.config_file} mks")  # type: ignore[arg-type]
     if endpoint.kind == "websocket":
         assert "/ticket/" not in repr(endpoint)
         assert re.match(rb"GET /[!-~]* HTTP/1\.1\r\nHost: [!-~]+\r\n", sent.data)

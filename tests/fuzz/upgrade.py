@@ -17,7 +17,7 @@ from typing import Any
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.proxy import head, lobby
+from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.frames import ControlFrame, FrameTracker, Violation
 
 __all__ = ["TestOneInput"]
@@ -109,11 +109,11 @@ def TestOneInput(data: bytes) -> None:
     server, token = _proxy()
     request = data[1:] if data[:1] == b"H" else _handshake(data[1:])
     received = request.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n").replace(b"@TOKEN@", token)
-    problem = lobby._too_much(bytearray(received[: 2 * head.MAX_HEAD]))
+    problem = server._too_much(bytearray(received[: 2 * http_head.MAX_HEAD]))
     if b"\r\n\r\n" not in received:
         if problem is not None:
             assert problem.status in _STATUSES
-        assert problem is not None or len(received) <= head.MAX_HEAD
+        assert problem is not None or len(received) <= http_head.MAX_HEAD
         return
     connection = _Connection(received)
     _serve(server, connection)
@@ -139,7 +139,7 @@ def _handshake(changes: bytes) -> bytes:
 
 def _serve(server: _Server, connection: _Connection) -> None:
     # Not at the top: it imports gevent's server, and the other targets do without.
-    from mksfilter.proxy.worker import ConsoleHandler
+    from mksfilter.proxy.server.worker import ConsoleHandler
 
     handler = ConsoleHandler(connection, connection.address, server)
     handler.handle()

@@ -11,8 +11,8 @@ import pytest
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
-from mksfilter.proxy import node
 from mksfilter.proxy.app import app_factory
+from mksfilter.proxy.server import state
 from tests.support.proxy import configuration
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -20,7 +20,7 @@ INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
 @pytest.fixture(autouse=True)
 def _own_node(monkeypatch):
-    monkeypatch.setattr("mksfilter.proxy.app.NODE", node.Node())
+    monkeypatch.setattr("mksfilter.proxy.app.NODE", state.Node())
 
 
 @pytest.fixture

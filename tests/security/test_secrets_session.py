@@ -18,7 +18,7 @@ import pytest
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.backends.endpoint import Endpoint
+from mksfilter.endpoint import Endpoint
 from mksfilter.filter import filter_factory
 from mksfilter.simulator.client import OFF_1, OTHER_1, WEB_1
 from tests.api import wsgi

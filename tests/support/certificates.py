@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mksfilter.backends.endpoint import CertificateDigest
+from mksfilter.endpoint import CertificateDigest
 
 __all__ = ["SelfSigned"]
 

@@ -10,9 +10,9 @@ from mksfilter.exceptions import (
     SlowReader,
     UpstreamLost,
 )
-from mksfilter.proxy.relay.decoding import ClientDecoder
+from mksfilter.proxy.relay.decoder import ClientDecoder
 from mksfilter.proxy.relay.options import RelayOptions
-from mksfilter.proxy.relay.side import Side
+from mksfilter.proxy.relay.peer import Side
 
 __all__ = ["next_look", "overdue", "pinged", "unsettled"]
 

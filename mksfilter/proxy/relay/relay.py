@@ -35,9 +35,9 @@ from mksfilter.exceptions import (
     UpstreamLost,
     UpstreamViolation,
 )
-from mksfilter.proxy import control as control_channel
+from mksfilter.proxy.console import control_channel as control_channel
 from mksfilter.proxy.relay import deadlines
-from mksfilter.proxy.relay.decoding import ClientDecoder
+from mksfilter.proxy.relay.decoder import ClientDecoder
 from mksfilter.proxy.relay.frames import (
     CLOSE,
     PING,
@@ -54,8 +54,8 @@ from mksfilter.proxy.relay.frames import (
     server_header,
 )
 from mksfilter.proxy.relay.options import RelayOptions
+from mksfilter.proxy.relay.peer import Side
 from mksfilter.proxy.relay.rfb import RFBViolation
-from mksfilter.proxy.relay.side import Side
 from mksfilter.proxy.relay.timers import shared_wheel
 from mksfilter.proxy.relay.transport import BUFFER_SIZE, ROOM, Transport, Upstream
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from pyVim.connect import Connect, Disconnect
 
-from mksfilter.backends.certificate import ssl_context
-from mksfilter.backends.check import check_vcenters
-from mksfilter.backends.consoles import Consoles
+from mksfilter.backends.resolver import Consoles
 from mksfilter.backends.vcenter import VCenterConsole
+from mksfilter.backends.vsphere.tls import ssl_context
+from mksfilter.checks.vcenters import check_vcenters
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
     CertificateMismatch,

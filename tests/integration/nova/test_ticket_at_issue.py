@@ -6,7 +6,7 @@ import pytest
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.backends.endpoint import Endpoint
+from mksfilter.endpoint import Endpoint
 from mksfilter.simulator.viewer import Viewer
 from tests.support.proxy import configuration, start_proxy
 

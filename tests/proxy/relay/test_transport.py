@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.proxy.relay.tlsstream import TLSStream
+from mksfilter.proxy.relay.tls_stream import TLSStream
 from mksfilter.proxy.relay.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
 from tests.support.certificates import SelfSigned
 

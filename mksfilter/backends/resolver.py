@@ -1,0 +1,403 @@
+"""From an instance to its console: which vCenter has it, and a ticket from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TypeVar
+
+from mksfilter.backends import registry
+from mksfilter.backends.base import Backend
+from mksfilter.backends.vsphere import faults
+from mksfilter.backends.vsphere.call_queue import Call
+from mksfilter.backends.vsphere.client import About, Connection, Machine
+from mksfilter.backends.vsphere.session import Session, log_out
+from mksfilter.backends.vsphere.tls import ssl_context
+from mksfilter.config import VCenterSettings
+from mksfilter.endpoint import Endpoint
+from mksfilter.exceptions import (
+    BackendError,
+    ConfigurationError,
+    ConnectionLimitReached,
+    InstanceNotFound,
+    TicketRefused,
+    VCenterUnreachable,
+)
+
+__all__ = ["Consoles", "VCenterState"]
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# How long a VM takes to notice that its oldest console is gone.
+_TAKE_OVER_PAUSES = (0.0, 0.1, 0.4, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class VCenterState:
+    """What an operator sees of a vCenter.
+
+    :param state: ``new`` (not asked yet), ``up``, ``down`` (left alone), ``probing`` (one attempt
+        is let through), ``login-refused``.
+    :param retry_in: seconds until it is asked again; 0 when it may be asked now.
+    :param in_flight: calls that it is working on; ``waiting``: those that have no place yet.
+    """
+
+    name: str
+    state: str
+    retry_in: float
+    in_flight: int
+    waiting: int
+    api_version: str
+    remembered: int
+    last_error: str
+
+
+class Consoles:
+    """All consoles of all vCenters. Thread-safe; threads are greenlets where gevent patched them.
+
+    Nothing is connected, and no thread started, before the first console is asked for: it may be
+    made before a worker forks.
+
+    :param take_over: ``drop``: at its console limit, a VM's oldest console is ended first.
+    :param queue_timeout: seconds for which a caller waits in a vCenter's queue, and for which all
+        vCenters together are searched.
+    :raises ConfigurationError: certificates or backends of a vCenter cannot be used as configured.
+    """
+
+    def __init__(
+        self,
+        vcenters: Sequence[VCenterSettings],
+        *,
+        allowed_networks: Iterable[str] = (),
+        take_over: str = "refuse",
+        queue_timeout: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self.allowed_networks = tuple(allowed_networks)  # checked where names are resolved: dial
+        self._take_over = take_over
+        self._patience = queue_timeout
+        self._clock = clock
+        self._sleep = sleep or time.sleep
+        self._vcenters = tuple(vcenters)
+        for settings in self._vcenters:
+            ssl_context(settings)
+            registry.load(settings)
+        self._built: dict[str, _Site] | None = None
+        self._building = threading.Lock()
+
+    @property
+    def _sites(self) -> dict[str, _Site]:
+        # Made at first use: a worker that loads the application before it forks and before gevent
+        # patches it must not inherit locks and sockets of another kind.
+        if self._built is None:
+            with self._building:
+                self._built = self._built or {
+                    settings.name: _Site(
+                        Session(settings, queue_timeout=self._patience, clock=self._clock),
+                        registry.load(settings),
+                    )
+                    for settings in self._vcenters
+                }
+        return self._built
+
+    def connect(
+        self,
+        instance_id: str,
+        *,
+        vcenter: str | None = None,
+        user_id: str = "",
+        may_take_over: bool = True,
+    ) -> Endpoint:
+        """Find the VM of *instance_id* and take a ticket for its console.
+
+        :param vcenter: where it is thought to be: the name of a ``[vcenter.NAME]`` group, or Nova's
+            node name ``<cluster moid>.<vCenter instanceUuid>``. A wrong hint costs time only.
+        :param user_id: users take turns at each vCenter.
+        :param may_take_over: option ``take_over`` is for this caller. It is not for a page that
+            comes back by itself: two of them would end each other's console for ever.
+        :raises BackendError: one of its subclasses, within the vCenters' time-outs.
+        """
+        take_over = may_take_over and self._take_over == "drop"
+        return self._at_vcenter_of(
+            instance_id, vcenter, user_id, lambda site, uuid: self._open(site, uuid, take_over)
+        )
+
+    def make_room(
+        self,
+        instance_id: str,
+        *,
+        vcenter: str | None = None,
+        user_id: str = "",
+        may_take_over: bool = True,
+    ) -> bool:
+        """After a console host has refused a ticket: was it that the VM's consoles are used up?
+
+        Where vCenter gives tickets beyond the limit, the host's refusal alone tells nothing.
+
+        :returns: true when there is room now, for :meth:`connect` to be tried once more; false when
+            there was room all the time, and the refusal has another cause.
+        :raises ConnectionLimitReached: it is that, and nobody's console is to be ended.
+        :raises BackendError: vCenter could not be asked.
+        """
+        take_over = may_take_over and self._take_over == "drop"
+        return self._at_vcenter_of(
+            instance_id, vcenter, user_id, lambda site, uuid: self._make_room(site, uuid, take_over)
+        )
+
+    def connections(
+        self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
+    ) -> list[Connection]:
+        """The live consoles of an instance, whoever opened them, in vCenter's order.
+
+        That is taken to be oldest first; the API reference does not say.
+
+        :raises BackendError: like :meth:`connect`; TicketRefused before vSphere 7.0.1.
+        """
+        return self._at_vcenter_of(
+            instance_id,
+            vcenter,
+            user_id,
+            lambda site, uuid: site.with_machine(uuid, site.session.connections),
+        )
+
+    def drop(
+        self,
+        instance_id: str,
+        *,
+        labels: Container[str] | None = None,
+        vcenter: str | None = None,
+        user_id: str = "",
+    ) -> int:
+        """End the live consoles of an instance, or those with one of *labels*; returns how many.
+
+        :raises BackendError: like :meth:`connections`.
+        """
+
+        def unwanted(listed: list[Connection]) -> list[Connection]:
+            return [one for one in listed if labels is None or one.label in labels]
+
+        return self._at_vcenter_of(
+            instance_id,
+            vcenter,
+            user_id,
+            lambda site, uuid: site.with_machine(
+                uuid, lambda machine: site.session.drop(machine, unwanted)
+            ),
+        )
+
+    def state(self) -> list[VCenterState]:
+        """The vCenters in the order of the configuration."""
+        return [site.state() for site in self._sites.values()]
+
+    def close(self) -> None:
+        """Log out everywhere; new calls are refused."""
+        sessions = [site.session for site in self._sites.values()]
+        log_out(sessions)
+        for session in sessions:
+            session.close()
+
+    # -- one vCenter
+
+    def _open(self, site: _Site, instance_uuid: str, take_over: bool) -> Endpoint:
+        if not take_over:
+            return site.with_machine(instance_uuid, site.open)
+        for pause in _TAKE_OVER_PAUSES:
+            try:
+                return site.with_machine(instance_uuid, site.open)
+            except ConnectionLimitReached as limit:
+                if not pause:
+                    self._drop_oldest(site, instance_uuid, limit)
+                else:
+                    self._sleep(pause)
+        return site.with_machine(instance_uuid, site.open)
+
+    def _make_room(self, site: _Site, instance_uuid: str, take_over: bool) -> bool:
+        allowed = site.with_machine(instance_uuid, site.session.exhausted)
+        if not allowed:
+            return False
+        limit = faults.limit_error(site.session.name, instance_uuid, allowed)
+        if not take_over:
+            raise limit
+        self._drop_oldest(site, instance_uuid, limit)
+        for pause in _TAKE_OVER_PAUSES:
+            self._sleep(pause)
+            if not site.with_machine(instance_uuid, site.session.exhausted):
+                break
+        return True
+
+    @staticmethod
+    def _drop_oldest(site: _Site, instance_uuid: str, limit: ConnectionLimitReached) -> None:
+        try:
+            site.with_machine(instance_uuid, site.drop_oldest)
+        except TicketRefused as exc:
+            raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
+
+    # -- all of them
+
+    def _at_vcenter_of(
+        self,
+        instance_id: str,
+        vcenter: str | None,
+        user_id: str,
+        work: Callable[[_Site, str], T],
+    ) -> T:
+        instance_uuid = _canonical(instance_id)
+        site = self._likely(instance_uuid, vcenter)
+        if site is not None:
+            try:
+                return site.session.run(lambda: work(site, instance_uuid), user=user_id)
+            except InstanceNotFound:
+                if len(self._sites) == 1:
+                    raise
+        found = self._search(instance_uuid, user_id, but=site)
+        return found.session.run(lambda: work(found, instance_uuid), user=user_id)
+
+    def _likely(self, instance_uuid: str, hint: str | None) -> _Site | None:
+        """Where to look first, by what we remember, what we are told, or for lack of choice."""
+        if not self._sites:
+            raise ConfigurationError("no vCenter is configured; set vcenters in [mksfilter]")
+        for site in self._sites.values():
+            if instance_uuid in site.session.machines:
+                return site
+        if hint:
+            if hint in self._sites:
+                return self._sites[hint]
+            server = hint.rpartition(".")[2].lower()
+            for site in self._sites.values():
+                about = site.session.about
+                if about is not None and about.instance_uuid == server:
+                    return site
+        if len(self._sites) == 1:
+            return next(iter(self._sites.values()))
+        return None
+
+    def _search(self, instance_uuid: str, user_id: str, but: _Site | None) -> _Site:
+        """Ask all vCenters at once; the first that has the VM wins.
+
+        :raises InstanceNotFound: all have answered, and none has it.
+        :raises BackendError: none has it, and this one did not answer.
+        """
+        errors: dict[str, BackendError] = {}
+        searching: dict[Future[Machine], tuple[_Site, Call[Machine]]] = {}
+        for site in self._sites.values():
+            if site is but:
+                continue
+            try:
+                call = site.session.submit(_finder(site, instance_uuid), user=user_id)
+            except BackendError as exc:
+                errors[site.session.name] = exc
+            else:
+                searching[call.future] = (site, call)
+        give_up = self._clock() + self._patience
+        try:
+            while searching:
+                done, _ = wait(
+                    searching, max(0.0, give_up - self._clock()), return_when=FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                for future in done:
+                    site, _call = searching.pop(future)
+                    try:
+                        future.result()
+                    except InstanceNotFound:
+                        continue
+                    except BackendError as exc:
+                        errors[site.session.name] = exc
+                    else:
+                        return site
+        finally:
+            # Those that wait for a place need not ask any more; those that are being answered end
+            # by themselves, or are cut off by their own deadline.
+            for future in searching:
+                future.cancel()
+        for site, _call in searching.values():
+            errors[site.session.name] = VCenterUnreachable(
+                f"vcenter {site.session.name}: no answer within {self._patience:g} s"
+            )
+        if errors:
+            # The instance may well be there; who is told that it does not exist stops trying.
+            raise next(iter(errors.values()))
+        raise InstanceNotFound(
+            f"no VM has the instanceUuid {instance_uuid}; searched vcenters "
+            f"{', '.join(self._sites)}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Site:
+    """A vCenter session and the kind of console taken from there."""
+
+    session: Session
+    backend_for: Callable[[About], Backend]
+
+    def with_machine(self, instance_uuid: str, use: Callable[[Machine], T]) -> T:
+        """*use* the VM; what was remembered of it is healed once when it proves stale."""
+        machine = self.backend().find(self.session, instance_uuid)
+        try:
+            return use(machine)
+        except InstanceNotFound:
+            if not machine.remembered:
+                raise
+        self.session.machines.forget(instance_uuid)
+        return use(self.backend().find(self.session, instance_uuid))
+
+    def open(self, machine: Machine) -> Endpoint:
+        backend = self.backend()
+        if not machine.remembered:
+            faults.check_state(machine, self.session.name)
+        try:
+            ticket = backend.ticket(self.session, machine)
+        except TicketRefused:
+            # "Not in the current state" can mean anything; the VM's own states say what.
+            now = self.session.verify(machine.moid, machine.instance_uuid)
+            faults.check_state(now, self.session.name)
+            raise
+        return backend.endpoint(self.session, machine, ticket)
+
+    def drop_oldest(self, machine: Machine) -> None:
+        LOG.info("event=take-over vcenter=%s instance=%s", self.session.name, machine.instance_uuid)
+        self.session.drop(machine, lambda listed: listed[:1])
+
+    def backend(self) -> Backend:
+        return self.backend_for(self.session.connect())
+
+    def state(self) -> VCenterState:
+        session = self.session
+        about = session.about
+        if session.login_retry_in:
+            state, retry_in = "login-refused", session.login_retry_in
+        else:
+            state = {"closed": "up", "open": "down", "half-open": "probing"}[session.breaker.state]
+            retry_in = session.breaker.retry_in
+        return VCenterState(
+            name=session.name,
+            state="new" if state == "up" and not session.logged_in else state,
+            retry_in=retry_in,
+            in_flight=session.calls.in_flight,
+            waiting=session.calls.waiting,
+            api_version=".".join(map(str, about.api_version)) if about else "",
+            remembered=len(session.machines),
+            last_error=session.last_error,
+        )
+
+
+def _finder(site: _Site, instance_uuid: str) -> Callable[[], Machine]:
+    return lambda: site.backend().find(site.session, instance_uuid)
+
+
+def _canonical(instance_id: str) -> str:
+    """
+    :raises InstanceNotFound: not a UUID; Nova's instances have no other names.
+    """
+    try:
+        return str(uuids.UUID(instance_id))
+    except ValueError:
+        raise InstanceNotFound("the instance id is not a UUID") from None

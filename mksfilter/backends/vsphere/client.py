@@ -1,0 +1,336 @@
+"""pyvmomi behind typed methods: one vCenter's SOAP interface, and nothing that waits or retries.
+
+``SmartConnect`` is never used: it keeps a process-global, probes versions without a time-out and
+cannot verify certificates reliably (see :mod:`mksfilter.backends.vsphere.tls`). The adapter is
+built here with an explicit API version, a context that checks, and connections that can be shut
+down from another thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from xml.parsers.expat import ExpatError
+
+from pyVmomi import vim, vmodl
+
+from mksfilter.backends.vsphere import versions
+from mksfilter.backends.vsphere.tls import ssl_context
+from mksfilter.backends.vsphere.transport import Adapter, HTTPSConnection
+from mksfilter.config import VCenterSettings
+from mksfilter.endpoint import CertificateDigest
+from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnreachable
+
+__all__ = ["About", "Connection", "Machine", "SoapClient", "Ticket"]
+
+_PROPERTIES: Final = (
+    "config.instanceUuid",
+    "name",
+    "runtime.connectionState",
+    "runtime.powerState",
+)
+_PLACES: Final = ("runtime.numMksConnections", "config.maxMksConnections")
+_MAX_VERSIONS_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True)
+class About:
+    """What a server says about itself; ``api_version`` is what it speaks, as numbers."""
+
+    full_name: str
+    api_version: tuple[int, ...]
+    instance_uuid: str
+    is_vcenter: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A VM as vCenter describes it. ``moid`` is good within one vCenter session only.
+
+    :param remembered: it was read some time ago; its states may be other ones by now.
+    """
+
+    moid: str
+    instance_uuid: str
+    name: str
+    power_state: str
+    connection_state: str
+    remembered: bool = False
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """``VirtualMachine.Ticket``; every field but ``ticket`` may be missing."""
+
+    ticket: str = field(repr=False)
+    config_file: str = ""
+    host: str = ""
+    port: int | None = None
+    url: str = field(default="", repr=False)
+    digests: tuple[CertificateDigest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A live console of a VM (``VirtualMachine.Connection``, API 7.0.1.0 and later)."""
+
+    label: str
+    client: str
+    user: str
+
+
+class SoapClient:
+    """One server's API. Methods raise pyvmomi's faults as they are, and for everything else
+
+    :raises VCenterUnreachable: no connection, no answer, or not the answer of a vSphere API.
+    :raises CertificateMismatch: the server is not who it should be.
+
+    :param abortable: is given, before any byte is awaited, a function that ends the I/O.
+    """
+
+    def __init__(
+        self,
+        settings: VCenterSettings,
+        *,
+        abortable: Callable[[Callable[[], None]], None] = lambda _abort: None,
+    ) -> None:
+        self.settings = settings
+        self.about: About | None = None
+        self.certificate: bytes | None = None
+        self.subject = f"vcenter {settings.name} ({settings.host}:{settings.port})"
+        self._context = ssl_context(settings)
+        self._abortable = abortable
+        self._adapter: Adapter | None = None
+        self._content: Any = None
+
+    # -- connecting
+
+    def new_connection(self, host: str, port: int, **_options: Any) -> HTTPSConnection:
+        connection = HTTPSConnection(
+            host, port, timeout=self.settings.timeout, context=self._context
+        )
+        connection.announce = self.announce
+        return connection
+
+    def announce(self, connection: HTTPSConnection) -> None:
+        if connection.certificate is not None:
+            self.certificate = connection.certificate
+        self._abortable(connection.abort)
+
+    def open(self) -> About:
+        """Agree on an API version and read what the server is; no log-in yet."""
+        with self._errors():
+            adapter = Adapter(self.settings, self._negotiate(), self.new_connection)
+            content = vim.ServiceInstance("ServiceInstance", adapter).RetrieveServiceContent()
+            if adapter.version == versions.OLDEST:  # no list was to be had, only the release
+                adapter.ComputeVersionInfo(versions.newest_until(content.about.apiVersion or ""))
+        former, self._adapter, self._content = self._adapter, adapter, content
+        if former is not None:
+            former.DropConnections()
+        self.about = About(
+            full_name=str(content.about.fullName or ""),
+            api_version=max(
+                versions.api_version(content.about.apiVersion or ""),
+                versions.version_number(adapter.version),
+            ),
+            instance_uuid=str(content.about.instanceUuid or "").lower(),
+            is_vcenter=content.about.apiType == "VirtualCenter",
+        )
+        return self.about
+
+    def _negotiate(self) -> str:
+        """The newest version that both sides know, by the list that the server publishes.
+
+        ``about.apiVersion`` names the release; a patched server speaks newer versions than that,
+        and digests stronger than SHA-1 come with such a one (7.0.3.1).
+        """
+        connection = self.new_connection(self.settings.host, self.settings.port)
+        try:
+            connection.request("GET", "/sdk/vimServiceVersions.xml", headers={"Accept": "*/*"})
+            response = connection.getresponse()
+            if response.status != 200:
+                return versions.OLDEST
+            return versions.newest_of(versions.published(response.read(_MAX_VERSIONS_BYTES)))
+        except ElementTree.ParseError:
+            return versions.OLDEST
+        finally:
+            connection.close()
+
+    def login(self) -> None:
+        """Log in, or once more on the same adapter after the session has expired."""
+        with self._errors():
+            self._content.sessionManager.Login(self.settings.username, self.settings.password, None)
+
+    def logout(self) -> None:
+        with self._errors():
+            self._content.sessionManager.Logout()
+
+    def close(self) -> None:
+        if self._adapter is not None:
+            self._adapter.DropConnections()
+
+    # -- asking
+
+    def find(self, instance_uuid: str) -> str | None:
+        """The moid of the VM with this instance UUID, by ``SearchIndex.FindByUuid``."""
+        with self._errors():
+            machine = self._content.searchIndex.FindByUuid(None, instance_uuid, True, True)
+            return None if machine is None else str(machine._moId)
+
+    def machine(self, moid: str) -> Machine:
+        """The VM's identity and states, in one request."""
+        values = self._read(moid, _PROPERTIES)
+        return Machine(
+            moid=moid,
+            instance_uuid=str(values.get("config.instanceUuid") or "").lower(),
+            name=str(values.get("name") or ""),
+            power_state=str(values.get("runtime.powerState") or ""),
+            connection_state=str(values.get("runtime.connectionState") or ""),
+        )
+
+    def places(self, moid: str) -> tuple[int, int]:
+        """How many consoles of the VM are in use, and how many there may be; 0 is not known."""
+        values = self._read(moid, _PLACES)
+        used, allowed = (int(values.get(name) or 0) for name in _PLACES)
+        return used, max(0, allowed)
+
+    def ticket(self, moid: str, kind: str) -> Ticket:
+        """``VirtualMachine.AcquireTicket``; *kind* is ``webmks`` or ``mks``."""
+        with self._errors():
+            ticket = self._vm(moid).AcquireTicket(kind)
+            return Ticket(
+                ticket=str(ticket.ticket or ""),
+                config_file=str(ticket.cfgFile or ""),
+                host=str(ticket.host or ""),
+                port=ticket.port or None,
+                url=str(ticket.url or ""),
+                digests=tuple(_digests(ticket)),
+            )
+
+    def clone_ticket(self) -> str:
+        """``SessionManager.AcquireCloneTicket``: whoever has it gets this session's rights."""
+        with self._errors():
+            return str(self._content.sessionManager.AcquireCloneTicket())
+
+    def option(self, name: str) -> str:
+        """A vCenter setting, ``""`` when there is none."""
+        with self._errors():
+            try:
+                values = self._content.setting.QueryOptions(name)
+            except vim.fault.InvalidName:
+                return ""
+            return str(values[0].value) if values else ""
+
+    def connections(self, moid: str) -> list[Connection]:
+        """``VirtualMachine.QueryConnections``: the VM's live consoles."""
+        with self._errors():
+            return [_connection(one) for one in self._vm(moid).QueryConnections() or ()]
+
+    def drop(self, moid: str, unwanted: Callable[[list[Connection]], Container[Connection]]) -> int:
+        """``VirtualMachine.DropConnections``; returns how many were asked to end.
+
+        The very objects that vCenter listed are sent back: a console is one of a subtype, whose
+        name must not get lost.
+
+        :param unwanted: given the live consoles, picks those to end.
+        """
+        with self._errors():
+            listed = [(_connection(one), one) for one in self._vm(moid).QueryConnections() or ()]
+            picked = unwanted([connection for connection, _ in listed])
+            ending = [one for connection, one in listed if connection in picked]
+            if ending:
+                self._vm(moid).DropConnections(ending)
+            return len(ending)
+
+    def privileges(self, names: list[str]) -> list[bool]:
+        """Which of *names* this session has on the root folder (API 5.5 and later)."""
+        with self._errors():
+            session = self._content.sessionManager.currentSession
+            return [
+                bool(has)
+                for has in self._content.authorizationManager.HasPrivilegeOnEntity(
+                    self._content.rootFolder, session.key, names
+                )
+            ]
+
+    def _read(self, moid: str, paths: Sequence[str]) -> dict[str, Any]:
+        """Single properties of a VM; never the whole ``config``, which is large."""
+        collector = vmodl.query.PropertyCollector
+        spec = collector.FilterSpec(
+            objectSet=[collector.ObjectSpec(obj=self._vm(moid))],
+            propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(paths))],
+        )
+        with self._errors():
+            found = self._content.propertyCollector.RetrieveContents([spec])
+            for refused in (refusal for item in found for refusal in item.missingSet or ()):
+                raise refused.fault
+            return {prop.name: prop.val for item in found for prop in item.propSet or ()}
+
+    def _vm(self, moid: str) -> Any:
+        return vim.VirtualMachine(moid, self._adapter)
+
+    def _errors(self) -> Any:
+        return _translated(self.subject)
+
+
+def _connection(one: Any) -> Connection:
+    return Connection(str(one.label or ""), str(one.client or ""), str(one.userName or ""))
+
+
+@contextlib.contextmanager
+def _translated(subject: str) -> Any:
+    try:
+        yield
+    except (BackendError, vmodl.MethodFault):
+        raise
+    except ssl.SSLCertVerificationError as exc:
+        raise CertificateMismatch(
+            f"{subject}: {exc.verify_message or 'certificate not verified'}; "
+            f"set ca_file or thumbprint"
+        ) from None
+    except socket.gaierror:
+        raise VCenterUnreachable(
+            f"{subject}: the name does not resolve; check host and DNS"
+        ) from None
+    except TimeoutError:
+        raise VCenterUnreachable(f"{subject}: no answer in time; check the network") from None
+    except ssl.SSLError as exc:
+        raise VCenterUnreachable(f"{subject}: TLS failed: {exc.reason or exc}") from None
+    except http.client.HTTPException as exc:  # RemoteDisconnected is an OSError too
+        what = "" if type(exc) is http.client.HTTPException else f"{type(exc).__name__}: "
+        text = " ".join(f"{what}{exc}".split())[:200]
+        raise VCenterUnreachable(f"{subject}: {text}; is the vSphere API up?") from None
+    except OSError as exc:
+        raise VCenterUnreachable(
+            f"{subject}: {exc.strerror or type(exc).__name__}; check host, port and firewall"
+        ) from None
+    except ExpatError:
+        raise VCenterUnreachable(f"{subject}: the answer is not XML; is it a vCenter?") from None
+    except (AttributeError, KeyError, LookupError, TypeError, ValueError) as exc:
+        # pyvmomi meets an answer that its type tables cannot hold in many ways.
+        raise VCenterUnreachable(
+            f"{subject}: the answer was not understood ({type(exc).__name__})"
+        ) from exc
+
+
+def _digests(ticket: Any) -> Iterable[CertificateDigest]:
+    """Every readable digest of the host's certificate that the ticket offers.
+
+    One that cannot be read is left out, which never means that nothing is checked: without any
+    digest the endpoint is verified by CA.
+    """
+    texts = [(ticket.sslThumbprint, "sha1")]
+    texts += [(one.thumbprint, one.hashAlgorithm) for one in ticket.certThumbprintList or ()]
+    for text, algorithm in texts:
+        if text:
+            with contextlib.suppress(ValueError):
+                yield CertificateDigest.parse(text, algorithm or None)
+    if ticket.sslCertificate:
+        with contextlib.suppress(ValueError):
+            yield CertificateDigest.of(ssl.PEM_cert_to_DER_cert(ticket.sslCertificate.strip()))

@@ -1,0 +1,137 @@
+"""vCenter's faults in the operator's words: what, where, and what to do about it."""
+
+from __future__ import annotations
+
+from pyVmomi import vim, vmodl
+
+from mksfilter.backends.vsphere.client import Machine
+from mksfilter.exceptions import (
+    BackendError,
+    ConnectionLimitReached,
+    ConsoleNotPermitted,
+    HostDisconnected,
+    InstanceNotFound,
+    InstancePoweredOff,
+    InstanceSuspended,
+    TicketRefused,
+    VCenterLoginRefused,
+)
+
+__all__ = [
+    "CONSOLE_PRIVILEGE",
+    "as_error",
+    "check_state",
+    "forgot_us",
+    "limit_error",
+    "login_error",
+]
+
+CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
+
+_POWERED_OFF = "poweredOff"
+_SUSPENDED = "suspended"
+
+
+def check_state(machine: Machine, vcenter: str) -> None:
+    """Whether *machine* can have a console at all, by what vCenter said of it.
+
+    :raises InstancePoweredOff, InstanceSuspended, HostDisconnected: it cannot.
+    """
+    _check_power(machine.power_state, vcenter, machine.instance_uuid)
+    if machine.connection_state not in ("", "connected"):
+        raise HostDisconnected(
+            f"vcenter {vcenter}: instance {machine.instance_uuid} is {machine.connection_state}; "
+            f"reconnect its host in vCenter"
+        )
+
+
+def _check_power(state: str, vcenter: str, instance_uuid: str) -> None:
+    if state == _POWERED_OFF:
+        raise InstancePoweredOff(
+            f"vcenter {vcenter}: instance {instance_uuid} is powered off; start it"
+        )
+    if state == _SUSPENDED:
+        raise InstanceSuspended(
+            f"vcenter {vcenter}: instance {instance_uuid} is suspended; resume it"
+        )
+
+
+def forgot_us(fault: Exception) -> bool:
+    """Whether logging in once more can help: the session has expired, or the vCenter was replaced
+    by one that does not speak the API version that was agreed on."""
+    if isinstance(fault, vim.fault.NotAuthenticated):
+        return True
+    return (
+        type(fault) is vmodl.fault.InvalidRequest and "unsupported version" in _words(fault).lower()
+    )
+
+
+def limit_error(vcenter: str, instance_uuid: str, limit: int) -> ConnectionLimitReached:
+    """The error of a VM whose *limit* consoles are all in use."""
+    return ConnectionLimitReached(
+        f"vcenter {vcenter}: instance {instance_uuid}: all {limit} consoles are in use; raise "
+        f"RemoteDisplay.maxConnections of the VM, end one with 'mksfilter sessions drop', "
+        f"or set take_over = drop"
+    )
+
+
+def login_error(fault: Exception, vcenter: str, username: str) -> BackendError:
+    """The error of a log-in that vCenter refused."""
+    if isinstance(fault, vim.fault.InvalidLogin):
+        return VCenterLoginRefused(
+            f"vcenter {vcenter}: login refused for user {username}; "
+            f"check password_file, and whether the account is locked"
+        )
+    if isinstance(fault, vim.fault.NoPermission):
+        return VCenterLoginRefused(
+            f"vcenter {vcenter}: user {username} may not log in; give it a role with System.View"
+        )
+    return VCenterLoginRefused(
+        f"vcenter {vcenter}: login failed for user {username}: {_words(fault)}"
+    )
+
+
+def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) -> BackendError:
+    """The error of a call about one instance that vCenter answered with *fault*."""
+    where = f"vcenter {vcenter}: instance {instance_uuid}"
+    if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
+        return InstanceNotFound(f"{where}: the VM was deleted")
+    # NotAuthenticated is a NoPermission; whoever comes here has tried to log in again already.
+    if isinstance(fault, vim.fault.NotAuthenticated):
+        return VCenterLoginRefused(
+            f"vcenter {vcenter}: the session of user {username} is refused right after login; "
+            f"is there a load balancer without affinity in front of the vCenter?"
+        )
+    if isinstance(fault, vim.fault.NoPermission):
+        return ConsoleNotPermitted(
+            f"{where}: user {username} lacks {fault.privilegeId or CONSOLE_PRIVILEGE}; "
+            f"a console needs System.View, System.Read and {CONSOLE_PRIVILEGE} on the VM"
+        )
+    if isinstance(fault, vim.fault.MksConnectionLimitReached):
+        return limit_error(vcenter, instance_uuid, fault.connectionLimit)
+    if isinstance(fault, vim.fault.InvalidPowerState):
+        try:
+            _check_power(str(fault.existingState), vcenter, instance_uuid)
+        except BackendError as error:
+            return error
+    if isinstance(fault, vmodl.fault.HostCommunication):
+        return HostDisconnected(f"{where}: vCenter cannot talk to its host; reconnect the host")
+    if isinstance(fault, vmodl.fault.MethodNotFound):
+        if str(fault.method) in ("QueryConnections", "DropConnections"):
+            return TicketRefused(
+                f"{where}: vSphere before 7.0.1 can neither list nor end a VM's consoles"
+            )
+        return TicketRefused(
+            f"{where}: this vCenter is too old for {fault.method}; set backend = auto"
+        )
+    if isinstance(fault, vmodl.fault.InvalidArgument):
+        return TicketRefused(
+            f"{where}: vCenter does not know this kind of ticket; set backend = auto"
+        )
+    return TicketRefused(f"{where}: no ticket: {_words(fault)}")
+
+
+def _words(fault: Exception) -> str:
+    text = " ".join(str(getattr(fault, "msg", "") or "").split())
+    name = type(fault).__name__.rpartition(".")[2]
+    return f"{name}: {text[:200]}" if text else name

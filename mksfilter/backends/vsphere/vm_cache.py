@@ -1,0 +1,69 @@
+"""Which VM an instance is, remembered for a while."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from mksfilter.backends.vsphere.client import Machine
+
+__all__ = ["MachineCache"]
+
+
+class MachineCache:
+    """Instance UUID -> VM, bounded in number and in time. No I/O; the clock is passed in.
+
+    :param size: entries; the one verified longest ago goes first.
+    :param lifetime: seconds since an entry was last verified after which it is forgotten.
+    :param freshness: seconds for which an entry's ``instanceUuid`` need not be read again.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 10_000,
+        lifetime: float = 3600.0,
+        freshness: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._size = size
+        self._lifetime = lifetime
+        self._freshness = freshness
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[Machine, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, instance_uuid: str) -> bool:
+        return self.get(instance_uuid) is not None
+
+    def get(self, instance_uuid: str) -> tuple[Machine, bool] | None:
+        """The VM, marked as ``remembered``, and whether it was verified not long ago."""
+        entry = self._entries.get(instance_uuid)
+        if entry is None:
+            return None
+        machine, verified = entry
+        age = self._clock() - verified
+        if age >= self._lifetime:
+            self.forget(instance_uuid)
+            return None
+        return machine, age < self._freshness
+
+    def put(self, machine: Machine) -> None:
+        """Remember *machine*, whose ``instanceUuid`` was read just now."""
+        self._entries.pop(machine.instance_uuid, None)
+        self._entries[machine.instance_uuid] = (
+            dataclasses.replace(machine, remembered=True),
+            self._clock(),
+        )
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def forget(self, instance_uuid: str) -> None:
+        self._entries.pop(instance_uuid, None)
+
+    def clear(self) -> None:
+        self._entries.clear()

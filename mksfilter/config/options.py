@@ -1,0 +1,303 @@
+"""Every option, once.
+
+Options live in group ``[mksfilter]``, and per vCenter in ``[vcenter.NAME]`` for each name in
+``vcenters``. The same options may be written in the paste section, where they win.
+"""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+__all__ = [
+    "FILTER_OPTS",
+    "GROUP",
+    "NOVA_GROUP",
+    "NOVA_OPTS",
+    "PROXY_OPTS",
+    "SHARED_OPTS",
+    "VCENTER_OPTS",
+    "list_opts",
+]
+
+GROUP = "mksfilter"
+NOVA_GROUP = "nova"
+
+SHARED_OPTS = [
+    cfg.StrOpt(
+        "key_repository",
+        default="/etc/mksfilter/keys",
+        help="Directory of the signing keys, made by 'mksfilter keys setup'. The filter and every "
+        "proxy need the same keys. Mode 0700, its files 0600; anything more open is refused.",
+    ),
+    cfg.StrOpt(
+        "audience",
+        default="mksfilter",
+        help="Name of this deployment. A token made for one audience is refused by another, so "
+        "that two clouds that share a key by mistake do not share consoles.",
+    ),
+    cfg.IntOpt(
+        "clock_skew",
+        default=30,
+        min=0,
+        max=300,
+        help="Seconds by which the clocks of the filter and of a proxy may differ, either way.",
+    ),
+    cfg.ListOpt(
+        "vcenters",
+        default=[],
+        help="Names of the vCenters, each described in a group [vcenter.NAME].",
+    ),
+    cfg.StrOpt(
+        "ticket_at",
+        default="connect",
+        choices=[
+            ("connect", "the proxy takes the console ticket when the browser connects"),
+            ("issue", "the filter takes it and seals it into the token, for proxies in a DMZ"),
+        ],
+        help="Who takes the console ticket from vCenter, and when.",
+    ),
+    cfg.ListOpt(
+        "allowed_networks",
+        default=[],
+        help="Networks (CIDR) that console hosts may be in. Empty: any but link-local, loopback, "
+        "multicast and metadata addresses. An address of those is allowed only when listed.",
+    ),
+]
+
+FILTER_OPTS = [
+    cfg.StrOpt(
+        "webmks_proxy_base_url",
+        default="",
+        help="URL of the console page as browsers see it, for example "
+        "https://console.example.com/. '?token=...' is appended. Empty: Nova's "
+        "[mks] mksproxy_base_url.",
+    ),
+    cfg.IntOpt(
+        "token_ttl",
+        default=600,
+        min=10,
+        max=86400,
+        help="Seconds for which a console URL can be opened.",
+    ),
+    cfg.IntOpt(
+        "session_lifetime",
+        default=0,
+        min=0,
+        help="Seconds after the request at which a session ends whatever happens; 0: never.",
+    ),
+    cfg.StrOpt(
+        "view_role_policy",
+        default="mksfilter:view-console",
+        help="Name of the policy rule under which a caller who may not have a full console gets "
+        "a view-only one. The rule's own default is nobody.",
+    ),
+    cfg.StrOpt(
+        "policy_file",
+        default="",
+        help="Policy file (YAML) for pipelines without Nova. Inside nova-api Nova's own is used.",
+    ),
+]
+
+PROXY_OPTS = [
+    cfg.ListOpt(
+        "allowed_origins",
+        default=[],
+        help="Origins (scheme://host[:port]) that may open consoles beside the proxy's own, for "
+        "example the dashboard's where the page is not served by this proxy.",
+    ),
+    cfg.ListOpt(
+        "frame_ancestors",
+        default=[],
+        help="Origins that may show the console page in a frame, for example Horizon's. "
+        "'self' is written without quotes. Empty: none.",
+    ),
+    cfg.ListOpt(
+        "trusted_proxies",
+        default=[],
+        help="Networks (CIDR) of load balancers whose X-Forwarded-For, X-Forwarded-Proto and "
+        "X-Forwarded-Host are believed. Everyone else's are ignored.",
+    ),
+    cfg.BoolOpt(
+        "proxy_protocol",
+        default=False,
+        help="Connections from trusted_proxies start with a PROXY protocol header (version 1 or "
+        "2), as load balancers in TCP mode can send it. From anybody else it is refused.",
+    ),
+    cfg.StrOpt(
+        "replay_cache",
+        default="",
+        help="Makes each token good for one connection: memcached://HOST:PORT[,HOST:PORT], "
+        "redis://HOST:PORT/DB, or 'local' (once per worker process). Empty: a token may be used "
+        "until it expires.",
+    ),
+    cfg.BoolOpt(
+        "replay_cache_fail_open",
+        default=False,
+        help="Accept tokens while the replay cache is down. They may then be used twice.",
+    ),
+    cfg.IntOpt(
+        "idle_timeout",
+        default=0,
+        min=0,
+        help="Seconds without a byte from the browser after which a session ends; 0: never.",
+    ),
+    cfg.FloatOpt(
+        "handshake_timeout",
+        default=10.0,
+        min=0.1,
+        help="Seconds within which a client must have sent its whole request.",
+    ),
+    cfg.FloatOpt(
+        "connect_timeout",
+        default=10.0,
+        min=0.1,
+        help="Seconds for name look-up, TCP, TLS and the WebSocket handshake with a console host.",
+    ),
+    cfg.FloatOpt(
+        "stall_timeout",
+        default=60.0,
+        min=1.0,
+        help="Seconds for which a peer may refuse to read before its session ends.",
+    ),
+    cfg.IntOpt(
+        "ping_interval",
+        default=30,
+        min=0,
+        help="Seconds between WebSocket pings to the browser, which keep load balancers from "
+        "closing idle consoles and find dead clients; 0: none.",
+    ),
+    cfg.IntOpt(
+        "upstream_ping_interval",
+        default=0,
+        min=0,
+        help="The same towards the console host. ESXi's answer to pings is not documented; off.",
+    ),
+    cfg.IntOpt(
+        "max_sessions", default=5000, min=1, help="Sessions that one worker process carries."
+    ),
+    cfg.IntOpt(
+        "max_sessions_per_instance",
+        default=10,
+        min=0,
+        help="Sessions of one instance in one worker process; 0: no limit.",
+    ),
+    cfg.IntOpt(
+        "max_sessions_per_user",
+        default=0,
+        min=0,
+        help="Sessions of one user in one worker process; 0: no limit.",
+    ),
+    cfg.FloatOpt(
+        "connection_rate",
+        default=0.0,
+        min=0.0,
+        help="New sessions per second from one client address, averaged; bursts of ten times "
+        "that pass. 0: no limit. Behind a load balancer set trusted_proxies too.",
+    ),
+    cfg.StrOpt(
+        "take_over",
+        default="refuse",
+        choices=[
+            ("refuse", "a machine at its console limit refuses the next one"),
+            ("drop", "vCenter is asked to end the oldest console of that machine first"),
+        ],
+        help="What happens when a machine allows no further console (vSphere 7.0.1 and later). "
+        "Only a new link takes over; a page that comes back by itself waits for a place.",
+    ),
+    cfg.ListOpt(
+        "metrics_networks",
+        default=["127.0.0.0/8", "::1/128"],
+        help="Networks (CIDR) that may read /metrics. For everyone else there is no such page.",
+    ),
+    cfg.StrOpt(
+        "healthz_disable_file",
+        default="",
+        help="While this file exists /healthz answers 503, so that load balancers send no new "
+        "sessions here; those that are open stay.",
+    ),
+    cfg.StrOpt(
+        "log_level",
+        default="INFO",
+        choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        help="What the proxy logs.",
+    ),
+]
+
+VCENTER_OPTS = [
+    cfg.StrOpt("host", help="Host name or address of the vCenter (or of a single ESXi host)."),
+    cfg.PortOpt("port", default=443, help="HTTPS port."),
+    cfg.StrOpt(
+        "username", help="User with System.View and VirtualMachine.Interact.ConsoleInteract."
+    ),
+    cfg.StrOpt("password", secret=True, help="Password. Better: password_file."),
+    cfg.StrOpt("password_file", help="File that holds the password; its mode must be 0600."),
+    cfg.StrOpt("ca_file", help="CA certificates (PEM) that vouch for the vCenter and its hosts."),
+    cfg.StrOpt(
+        "thumbprint",
+        help="SHA-256 (or, for older ones, SHA-1) digest of the vCenter's certificate in hex. "
+        "Takes the place of CA verification for the vCenter itself.",
+    ),
+    cfg.BoolOpt(
+        "insecure",
+        default=False,
+        help="Do not verify certificates at all. Anybody on the way can then read the vCenter "
+        "password and every console.",
+    ),
+    cfg.StrOpt(
+        "backend",
+        default="webmks",
+        help="Kind of console: webmks (API 6.0 and later), vcenter (5.5 console proxy), mks "
+        "(authd, port 902), auto (by the API version), or the name of an installed entry point "
+        "of mksfilter.backends.",
+    ),
+    cfg.IntOpt(
+        "pool_size", default=8, min=1, max=256, help="Calls in flight to this vCenter per process."
+    ),
+    cfg.FloatOpt("timeout", default=10.0, min=0.1, help="Seconds for one request to this vCenter."),
+    cfg.StrOpt(
+        "console_host",
+        help="Name or address to use instead of the one a ticket names, where that cannot be "
+        "reached from here. With {host} in it, short names are completed: "
+        "{host}.esx.example.com. Empty: the ticket's, else the vCenter's.",
+    ),
+    cfg.PortOpt(
+        "console_port",
+        help="Port to use instead of the one a ticket names, or of the usual one of the vCenter's "
+        "console proxy (5.5: 7343; 6.0: 9443). Empty: theirs.",
+    ),
+]
+
+# Beside keystoneauth's own (auth_type, auth_url, username, ...), which other services' [nova] have.
+NOVA_OPTS = [
+    cfg.StrOpt(
+        "ticket",
+        default="own",
+        choices=[
+            ("own", "the proxy takes a ticket of its own by the instance's UUID"),
+            ("issued", "it uses the authd ticket (ESXi port 902) that nova-compute was given"),
+        ],
+        help="Which console ticket a token of Nova's own [mks] consoles leads to.",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For ``oslo-config-generator`` (entry point ``oslo.config.opts``)."""
+    return [
+        (GROUP, [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS]),
+        ("vcenter.NAME", list(VCENTER_OPTS)),
+        (NOVA_GROUP, [*NOVA_OPTS, *_keystoneauth_opts()]),
+    ]
+
+
+def _keystoneauth_opts() -> list[cfg.Opt]:
+    try:
+        from keystoneauth1 import loading
+    except ImportError:
+        return []
+    return [
+        *loading.get_auth_common_conf_options(),
+        *loading.get_auth_plugin_conf_options("password"),
+        *loading.get_session_conf_options(),
+        *loading.get_adapter_conf_options(include_deprecated=False),
+    ]

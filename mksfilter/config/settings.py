@@ -1,0 +1,89 @@
+"""What the rest of the package takes instead of oslo.config: frozen settings, one class a user."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+__all__ = ["FilterSettings", "NovaSettings", "ProxySettings", "VCenterSettings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VCenterSettings:
+    """One ``[vcenter.NAME]`` group; ``password`` is already read from its file."""
+
+    name: str
+    host: str
+    port: int = 443
+    username: str = ""
+    password: str = dataclasses.field(default="", repr=False)
+    ca_file: str | None = None
+    thumbprint: str | None = None
+    insecure: bool = False
+    backend: str = "webmks"
+    pool_size: int = 8
+    timeout: float = 10.0
+    console_host: str | None = None
+    console_port: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterSettings:
+    """What the filter needs to mint tokens."""
+
+    key_repository: str
+    audience: str
+    clock_skew: int
+    ticket_at: str
+    webmks_proxy_base_url: str
+    token_ttl: int
+    session_lifetime: int
+    view_role_policy: str
+    policy_file: str
+    allowed_networks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxySettings:
+    """What the proxy needs, vCenters aside."""
+
+    key_repository: str
+    audience: str
+    clock_skew: int
+    ticket_at: str
+    allowed_networks: tuple[str, ...]
+    session_lifetime: int
+    allowed_origins: tuple[str, ...]
+    frame_ancestors: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    proxy_protocol: bool
+    replay_cache: str
+    replay_cache_fail_open: bool
+    idle_timeout: int
+    handshake_timeout: float
+    connect_timeout: float
+    stall_timeout: float
+    ping_interval: int
+    upstream_ping_interval: int
+    max_sessions: int
+    max_sessions_per_instance: int
+    max_sessions_per_user: int
+    connection_rate: float
+    take_over: str
+    metrics_networks: tuple[str, ...]
+    healthz_disable_file: str
+    log_level: str
+    webmks_proxy_base_url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NovaSettings:
+    """``[nova]``: how to ask Nova about its own console tokens.
+
+    :param adapter: a ``keystoneauth1.adapter.Adapter``; it connects at its first use.
+    :param timeout: seconds within which an answer must be there, Keystone's included.
+    """
+
+    adapter: Any = dataclasses.field(repr=False)
+    ticket: str = "own"
+    timeout: float = 10.0

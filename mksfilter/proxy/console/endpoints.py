@@ -1,0 +1,102 @@
+"""Where the console of a token's instance is: asked of vCenter, or opened from the token's seal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mksfilter.config import ProxySettings, VCenterSettings
+from mksfilter.endpoint import Endpoint
+from mksfilter.exceptions import (
+    BackendError,
+    ConfigurationError,
+    ConnectionLimitReached,
+    TicketMissing,
+)
+
+if TYPE_CHECKING:
+    from mksfilter.auth.token import Claims, TokenCodec
+    from mksfilter.backends.resolver import VCenterState
+
+__all__ = ["EndpointSource"]
+
+LOG = logging.getLogger(__name__)
+
+
+class EndpointSource:
+    """Turns claims into endpoints.
+
+    A proxy in a DMZ (``ticket_at = issue`` and no ``vcenters``) never imports pyvmomi.
+
+    :raises ConfigurationError: there is nobody to take a ticket from.
+    """
+
+    def __init__(
+        self, settings: ProxySettings, vcenters: Iterable[VCenterSettings], codec: TokenCodec
+    ) -> None:
+        self._codec = codec
+        self._sealed = settings.ticket_at == "issue"
+        self._consoles = None
+        vcenters = tuple(vcenters)
+        if vcenters:
+            from mksfilter.backends.resolver import Consoles
+
+            self._consoles = Consoles(
+                vcenters,
+                allowed_networks=settings.allowed_networks,
+                take_over=settings.take_over,
+            )
+        elif not self._sealed:
+            raise ConfigurationError(
+                "vcenters is empty: name at least one, or set ticket_at = issue where the filter "
+                "takes the tickets"
+            )
+
+    def endpoint(self, claims: Claims) -> Endpoint:
+        """Find the machine and take a ticket.
+
+        :raises BackendError: one of its subclasses.
+        :raises TokenError: the seal does not open.
+        """
+        if self._sealed:
+            info = self._codec.connect_info(claims)
+            if info is not None:
+                return Endpoint.from_mapping(info)
+        if self._consoles is None:
+            raise TicketMissing(
+                f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
+                "set ticket_at = issue for the filter"
+            )
+        return self._consoles.connect(**_whose(claims))
+
+    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+        """A second endpoint, where the first one's host refused because of the VM's limit.
+
+        :raises ConnectionLimitReached: it did, and nobody's console is to be ended.
+        :raises BackendError: *refusal*, which has another cause, or one that cannot be told.
+        """
+        if self._consoles is None:
+            raise refusal
+        try:
+            if self._consoles.make_room(**_whose(claims)):
+                return self._consoles.connect(**_whose(claims))
+        except ConnectionLimitReached:
+            raise
+        except BackendError as exc:
+            LOG.debug("no reason for the refusal: %s", exc)
+        raise refusal
+
+    def vcenters(self) -> Sequence[VCenterState]:
+        """The vCenters as the metrics show them; none for a proxy that asks none."""
+        return () if self._consoles is None else self._consoles.state()
+
+
+def _whose(claims: Claims) -> dict[str, Any]:
+    return {
+        "instance_id": claims.iid,
+        "vcenter": claims.vc,
+        "user_id": claims.uid,
+        # A page that comes back by itself ends nobody's console.
+        "may_take_over": claims.use == "connect",
+    }

@@ -1,0 +1,177 @@
+"""One connection from a browser, plain or TLS, from its acceptance until it is closed or handed
+over to a relay.
+
+TLS runs over :class:`ssl.MemoryBIO` and not in gevent's SSLSocket, so that waiting for a client
+needs no greenlet and the relay can take the connection over as it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as stdlib_socket
+import ssl
+from io import BytesIO
+from typing import Any
+
+from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport, send_all
+from mksfilter.proxy.server import proxy_protocol
+
+__all__ = ["Connection", "TLSState"]
+
+_CHUNK = 65536
+
+
+class TLSState:
+    """The server's end of a TLS connection over memory buffers."""
+
+    __slots__ = ("incoming", "outgoing", "ready", "sslobj")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.sslobj = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.ready = False
+
+
+class Connection:
+    """What the handler knows as its socket.
+
+    :ivar address: the peer, as ``accept`` returned it.
+    :ivar received: bytes that have arrived and that nobody has read yet.
+    """
+
+    __slots__ = ("__weakref__", "_preface", "_sock", "address", "received", "tls")
+
+    def __init__(
+        self,
+        sock: Any,
+        address: Any,
+        context: ssl.SSLContext | None,
+        *,
+        write_timeout: float,
+        proxy_header: bool = False,
+    ) -> None:
+        """
+        :param write_timeout: seconds for the peer to take an answer.
+        :param proxy_header: a PROXY header comes first, and says who the client is.
+        """
+        sock.settimeout(write_timeout)
+        self._sock = sock
+        self._preface = bytearray() if proxy_header else None
+        self.address = address
+        self.received = bytearray()
+        self.tls = None if context is None else TLSState(context)
+
+    def __repr__(self) -> str:
+        return f"<connection from {self.address}>"
+
+    def fileno(self) -> int:
+        """The file descriptor, -1 once closed or handed over."""
+        return int(self._sock.fileno())
+
+    def pull(self) -> bool:
+        """Read what there is, without blocking, into ``received``.
+
+        :returns: False when the peer has closed.
+        :raises OSError: the connection failed, or the peer does not speak TLS or the PROXY
+            protocol where it has to.
+        """
+        try:
+            data = self._sock._sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        if self._preface is not None and data:
+            data = self._strip_preface(data)
+            if not data:
+                return True
+        if self.tls is None:
+            self.received += data
+            return bool(data)
+        if data:
+            self.tls.incoming.write(data)
+        else:
+            self.tls.incoming.write_eof()
+        return self._decrypt(self.tls) and bool(data)
+
+    def _strip_preface(self, data: bytes) -> bytes:
+        """What follows the PROXY header; nothing while it is incomplete."""
+        assert self._preface is not None
+        self._preface += data
+        try:
+            header = proxy_protocol.parse(self._preface)
+        except proxy_protocol.ProxyHeaderError as exc:
+            raise ConnectionAbortedError(str(exc)) from exc
+        if header is None:
+            return b""
+        rest = bytes(self._preface[header.size :])
+        self.address = header.source or self.address
+        self._preface = None
+        return rest
+
+    def _decrypt(self, tls: TLSState) -> bool:
+        try:
+            if not tls.ready:
+                tls.sslobj.do_handshake()
+                tls.ready = True
+            while True:
+                data = tls.sslobj.read(_CHUNK)
+                if not data:
+                    return False
+                self.received += data
+        except ssl.SSLWantReadError:
+            return True
+        except ssl.SSLZeroReturnError:
+            return False
+        finally:
+            self._flush_unblocked(tls)
+
+    def _flush_unblocked(self, tls: TLSState) -> None:
+        # A handshake's answers fit into an empty socket buffer; a peer whose buffer they do not
+        # fit into has been writing without reading, and loses its connection.
+        data = tls.outgoing.read()
+        if data and self._sock._sock.send(data) != len(data):
+            raise ConnectionAbortedError("the peer does not read")
+
+    def send_unblocked(self, data: bytes) -> None:
+        """Send a few bytes without waiting.
+
+        :raises OSError: they do not fit into the socket's buffer, or the peer is gone.
+        """
+        if self.tls is not None:
+            self.tls.sslobj.write(data)
+            self._flush_unblocked(self.tls)
+        elif self._sock._sock.send(data) != len(data):
+            raise ConnectionAbortedError("the peer does not read")
+
+    def sendall(self, data: bytes) -> None:
+        """Send, waiting for the peer as long as the write timeout allows.
+
+        :raises OSError: the peer is gone or does not read.
+        """
+        if self.tls is not None:
+            self.tls.sslobj.write(data)
+            data = self.tls.outgoing.read()
+        send_all(self._sock, data)
+
+    def makefile(self, *_args: object) -> BytesIO:
+        """No request of ours has a body; pywsgi asks for a file nonetheless."""
+        return BytesIO()
+
+    def finish(self) -> None:
+        """Say that nothing more is coming; the peer may still be sending."""
+        with contextlib.suppress(OSError):
+            if self.tls is not None and self.tls.ready:
+                with contextlib.suppress(ssl.SSLError):
+                    self.tls.sslobj.unwrap()
+                self._flush_unblocked(self.tls)
+            self._sock.shutdown(stdlib_socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket, unless it was handed over."""
+        self._sock.close()
+
+    def to_transport(self) -> Transport:
+        """Hand the connection over to a relay, as it stands; this object is then closed."""
+        if self.tls is None:
+            return PlainTransport(self._sock)
+        return TLSTransport(self._sock, self.tls.sslobj, self.tls.incoming, self.tls.outgoing)

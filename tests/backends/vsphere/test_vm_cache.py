@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from mksfilter.backends.vsphere.client import Machine
+from mksfilter.backends.vsphere.vm_cache import MachineCache
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(clock: Clock) -> MachineCache:
+    return MachineCache(size=2, lifetime=100, freshness=10, clock=clock)
+
+
+def machine(uuid: str) -> Machine:
+    return Machine(f"vm-{uuid}", uuid, "name", "poweredOn", "connected")
+
+
+def test_what_was_just_verified_is_fresh(cache: MachineCache, clock: Clock) -> None:
+    cache.put(machine("a"))
+    clock.now = 9
+    found, fresh = cache.get("a") or pytest.fail("forgotten")
+    assert (found.moid, found.remembered, fresh) == ("vm-a", True, True)
+
+
+def test_what_was_verified_long_ago_is_not(cache: MachineCache, clock: Clock) -> None:
+    cache.put(machine("a"))
+    clock.now = 10
+    found, fresh = cache.get("a") or pytest.fail("forgotten")
+    assert (found.moid, fresh) == ("vm-a", False)
+
+
+def test_what_was_verified_very_long_ago_is_forgotten(cache: MachineCache, clock: Clock) -> None:
+    cache.put(machine("a"))
+    clock.now = 100
+    assert cache.get("a") is None
+    assert len(cache) == 0
+
+
+def test_verifying_again_renews(cache: MachineCache, clock: Clock) -> None:
+    cache.put(machine("a"))
+    clock.now = 99
+    cache.put(machine("a"))
+    clock.now = 108
+    _, fresh = cache.get("a") or pytest.fail("forgotten")
+    assert fresh
+
+
+def test_it_never_grows_beyond_its_size(cache: MachineCache) -> None:
+    for uuid in "abc":
+        cache.put(machine(uuid))
+    assert [uuid in cache for uuid in "abc"] == [False, True, True]

@@ -1,0 +1,281 @@
+"""The order in which a request is judged, and who is told what."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from websockets.protocol import CLIENT, OPEN, Protocol
+
+from mksfilter.auth.token import TokenCodec
+from mksfilter.endpoint import Endpoint
+from mksfilter.exceptions import (
+    ConfigurationError,
+    ConsoleError,
+    DrainingError,
+    EarlyData,
+    InstanceLimitReached,
+    InstancePoweredOff,
+    OriginDenied,
+    RateLimitReached,
+    ReplayCacheUnavailable,
+    TokenMissing,
+    TokenReplayed,
+    UpgradeRequired,
+    UpstreamLost,
+)
+from mksfilter.proxy.console import broker as broker_module
+from mksfilter.proxy.console.broker import Broker
+from mksfilter.proxy.console.limits import AddressRate, SessionLimits
+from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
+from mksfilter.proxy.console.sessions import SessionRegistry
+from mksfilter.proxy.server.state import Node
+from mksfilter.proxy.web.metrics import Metrics
+from tests.auth.keyring import Keyring, key
+
+INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+
+
+class Upgrade:
+    """The worker's side of an upgrade request."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.early = b""
+        self.headers: list[tuple[str, str]] | None = None
+        self.farewell = b""
+        self.gone = False
+
+    def early_data(self) -> bytes:
+        return self.early
+
+    def accept(self, headers):
+        if self.gone:
+            raise ConnectionResetError
+        self._world.did.append("101")
+        self.headers = headers
+        return "client"
+
+    def refuse(self, headers, farewell: bytes) -> None:
+        self.headers, self.farewell = headers, farewell
+
+    def said(self) -> dict:
+        protocol = Protocol(CLIENT, state=OPEN)
+        protocol.receive_data(self.farewell)
+        return json.loads(protocol.events_received()[0].data)
+
+
+class Upstream:
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Relay:
+    bytes_in = bytes_out = 0
+
+    def __init__(self, world: World, end) -> None:
+        self._world, self.end = world, end
+
+    def start(self) -> None:
+        self._world.did.append("relay")
+
+    def send_control(self, text: str) -> None:
+        self._world.did.append("hello")
+
+
+class World:
+    """A broker whose surroundings do what a test says, and remember in which order."""
+
+    def __init__(self, **options) -> None:
+        self.did: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        self.codec = TokenCodec(Keyring(key()), "tests")
+        self.metrics = Metrics()
+        self.limits = SessionLimits(options.pop("total", 10), options.pop("per_instance", 0))
+        self.registry = SessionRegistry(self.codec, count_bytes=self.metrics.count_bytes)
+        self.upstream = Upstream()
+        proxies = TrustedProxies()
+        self.broker = Broker(
+            origins=OriginPolicy([], proxies),
+            proxies=proxies,
+            verify=lambda token: (self.codec.verify(token), None),
+            claim=lambda jti, exp: self._do("once-only"),
+            rate=AddressRate(options.pop("rate", 0.0), burst=1),
+            limits=self.limits,
+            endpoint=lambda claims: self._do("ticket", Endpoint("websocket", "esxi-1", 443)),
+            dial=lambda endpoint: self._do("dial", self.upstream),
+            relay=self._relay,
+            registry=self.registry,
+            metrics=self.metrics,
+            **options,
+        )
+        self.upgrade = Upgrade(self)
+
+    def _do(self, what: str, result=None):
+        self.did.append(what)
+        if what in self.fails:
+            raise self.fails[what]
+        return result
+
+    def _relay(self, client, upstream, endpoint, session, on_end):
+        self.relay = Relay(self, lambda reason: on_end(session, reason))
+        return self.relay
+
+    def open(self, *subprotocols: str, token: str | None = None, **changes) -> None:
+        if token is None:
+            token = self.codec.mint(instance_id=INSTANCE, ttl=60)
+        fields = {
+            "REQUEST_METHOD": "GET",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "192.0.2.1",
+            "HTTP_HOST": "h",
+            "HTTP_UPGRADE": "websocket",
+            "HTTP_CONNECTION": "Upgrade",
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+            "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+            "HTTP_SEC_WEBSOCKET_PROTOCOL": ", ".join(subprotocols) or "binary",
+            "QUERY_STRING": f"token={token}",
+            "mksfilter.connection": self.upgrade,
+            **changes,
+        }
+        self.broker.open(fields)
+
+    def refused(self, reason: str) -> float:
+        return self.metrics._registry.get_sample_value(
+            "mksfilter_refusals_total", {"reason": reason}
+        )
+
+
+def test_everything_happens_in_its_order_and_101_comes_last():
+    world = World()
+    world.open("mks.v1")
+    assert world.did == ["once-only", "ticket", "dial", "101", "hello", "relay"]
+    assert ("Sec-WebSocket-Protocol", "mks.v1") in world.upgrade.headers
+    assert len(world.registry) == world.limits.taken == 1
+    world.relay.end(UpstreamLost(""))
+    assert len(world.registry) == world.limits.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"HTTP_SEC_WEBSOCKET_VERSION": "8"}, UpgradeRequired),
+        ({"HTTP_ORIGIN": "https://evil.example.net"}, OriginDenied),
+        ({"token": ""}, TokenMissing),
+    ],
+)
+def test_who_may_not_learns_nothing_and_costs_nothing(changes, error):
+    world = World()
+    with pytest.raises(error):
+        world.open("mks.v1", **changes)
+    assert world.did == []
+    assert world.limits.taken == 0
+    assert world.refused(error.reason) == 1
+
+
+def test_a_foreign_origin_is_refused_before_its_token_is_looked_at():
+    with pytest.raises(OriginDenied):
+        World().open(HTTP_ORIGIN="https://evil.example.net", token="bad")
+
+
+def test_a_token_that_was_used_before_looks_like_a_bad_one_to_our_page_too():
+    world = World()
+    world.fails["once-only"] = TokenReplayed("x")
+    with pytest.raises(TokenReplayed):
+        world.open("mks.v1")
+    assert world.did == ["once-only"]
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("once-only", ReplayCacheUnavailable("memcached is down")),
+        ("ticket", InstancePoweredOff("vm-1 is off")),
+        ("dial", InstancePoweredOff("vm-1 is off")),
+        ("ticket", ConfigurationError("no keys")),
+        ("dial", RuntimeError("a bug")),
+    ],
+)
+def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_others(what, error):
+    world = World()
+    world.fails[what] = error
+    world.open("mks.v1")
+    expected = error if isinstance(error, ConsoleError) else ConsoleError()
+    assert world.upgrade.said() == {
+        "type": "end",
+        "reason": expected.reason,
+        "message": expected.public,
+    }
+    assert "101" not in world.did
+    assert world.limits.taken == 0
+    with pytest.raises(type(expected)):
+        world.open("binary")
+
+
+def test_limits_are_reached_before_vcenter_is_asked():
+    world = World(per_instance=1)
+    world.open()
+    world.did.clear()
+    with pytest.raises(InstanceLimitReached):
+        world.open()
+    assert world.did == ["once-only"]
+
+
+def test_an_address_has_its_rate():
+    world = World(rate=0.01)
+    world.open()
+    with pytest.raises(RateLimitReached):
+        world.open()
+
+
+def test_a_node_that_is_being_stopped_takes_nobody(monkeypatch):
+    node = Node()
+    node.draining = True
+    monkeypatch.setattr(broker_module, "NODE", node)
+    world = World()
+    with pytest.raises(DrainingError):
+        world.open()
+    world.open("mks.v1")
+    assert world.upgrade.said()["reason"] == "draining"
+    assert world.did == []
+
+
+def test_bytes_that_come_too_early_close_the_console_that_was_dialled_meanwhile():
+    world = World()
+    world.upgrade.early = b"x"
+    with pytest.raises(EarlyData):
+        world.open("mks.v1")
+    assert world.did == []
+    world = World()
+    early = iter([b"", b"x"])
+    world.upgrade.early_data = lambda: next(early)
+    with pytest.raises(EarlyData):
+        world.open("mks.v1")
+    assert world.upstream.closed
+    assert world.limits.taken == 0
+
+
+def test_a_client_that_has_left_meanwhile_leaves_no_console_open():
+    world = World()
+    world.upgrade.gone = True
+    world.open("mks.v1")
+    assert world.upstream.closed
+    assert world.limits.taken == 0
+    assert world.refused("client-gone") == 1
+
+
+def test_the_proxys_lifetime_and_the_tokens_end_both_hold():
+    world = World(session_lifetime=100)
+    token = world.codec.mint(instance_id=INSTANCE, ttl=60, session_end=world.codec.now() + 3600)
+    world.open("mks.v1", token=token)
+    (session,) = world.registry
+    assert session.ends <= world.codec.now() + 100
+
+
+def test_a_worker_that_cannot_hand_over_connections_says_which_one_can(caplog):
+    caplog.set_level("INFO", logger="mksfilter")
+    with pytest.raises(ConsoleError):
+        World().open(**{"mksfilter.connection": None})
+    assert "ConsoleWorker" in caplog.text

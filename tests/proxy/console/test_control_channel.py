@@ -1,0 +1,59 @@
+"""The control channel's words."""
+
+from __future__ import annotations
+
+import json
+
+from websockets.frames import Close, Opcode
+from websockets.protocol import CLIENT, OPEN, Protocol
+
+from mksfilter.exceptions import ConsoleError, InstancePoweredOff
+from mksfilter.proxy.console import control_channel
+
+
+def frames(data: bytes):
+    protocol = Protocol(CLIENT, state=OPEN)
+    protocol.receive_data(data)
+    return protocol.events_received()
+
+
+def test_a_page_is_greeted_with_a_token_to_come_back_with():
+    assert json.loads(control_channel.hello(mode="view", resume="t", expires=None)) == {
+        "type": "hello",
+        "mode": "view",
+        "resume": "t",
+        "expires": None,
+    }
+    assert json.loads(control_channel.resume("t2")) == {"type": "resume", "token": "t2"}
+    assert json.loads(control_channel.notice("draining", 5)) == {
+        "type": "notice",
+        "notice": "draining",
+        "in": 5,
+    }
+
+
+def test_a_session_that_never_began_ends_with_words_and_a_code():
+    text, close = frames(control_channel.farewell(InstancePoweredOff("vm x on host y")))
+    assert (text.opcode, close.opcode) == (Opcode.TEXT, Opcode.CLOSE)
+    said = json.loads(text.data)
+    assert said == {
+        "type": "end",
+        "reason": "powered-off",
+        "message": InstancePoweredOff.public,
+    }
+    assert Close.parse(close.data) == Close(4409, "powered-off")
+
+
+def test_every_reason_fits_into_a_close_frame_and_has_a_code_that_may_be_sent():
+    """Section 7.4.1: 1005, 1006 and 1015 are never on the wire; 5.5: at most 123 bytes."""
+
+    def tree(cls):
+        yield cls
+        for child in cls.__subclasses__():
+            yield from tree(child)
+
+    for cls in tree(ConsoleError):
+        assert cls.close_code in range(1000, 5000)
+        assert cls.close_code not in (1004, 1005, 1006, 1015)
+        assert len(cls.reason.encode()) <= 123
+        assert len(frames(control_channel.farewell(cls("x")))) == 2

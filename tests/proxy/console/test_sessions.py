@@ -1,0 +1,178 @@
+"""What time brings to live sessions: fresh resume tokens, notices, the drain."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import gevent
+import pytest
+
+from mksfilter.auth.token import TokenCodec
+from mksfilter.exceptions import ServerDraining, SessionEnded, UpstreamLost
+from mksfilter.proxy.console import sessions
+from mksfilter.proxy.console.sessions import Session, SessionRegistry
+from tests.auth.keyring import Keyring, key
+
+INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+
+
+class Relay:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[dict] = []
+        self.closed: list[SessionEnded] = []
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def send_control(self, text: str) -> None:
+        self.said.append(json.loads(text))
+
+    def close(self, reason: SessionEnded) -> None:
+        self.closed.append(reason)
+
+    def heard(self, count: int) -> list[dict]:
+        """The first *count* messages, as soon as they are there."""
+        with gevent.Timeout(5):
+            while len(self.said) < count:
+                gevent.sleep(0.005)
+        return self.said[:count]
+
+
+@pytest.fixture
+def codec():
+    return TokenCodec(Keyring(key()), "tests")
+
+
+@pytest.fixture
+def counted():
+    return []
+
+
+@pytest.fixture
+def registry(codec, counted):
+    return SessionRegistry(codec, count_bytes=lambda arrived, sent: counted.append((arrived, sent)))
+
+
+@pytest.fixture
+def open_session(codec, registry):
+    def open_session(*, control: bool = True, ends: int | None = None) -> Session:
+        token = codec.mint(instance_id=INSTANCE, ttl=60, user_id="u1", request_id="req-1")
+        session = Session(
+            claims=codec.verify(token),
+            client="192.0.2.1",
+            vcenter="vc1",
+            host="esxi-1:443",
+            has_control=control,
+            ends=ends,
+            on_end=lambda reason: ended.append(reason),
+        )
+        session.relay = Relay()
+        registry.open(session)
+        return session
+
+    ended: list[SessionEnded] = []
+    open_session.ended = ended
+    return open_session
+
+
+def test_a_page_is_greeted_with_a_token_of_the_same_session(codec, open_session):
+    session = open_session()
+    (hello,) = session.relay.said
+    claims = codec.verify(hello["resume"], uses=("resume",))
+    assert (claims.iid, claims.uid, claims.rid) == (INSTANCE, "u1", "req-1")
+    assert claims.jti != session.claims.jti
+
+
+def test_its_token_is_renewed_well_before_it_expires(codec, open_session, monkeypatch):
+    assert sessions._RENEW_EVERY * 2 <= sessions.RESUME_TTL
+    monkeypatch.setattr(sessions, "_RENEW_EVERY", 0.02)
+    _, first, second = open_session().relay.heard(3)
+    assert first["type"] == second["type"] == "resume"
+    assert first["token"] != second["token"]
+    assert codec.verify(second["token"], uses=("resume",)).exp >= time.time() + 500
+
+
+def test_a_session_with_an_end_is_told_of_it_and_its_tokens_end_with_it(codec, open_session):
+    end = int(time.time()) + 30
+    hello, notice = open_session(ends=end).relay.heard(2)
+    assert hello["expires"] == end
+    assert notice["notice"] == "lifetime"
+    assert 28 <= notice["in"] <= 30
+    assert codec.verify(hello["resume"], uses=("resume",)).max == end
+
+
+def test_a_client_without_control_channel_is_told_nothing(registry, open_session):
+    session = open_session(control=False, ends=int(time.time()) + 30)
+    registry.drain(0.02)
+    with gevent.Timeout(5):
+        while not session.relay.closed:
+            gevent.sleep(0.005)
+    assert session.relay.said == []
+
+
+def test_a_drain_ends_sessions_one_after_the_other_within_its_time(registry, open_session):
+    opened = [open_session() for _ in range(5)]
+    started = time.monotonic()
+    registry.drain(0.4)
+    assert all(session.relay.said[-1]["notice"] == "draining" for session in opened)
+    seen = []
+    with gevent.Timeout(5):
+        while len(seen) < 5:
+            gevent.sleep(0.005)
+            for session in opened:
+                if session.relay.closed and session not in [known for known, _ in seen]:
+                    seen.append((session, time.monotonic() - started))
+    assert [session for session, _ in seen] == opened
+    assert seen[0][1] >= 0.2
+    assert len({round(at, 2) for _, at in seen}) >= 3
+    assert isinstance(opened[0].relay.closed[0], ServerDraining)
+
+
+def test_closing_ends_them_all_now(registry, open_session):
+    opened = [open_session() for _ in range(3)]
+    registry.close()
+    assert all(session.relay.closed for session in opened)
+
+
+def test_an_end_is_logged_once_with_what_was_transferred(registry, open_session, counted, caplog):
+    caplog.set_level("INFO", logger="mksfilter")
+    session = open_session()
+    assert len(registry) == 1
+    session.relay.bytes_in, session.relay.bytes_out = 10, 2000
+    for _ in range(2):
+        registry.ended(session, UpstreamLost("the host\nwent away"))
+    assert len(registry) == 0
+    (line,) = [text for text in caplog.messages if "session-ended" in text]
+    assert f"session={session.id} jti={session.claims.jti}" in line
+    assert r'reason=upstream-lost detail="the host\nwent away"' in line
+    assert "bytes_in=10 bytes_out=2000" in line
+    assert counted == [(10, 2000)]
+    assert len(open_session.ended) == 1
+
+
+def test_bytes_are_counted_while_a_session_lives(registry, open_session, counted, monkeypatch):
+    monkeypatch.setattr(sessions, "_COUNT_BYTES_EVERY", 0.02)
+    session = open_session()
+    session.relay.bytes_out = 5
+    with gevent.Timeout(5):
+        while (0, 5) not in counted:
+            gevent.sleep(0.005)
+    session.relay.bytes_out = 7
+    registry.ended(session, UpstreamLost(""))
+    assert sum(sent for _, sent in counted) == 7
+
+
+def test_a_fault_in_one_session_is_not_the_others(registry, open_session, monkeypatch):
+    monkeypatch.setattr(sessions, "_RENEW_EVERY", 0.02)
+    broken, good = open_session(), open_session()
+    monkeypatch.setattr(broken.relay, "send_control", None)
+    assert len(good.relay.heard(3)) == 3
+
+
+def test_a_session_that_is_over_is_not_kept_until_its_end(registry, open_session):
+    far = int(time.time()) + 8 * 3600
+    for _ in range(500):
+        registry.ended(open_session(ends=far), UpstreamLost(""))
+    assert len(registry._due) < 100

@@ -1,0 +1,128 @@
+"""What is served to browsers, and with which headers."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from mksfilter.exceptions import ConfigurationError
+from mksfilter.proxy.web.page import Pages
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "console.html").write_text("<html>noVNC<script src=x></html>")
+    (tmp_path / "templates" / "message.html").write_text("<h1>$heading</h1><p>$message</p>")
+    (tmp_path / "static" / "novnc").mkdir(parents=True)
+    (tmp_path / "static" / "novnc" / "console.js").write_text("let a = 1;\n" * 200)
+    (tmp_path / "static" / ".hidden.js").write_text("")
+    (tmp_path / "static" / "source.py").write_text("")
+    return tmp_path
+
+
+@pytest.fixture
+def pages(root):
+    return Pages(root=root)
+
+
+JS = "/static/novnc/console.js"
+
+
+def test_the_page_forbids_itself_everything_it_does_not_need(pages):
+    headers = dict(pages.console(tls=False).headers)
+    assert headers["Content-Security-Policy"].split("; ") == [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert "X-Frame-Options" not in headers
+    assert "Set-Cookie" not in headers
+
+
+def test_a_page_that_was_not_built_is_a_503_that_says_so_to_people_and_in_the_log(root, caplog):
+    (root / "static" / "novnc" / "console.js").unlink()
+    answer = Pages(root=root).console(tls=False)
+    assert answer.status == 503
+    assert b"The console page is not built" in answer.body
+    assert "tools/build-page" in caplog.text
+
+
+def test_hsts_is_said_over_tls_only(pages):
+    assert "Strict-Transport-Security" not in dict(pages.console(tls=False).headers)
+    assert "max-age=" in dict(pages.console(tls=True).headers)["Strict-Transport-Security"]
+
+
+def test_the_operator_says_who_may_frame_the_page(root):
+    pages = Pages(["self", "https://horizon.example.com", "https://*.example.org:8443"], root=root)
+    policy = dict(pages.console(tls=False).headers)["Content-Security-Policy"]
+    assert policy.endswith(
+        "frame-ancestors 'self' https://horizon.example.com https://*.example.org:8443"
+    )
+
+
+@pytest.mark.parametrize("text", ["*", "'self'", "https://a; script-src *", "a b", "https://a/b"])
+def test_a_frame_ancestor_that_is_no_origin_is_refused_by_name(root, text):
+    with pytest.raises(ConfigurationError, match="frame_ancestors"):
+        Pages([text], root=root)
+
+
+def test_cve_2017_18635_markup_in_a_message_stays_text(pages):
+    answer = pages.message(403, "<b>", "<script>alert(1)</script>", tls=False)
+    assert answer.status == 403
+    assert answer.body == b"<h1>&lt;b&gt;</h1><p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"
+
+
+def test_a_known_file_is_served_with_its_type_and_asked_for_once_per_release(pages):
+    answer = pages.static(JS, {})
+    headers = dict(answer.headers)
+    assert headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    for known in (headers["ETag"], f'"x", {headers["ETag"]}', f"W/{headers['ETag']}"):
+        again = pages.static(JS, {"HTTP_IF_NONE_MATCH": known})
+        assert (again.status, again.body) == (304, b"")
+    assert pages.static(JS, {"HTTP_IF_NONE_MATCH": '"other"'}).status == 200
+
+
+def test_a_file_is_compressed_for_who_takes_that(pages):
+    plain = pages.static(JS, {"HTTP_ACCEPT_ENCODING": "br, gzip;q=0"})
+    packed = pages.static(JS, {"HTTP_ACCEPT_ENCODING": "br, gzip"})
+    assert gzip.decompress(packed.body) == plain.body
+    assert dict(packed.headers)["Content-Encoding"] == "gzip"
+    assert dict(packed.headers)["Vary"] == "Accept-Encoding"
+    assert len(packed.body) < len(plain.body)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/",
+        "/static",
+        "/static/novnc",
+        "/static/../templates/console.html",
+        "/static/novnc/../novnc/console.js",
+        "/static//novnc/console.js",
+        "/static/novnc/console.js/",
+        "/static/%2e%2e/app.py",
+        "/static/.hidden.js",
+        "/static/source.py",
+        "/etc/passwd",
+    ],
+)
+def test_nothing_else_is_served(pages, path):
+    assert pages.static(path, {}) is None
+
+
+def test_the_real_page_is_what_tempest_looks_for():
+    body = Pages().console(tls=False).body
+    for needle in (b"<html", b"noVNC", b"<script"):
+        assert needle in body

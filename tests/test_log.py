@@ -1,0 +1,94 @@
+"""Nothing secret in a log (CVE-2015-9543)."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from mksfilter import log as log_module
+
+TOKEN = "mks1.0123456789ab.eyJqdGkiOiJ4In0.AbC-_123"
+
+
+@pytest.fixture
+def log():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(log_module.SecretsFilter())
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    return logger, stream
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOKEN,
+        f"GET /?token={TOKEN}&title=x",
+        f"Sec-WebSocket-Protocol: binary, mks.token.{TOKEN}",
+        "mks.token.5f1c7e20-0000-4000-8000-000000000001",
+        "token=5f1c7e20-0000-4000-8000-000000000001",
+        "wss://esx1:443/ticket/cst-AbC--tp-01?x=1",
+        "wss://vc/console/authd?vmId=vm-1&sessionTicket=cst-AbC--tp-01&thumbprint=AA",
+    ],
+)
+def test_a_secret_in_a_message_is_masked(log, text):
+    logger, stream = log
+    logger.warning("something about %s happened", text)
+    logger.warning(text)
+    for secret in ("0123456789ab", "eyJ", "5f1c7e20", "cst-AbC"):
+        assert secret not in stream.getvalue()
+    assert "***" in stream.getvalue()
+
+
+def test_a_secret_in_a_traceback_is_masked(log):
+    logger, stream = log
+    try:
+        raise ValueError(f"bad header {TOKEN}")
+    except ValueError:
+        logger.exception("it failed")
+    assert "Traceback" in stream.getvalue()
+    assert "eyJ" not in stream.getvalue()
+
+
+def test_everything_else_is_logged_as_it_is(log):
+    logger, stream = log
+    logger.warning("instance %s of %d", "5f1c7e20-0000-4000-8000-000000000001", 3)
+    assert stream.getvalue() == "instance 5f1c7e20-0000-4000-8000-000000000001 of 3\n"
+
+
+def test_a_broken_format_is_not_made_worse(log, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger, _ = log
+    logger.warning("%d", "not a number")
+
+
+def test_the_access_log_sees_neither_query_nor_subprotocols():
+    environ = {
+        "PATH_INFO": f"/{TOKEN}",
+        "RAW_URI": f"/{TOKEN}?token={TOKEN}",
+        "QUERY_STRING": f"token={TOKEN}",
+        "HTTP_REFERER": f"https://console.example.com/?token={TOKEN}",
+        "HTTP_SEC_WEBSOCKET_PROTOCOL": f"mks.token.{TOKEN}",
+        "HTTP_COOKIE": f"token={TOKEN}",
+        "HTTP_AUTHORIZATION": "Basic Zm9v",
+        "REMOTE_ADDR": "192.0.2.1",
+    }
+    clean = log_module.scrub_environ(environ)
+    assert "eyJ" not in str(clean)
+    assert "Zm9v" not in str(clean)
+    assert clean["HTTP_REFERER"] == "https://console.example.com/?***"
+    assert clean["REMOTE_ADDR"] == "192.0.2.1"
+    assert environ["QUERY_STRING"] == f"token={TOKEN}"
+    headers = [("Referer", f"/?token={TOKEN}"), ("Sec-WebSocket-Protocol", f"mks.token.{TOKEN}")]
+    assert log_module.scrub_headers([*headers, ("Host", "h")]) == [
+        ("Referer", "/?***"),
+        ("Host", "h"),
+    ]
+
+
+def test_no_value_can_pretend_to_be_another_field_or_another_line():
+    line = log_module.event("x", user='a" admin="1', project="p\nevent=forged", empty="", n=3)
+    assert line == r'event=x user="a\" admin=\"1" project="p\nevent=forged" empty="" n=3'
