@@ -37,6 +37,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 docs: setup
 	$(BIN)/pip install -q "sphinx>=7" "myst-parser>=3" && $(BIN)/sphinx-build -W -q docs docs/_build
