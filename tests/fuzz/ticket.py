@@ -14,7 +14,7 @@ from mksfilter.backends.webmks import webmks_endpoint
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import BackendError, TicketRefused
-from mksfilter.proxy.upstream import dial
+from mksfilter.proxy.upstream import authd, websocket
 
 __all__ = ["TestOneInput"]
 
@@ -93,9 +93,9 @@ def _check(endpoint: Endpoint) -> None:
     sent = _Sent()
     with contextlib.suppress(BackendError):
         if endpoint.kind == "websocket":
-            dial._upgrade(endpoint, "host", sent)
+            websocket._exchange(sent, endpoint, "host")
         else:
-            dial._say(sent, f"CONNECT {endpoint.config_file} mks")  # type: ignore[arg-type]
+            authd._send_line(sent, f"CONNECT {endpoint.config_file} mks")  # type: ignore[arg-type]
     if endpoint.kind == "websocket":
         assert "/ticket/" not in repr(endpoint)
         assert re.match(rb"GET /[!-~]* HTTP/1\.1\r\nHost: [!-~]+\r\n", sent.data)

@@ -6,13 +6,13 @@ from websockets.utils import accept_key
 
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import BackendError
-from mksfilter.proxy.upstream import dial
+from mksfilter.proxy.upstream import authd, websocket
 
 __all__ = ["TestOneInput"]
 
 _ENDPOINT = Endpoint("websocket", "esx1.example.com", 443, resource="/ticket/0123456789abcdef")
 _ACCEPTED = b"@ACCEPT@"
-_MAX_READ = dial.MAX_RESPONSE + 2 * 4096
+_MAX_READ = websocket.MAX_RESPONSE + 2 * 4096
 
 
 class _Host:
@@ -47,7 +47,7 @@ def TestOneInput(data: bytes) -> None:
     step, script = (data[:1] or b"\0")[0] + 1, data[1:]
     host = _Host(script, step)
     try:
-        early = dial._upgrade(_ENDPOINT, "host", host)
+        early = websocket._exchange(host, _ENDPOINT, "host")
     except BackendError as exc:
         if "0123456789abcdef" in str(exc):
             raise AssertionError("a ticket in an error") from exc
@@ -62,7 +62,7 @@ def _lines(script: bytes, step: int) -> None:
     """authd's lines, and the certificate that its second one announces."""
     host = _Host(script, step)
     try:
-        line = dial._line(host, "host")
-        dial._announced_digest(dial._expect(line, "200", "host"), "host")
+        line = authd._read_line(host, "host")
+        authd._announced_digest(authd._expect(line, "200", "host"), "host")
     except BackendError:
         pass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from mksfilter.backends.vsphere.client import Machine
+from mksfilter.lru import LRUMap
 
 __all__ = ["MachineCache"]
 
@@ -15,7 +15,7 @@ __all__ = ["MachineCache"]
 class MachineCache:
     """Instance UUID -> VM, bounded in number and in time. No I/O; the clock is passed in.
 
-    :param size: entries; the one verified longest ago goes first.
+    :param size: entries; the one used longest ago goes first.
     :param lifetime: seconds since an entry was last verified after which it is forgotten.
     :param freshness: seconds for which an entry's ``instanceUuid`` need not be read again.
     """
@@ -28,11 +28,10 @@ class MachineCache:
         freshness: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._size = size
         self._lifetime = lifetime
         self._freshness = freshness
         self._clock = clock
-        self._entries: OrderedDict[str, tuple[Machine, float]] = OrderedDict()
+        self._entries: LRUMap[str, tuple[Machine, float]] = LRUMap(size)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -54,16 +53,11 @@ class MachineCache:
 
     def put(self, machine: Machine) -> None:
         """Remember *machine*, whose ``instanceUuid`` was read just now."""
-        self._entries.pop(machine.instance_uuid, None)
-        self._entries[machine.instance_uuid] = (
-            dataclasses.replace(machine, remembered=True),
-            self._clock(),
-        )
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        entry = (dataclasses.replace(machine, remembered=True), self._clock())
+        self._entries.put(machine.instance_uuid, entry)
 
     def forget(self, instance_uuid: str) -> None:
-        self._entries.pop(instance_uuid, None)
+        self._entries.forget(instance_uuid)
 
     def clear(self) -> None:
         self._entries.clear()

@@ -6,7 +6,7 @@ Every refusal here comes before vCenter is asked (OSSN-0008). Counts are per wor
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, OrderedDict
+from collections import Counter
 from ipaddress import IPv6Address, ip_address
 
 from mksfilter.exceptions import (
@@ -15,6 +15,7 @@ from mksfilter.exceptions import (
     SessionLimitReached,
     UserLimitReached,
 )
+from mksfilter.lru import LRUMap
 
 __all__ = ["AddressRate", "Reservation", "SessionLimits"]
 
@@ -94,8 +95,8 @@ class AddressRate:
     def __init__(self, rate: float, *, burst: float | None = None, capacity: int = 65536) -> None:
         self._rate = rate
         self._burst = max(1.0, rate * 10 if burst is None else burst)
-        self._capacity = capacity
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        # Address -> tokens left, and when that was.
+        self._buckets: LRUMap[str, tuple[float, float]] = LRUMap(capacity)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -108,13 +109,10 @@ class AddressRate:
         if not self._rate:
             return
         key = _network(address)
-        level, since = self._buckets.get(key, (self._burst, now))
+        level, since = self._buckets.get(key) or (self._burst, now)
         level = min(self._burst, level + max(0.0, now - since) * self._rate)
         allowed = level >= 1.0
-        self._buckets[key] = (level - 1.0 if allowed else level, now)
-        self._buckets.move_to_end(key)
-        if len(self._buckets) > self._capacity:
-            self._buckets.popitem(last=False)
+        self._buckets.put(key, (level - 1.0 if allowed else level, now))
         if not allowed:
             raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
 

@@ -12,7 +12,11 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 from websockets.utils import accept_key
 
+from mksfilter import exceptions
+from mksfilter.exceptions import UpstreamRefused
+from mksfilter.proxy.relay.frames import BINARY, frame
 from mksfilter.proxy.upstream import websocket
+from tests.proxy.upstream.hosts import TICKET, Console, connect, endpoint, heard
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = accept_key(KEY)
@@ -56,7 +60,7 @@ def accepts(raw: bytes) -> bool:
         if websocket.status(raw) != 101:
             return False
         websocket.check(raw, KEY)
-    except websocket.AnswerError:
+    except UpstreamRefused:
         return False
     return True
 
@@ -121,7 +125,7 @@ def test_a_status_is_read(status_line, number):
     ],
 )
 def test_what_is_no_status_line_is_refused(status_line):
-    with pytest.raises(websocket.AnswerError, match="status line"):
+    with pytest.raises(UpstreamRefused, match="status line"):
         websocket.status(answer(GOOD, status_line))
 
 
@@ -137,7 +141,7 @@ def test_what_is_no_status_line_is_refused(status_line):
     ],
 )
 def test_a_host_that_repeats_the_ticket_does_not_get_it_into_an_error(echoed):
-    with pytest.raises(websocket.AnswerError) as refused:
+    with pytest.raises(UpstreamRefused) as refused:
         websocket.check(answer([*GOOD, echoed]), KEY)
     assert "cafebabe" not in str(refused.value)
     assert refused.value.__cause__ is None
@@ -154,7 +158,7 @@ def test_a_host_that_repeats_the_ticket_does_not_get_it_into_an_error(echoed):
     ],
 )
 def test_a_server_that_keeps_to_the_rules_understands_the_request(host, port, tls, named):
-    key, raw = websocket.request(host, port, "/ticket/1?a=b", tls=tls)
+    key, raw = websocket.request(host, port, "/ticket/1?a=b", secure=tls)
     server = ServerProtocol(subprotocols=[Subprotocol("binary")])
     server.receive_data(raw)
     [request] = server.events_received()
@@ -166,4 +170,95 @@ def test_a_server_that_keeps_to_the_rules_understands_the_request(host, port, tl
 
 
 def test_no_two_requests_have_the_same_key():
-    assert len({websocket.request("h", 80, "/", tls=False)[0] for _ in range(100)}) == 100
+    assert len({websocket.request("h", 80, "/", secure=False)[0] for _ in range(100)}) == 100
+
+
+# --- against a host ---
+
+
+def test_a_console_is_asked_for_as_esxi_wants_it(serve):
+    console = Console()
+    upstream = connect(endpoint(serve(console)))
+    [request] = console.requests
+    assert request.path == TICKET
+    assert request.headers["Sec-WebSocket-Protocol"] == "binary"
+    assert "Origin" not in request.headers
+    assert "Sec-WebSocket-Extensions" not in request.headers
+    assert upstream.framing == "websocket"
+    upstream.transport.send(b"ping")
+    assert heard(upstream.transport) == b"ping"
+    upstream.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_bytes_right_behind_the_answer_are_kept(serve, certificate, tls):
+    greeting = frame(BINARY, b"RFB 003.008\n", masked=False)
+    port = serve(Console(certificate if tls else None, followed_by=greeting))
+    upstream = connect(endpoint(port, tls=tls, digests=(certificate.digest(),)))
+    early = upstream.early
+    while len(early) < len(greeting):
+        early += heard(upstream.transport)
+    assert early == greeting
+    upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("403 Forbidden", exceptions.TicketRefused),
+        ("404 Not Found", exceptions.TicketRefused),
+        ("500 Internal Server Error", exceptions.UpstreamRefused),
+        ("302 Found\r\nLocation: ws://169.254.169.254/", exceptions.UpstreamRefused),
+        ("200 OK", exceptions.UpstreamRefused),
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Content-Length: 0\r\nConnection: close\r\n\r\n",
+        "Content-Length: 1000\r\n\r\n<html>",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Content-Type: text/html\r\n\r\n<html>",
+    ],
+    ids=["no body", "body to come", "chunked", "until closed"],
+)
+def test_a_refusal_is_told_apart_from_a_fault_and_holds_no_ticket(serve, status, expected, body):
+    answer = f"HTTP/1.1 {status}\r\n{body}".encode()
+    port = serve(Console(answer=answer))
+    with pytest.raises(expected) as caught:
+        connect(endpoint(port))
+    assert "cafebabe" not in str(caught.value)
+    assert "vcenter dc1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 100_000,
+        b"HTTP/1.1 101 Switching Protocols\r\n" + b"X: y\r\n" * 20_000,
+        b"220 VMware Authentication Daemon\r\n\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+        b"HTTP/1.1 101",
+        b"",
+    ],
+)
+def test_an_answer_that_is_none_is_refused(serve, answer):
+    with pytest.raises(exceptions.UpstreamRefused):
+        connect(endpoint(serve(Console(answer=answer))))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"resource": "/ticket/a\r\nX-Forwarded-For: 10.0.0.1"},
+        {"resource": "/ticket/a b"},
+        {"resource": "ticket"},
+        {"resource": "/ticket/\u00fc"},
+    ],
+)
+def test_a_url_that_would_be_more_than_a_url_is_never_sent(serve, odd):
+    console = Console()
+    with pytest.raises(exceptions.TicketRefused, match="no URL has"):
+        connect(endpoint(serve(console), **odd))
+    assert not console.requests
