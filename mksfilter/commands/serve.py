@@ -124,7 +124,9 @@ def _start_and_exit(app: Any, writer: int) -> NoReturn:
         from gevent import monkey
 
         monkey.patch_all()
-        app.start()
+        from mksfilter.proxy.server.state import ServerState
+
+        app.start(ServerState())
     except MksFilterError as exc:
         problem = str(exc)
     except BaseException as exc:

@@ -24,7 +24,7 @@ from mksfilter.exceptions import (
 )
 from mksfilter.proxy.console import handshake
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, contains, parse_networks
-from mksfilter.proxy.server.state import NODE
+from mksfilter.proxy.server import state
 from mksfilter.proxy.web.page import Answer, Pages
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class ConsoleProxy:
         # Say now, not at the first token, that there are no keys or that they are open to others.
         KeyRepository(settings.key_repository).load()
         self._process: Process | None = None
-        NODE.attach(self)
+        self._state = state.ServerState()
+        state.register(self)
 
     # -- for the worker ------------------------------------------------------------------------
 
@@ -103,17 +104,27 @@ class ConsoleProxy:
         """Live sessions of this process."""
         return 0 if self._process is None else len(self._process.registry)
 
-    def proxy_header_from(self, peer: str) -> bool:
-        """Does a connection from this address start with a PROXY header?"""
+    def expects_proxy_header(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY protocol header?"""
         return self._settings.proxy_protocol and self._proxies.trusts(peer)
 
-    def start(self) -> None:
-        """Make what this process has of its own."""
+    def start(self, server_state: state.ServerState) -> None:
+        """Make what this process has of its own.
+
+        :param server_state: says whether the process is being taken out of service.
+        :raises ConfigurationError: a setting that only its user can check is wrong.
+        """
         # Not at the top: what it imports must be imported after gevent's patches.
         from mksfilter.proxy.services import Process
 
+        self._state = server_state
         self._process = Process(
-            self._settings, self._vcenters, self._nova(), self._origins, self._proxies
+            self._settings,
+            self._vcenters,
+            self._nova(),
+            self._origins,
+            self._proxies,
+            lambda: server_state.draining,
         )
 
     def drain(self, seconds: float) -> None:
@@ -189,7 +200,7 @@ class ConsoleProxy:
 
     def _health(self) -> Answer:
         disable = self._settings.healthz_disable_file
-        if NODE.draining or (disable and os.path.exists(disable)):
+        if self._state.draining or (disable and os.path.exists(disable)):
             return _plain(503, "draining\n")
         return _plain(200, "ok\n")
 
@@ -206,7 +217,8 @@ class ConsoleProxy:
 
     def _running(self) -> Process:
         if self._process is None or self._process.pid != os.getpid():
-            self.start()
+            # A server that is not our worker: it knows no draining.
+            self.start(state.ServerState())
         assert self._process is not None
         return self._process
 

@@ -18,6 +18,7 @@ __all__ = [
     "HeadError",
     "RequestHead",
     "fields",
+    "hopeless",
     "parse",
 ]
 
@@ -84,6 +85,19 @@ class RequestHead:
     target: str
     version: str
     headers: list[tuple[str, str]]
+
+
+def hopeless(received: bytes | bytearray) -> HeadError | None:
+    """Why *received*, the start of a head, can never become one that is accepted; None while it
+    can."""
+    if received and not 0x41 <= received[0] <= 0x5A:
+        # Methods are capital letters; a TLS hello or line noise is not worth waiting for.
+        return HeadError(400, "not an HTTP request")
+    if b"\n" not in received and len(received) > MAX_REQUEST_LINE:
+        return HeadError(414, "request line too long")
+    if len(received) > MAX_HEAD:
+        return HeadError(431, "request head too long")
+    return None
 
 
 def parse(head: bytes) -> RequestHead:

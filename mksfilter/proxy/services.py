@@ -40,6 +40,7 @@ _USES = ("connect", "resume")
 class Process:
     """Composes the parts by the settings.
 
+    :param draining: whether this node is being taken out of service.
     :ivar pid: whose it is; after a fork it is somebody else's.
     :raises ConfigurationError: a setting that only its user can check is wrong.
     """
@@ -51,6 +52,7 @@ class Process:
         nova: NovaSettings | None,
         origins: OriginPolicy,
         proxies: TrustedProxies,
+        draining: Callable[[], bool],
     ) -> None:
         self.pid = os.getpid()
         self._settings = settings
@@ -82,6 +84,7 @@ class Process:
             relay=self._relay,
             registry=self.registry,
             metrics=self.metrics,
+            draining=draining,
             session_lifetime=settings.session_lifetime,
             after_refusal=source.after_refusal,
         )

@@ -19,6 +19,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.frames import ControlFrame, FrameTracker, Violation
+from mksfilter.proxy.server.state import ServerState
 
 __all__ = ["TestOneInput"]
 
@@ -60,6 +61,7 @@ class _Server:
 
     def __init__(self, application: Any) -> None:
         self.application = application
+        self.state = ServerState()
         self.log = SimpleNamespace(access=lambda *_: None)
         self.environ = {
             "SERVER_NAME": "proxy",
@@ -109,7 +111,7 @@ def TestOneInput(data: bytes) -> None:
     server, token = _proxy()
     request = data[1:] if data[:1] == b"H" else _handshake(data[1:])
     received = request.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n").replace(b"@TOKEN@", token)
-    problem = server._too_much(bytearray(received[: 2 * http_head.MAX_HEAD]))
+    problem = http_head.hopeless(received[: 2 * http_head.MAX_HEAD])
     if b"\r\n\r\n" not in received:
         if problem is not None:
             assert problem.status in _STATUSES

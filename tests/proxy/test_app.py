@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -12,15 +13,10 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
 from mksfilter.proxy.app import app_factory
-from mksfilter.proxy.server import state
+from mksfilter.proxy.server.state import ServerState, constructed
 from tests.support.proxy import configuration
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
-
-
-@pytest.fixture(autouse=True)
-def _own_node(monkeypatch):
-    monkeypatch.setattr("mksfilter.proxy.app.NODE", state.Node())
 
 
 @pytest.fixture
@@ -59,6 +55,24 @@ def test_every_route(make):
     assert Response(app, "/static/console.css").status == 200
     assert Response(app, "/websockify").status == 426
     assert Response(app, "/anything-else").status == 404
+
+
+def test_a_worker_that_drains_is_out_of_service(make):
+    app = make()
+    server_state = ServerState([app])
+    server_state.start()
+    assert Response(app, "/healthz").status == 200
+    server_state.drain(0)
+    answer = Response(app, "/healthz")
+    assert (answer.status, answer.body) == (503, b"draining\n")
+
+
+def test_a_worker_finds_an_application_for_as_long_as_somebody_uses_it(make):
+    app = make()
+    assert app in constructed()
+    found = weakref.ref(app)
+    del app
+    assert found() is None, "after a reload, an application that nobody can reach would be started"
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/x", "/static/console.css", "/websockify"])
@@ -147,7 +161,7 @@ class TestConfiguration:
     def test_without_anybody_to_take_tickets_it_does_not_start(self, tmp_path):
         app = app_factory({"config_file": str(configuration(tmp_path))})
         with pytest.raises(ConfigurationError, match="vcenters is empty"):
-            app.start()
+            app.start(ServerState())
 
 
 def test_loading_the_application_leaves_for_later_what_gevent_has_to_patch(tmp_path):
@@ -170,7 +184,8 @@ def test_a_proxy_in_a_dmz_never_imports_pyvmomi(tmp_path):
     path = configuration(tmp_path, ticket_at="issue")
     program = (
         "import sys; from mksfilter.proxy.app import app_factory; "
-        f"app_factory({{'config_file': {str(path)!r}}}).start(); "
+        "from mksfilter.proxy.server.state import ServerState; "
+        f"app_factory({{'config_file': {str(path)!r}}}).start(ServerState()); "
         "print([m for m in sys.modules if m.startswith('pyV')])"
     )
     done = subprocess.run(

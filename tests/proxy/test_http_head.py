@@ -100,3 +100,31 @@ def test_too_many_headers_are_refused():
 def test_whatever_arrives_there_is_a_request_or_a_status(raw):
     with contextlib.suppress(http_head.HeadError):
         assert http_head.parse(raw + b"\r\n\r\n").method in ("GET", "HEAD")
+
+
+_LONG_HEAD = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 6000
+_LONG_LINE = b"GET /".ljust(http_head.MAX_REQUEST_LINE + 1, b"a")
+
+
+@pytest.mark.parametrize(
+    ("received", "status"),
+    [
+        (b"", None),
+        (b"GET / HT", None),
+        (b"\x16\x03\x01", 400),
+        (b"get /", 400),
+        (_LONG_LINE[:-1], None),
+        (_LONG_LINE, 414),
+        (_LONG_HEAD[: http_head.MAX_HEAD], None),
+        (_LONG_HEAD[: http_head.MAX_HEAD + 1], 431),
+    ],
+)
+def test_a_head_that_cannot_become_good_is_not_waited_for(received, status):
+    problem = http_head.hopeless(received)
+    assert (None if problem is None else problem.status) == status
+
+
+def test_a_request_line_may_be_as_long_as_it_says():
+    room = http_head.MAX_REQUEST_LINE - len(b"GET / HTTP/1.1")
+    http_head.parse(b"GET /" + b"a" * room + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert status_of(b"GET /" + b"a" * (room + 1) + b" HTTP/1.1\r\nHost: h\r\n\r\n") == 414

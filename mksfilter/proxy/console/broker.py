@@ -31,7 +31,6 @@ from mksfilter.proxy.console import control_channel, handshake
 from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import Session, SessionRegistry
-from mksfilter.proxy.server.state import NODE
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
@@ -58,6 +57,7 @@ class Broker:
     :param dial: endpoint -> upstream.
     :param after_refusal: claims and the console host's refusal -> where to try once more; it
         raises what the user is told when that is of no use.
+    :param draining: whether this node is being taken out of service.
     :param relay: makes a relay, not yet started, of a client, an upstream and a session.
     """
 
@@ -75,6 +75,7 @@ class Broker:
         relay: Callable[..., Any],
         registry: SessionRegistry,
         metrics: Metrics,
+        draining: Callable[[], bool] = lambda: False,
         session_lifetime: int = 0,
         after_refusal: Callable[[Claims, BackendError], Endpoint] | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class Broker:
         self._relay = relay
         self._registry = registry
         self._metrics = metrics
+        self._draining = draining
         self._session_lifetime = session_lifetime
         self._after_refusal = after_refusal or _give_up
 
@@ -148,7 +150,7 @@ class Broker:
         self._origins.check(environ)
         claims, endpoint = self._verify(shake.token)
         attempt.claims = claims
-        if NODE.draining:
+        if self._draining():
             raise DrainingError("this node is being taken out of service")
         if self._claim is not None:
             self._claim(claims.jti, claims.exp)

@@ -16,10 +16,11 @@ from typing import Any
 
 from gunicorn.workers.ggevent import PyWSGIServer
 
-from mksfilter.proxy.http_head import MAX_HEAD, MAX_REQUEST_LINE, HeadError
+from mksfilter.proxy import http_head
+from mksfilter.proxy.http_head import HeadError
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.connection import Connection
-from mksfilter.proxy.server.state import NODE
+from mksfilter.proxy.server.state import ServerState
 
 __all__ = ["ConsoleServer"]
 
@@ -37,23 +38,26 @@ _TICK = 0.25
 class _Room:
     """Connections that wait for the same thing, in the order in which their time runs out."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.waiting: OrderedDict[Connection, tuple[float, Any]] = OrderedDict()
 
     def deadline(self, now: float) -> float:
-        return now + (NODE.handshake_timeout if self._seconds is None else self._seconds)
+        return now + self._seconds
 
 
 class ConsoleServer(PyWSGIServer):
     """gunicorn's pywsgi server with a lobby before its pool.
 
     TLS, where gunicorn is given a certificate, is spoken by :class:`Connection`.
+
+    :ivar state: of the worker process.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, state: ServerState, **kwargs: Any) -> None:
+        self.state = state
         self._tls = kwargs.get("ssl_context")
-        self._arriving = _Room(None)
+        self._arriving = _Room(state.handshake_timeout)
         self._idle = _Room(_IDLE_SECONDS)
         self._leaving = _Room(_LINGER_SECONDS)
         self._timer: Any = None
@@ -78,7 +82,7 @@ class ConsoleServer(PyWSGIServer):
             address,
             self._tls,
             write_timeout=_WRITE_SECONDS,
-            proxy_header=NODE.proxy_header_from(address[0] if address else ""),
+            proxy_header=self.state.expects_proxy_header(address[0] if address else ""),
         )
         if self._count() >= self._capacity:
             self._evict()
@@ -149,7 +153,7 @@ class ConsoleServer(PyWSGIServer):
     def _dispatch_when_whole(self, connection: Connection) -> None:
         end = connection.received.find(b"\r\n\r\n")
         if end < 0:
-            problem = _too_much(connection.received)
+            problem = http_head.hopeless(connection.received)
             if problem is not None:
                 self._leave(self._arriving, connection)
                 self.refuse(connection, problem)
@@ -163,7 +167,7 @@ class ConsoleServer(PyWSGIServer):
     def refuse(self, connection: Connection, problem: HeadError) -> None:
         """Answer *problem* and close; may be called in the hub."""
         LOG.debug("request refused client=%s reason=%s", connection.address, problem)
-        NODE.refused("bad-request" if problem.status != 503 else "overload")
+        self.state.refused("bad-request" if problem.status != 503 else "overload")
         try:
             connection.send_unblocked(problem.response())
         except OSError:
@@ -215,7 +219,7 @@ class ConsoleServer(PyWSGIServer):
                 if deadline > now:
                     break
                 if room is self._arriving:
-                    NODE.refused("request-timeout")
+                    self.state.refused("request-timeout")
                 self._drop(room, connection)
         if not self._count():
             self._timer.stop()
@@ -226,20 +230,9 @@ class ConsoleServer(PyWSGIServer):
         """Make room: whoever leaves, then who idles, then who has been slow for longest."""
         for room in (self._leaving, self._idle, self._arriving):
             if room.waiting:
-                NODE.refused("evicted")
+                self.state.refused("evicted")
                 self._drop(room, next(iter(room.waiting)))
                 return
 
     def _count(self) -> int:
         return sum(len(room.waiting) for room in (self._arriving, self._idle, self._leaving))
-
-
-def _too_much(received: bytearray) -> HeadError | None:
-    if received and not 0x41 <= received[0] <= 0x5A:
-        # Methods are capital letters; a TLS hello or line noise is not worth waiting for.
-        return HeadError(400, "not an HTTP request")
-    if b"\n" not in received and len(received) > MAX_REQUEST_LINE:
-        return HeadError(414, "request line too long")
-    if len(received) > MAX_HEAD:
-        return HeadError(431, "request head too long")
-    return None

@@ -1,18 +1,29 @@
-"""What the worker and the application of one process share, however deep a paste pipeline hides
-the application: deadlines, live sessions, and whether the process is being taken out of service.
+"""What a worker process serves, and whether it still takes new sessions.
+
+The worker makes one :class:`ServerState` after the fork and hands it to what needs it: its servers,
+their handlers, and the applications. Nothing here is global but the set of applications: a paste
+pipeline wraps them in whatever middleware the operator likes, with ``preload_app`` already in
+gunicorn's master, so no object that the worker is given leads to them.
 """
 
 from __future__ import annotations
 
 import logging
+import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
-__all__ = ["NODE", "Node", "Resident"]
+from mksfilter.log import event
+
+__all__ = ["Application", "ServerState", "constructed", "register"]
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds for a whole request where no application says otherwise.
+_HANDSHAKE_SECONDS = 10.0
 
-class Resident(Protocol):
+
+class Application(Protocol):
     """An application as its worker sees it. Nothing here may block."""
 
     @property
@@ -23,11 +34,14 @@ class Resident(Protocol):
     def sessions(self) -> int:
         """Live sessions."""
 
-    def proxy_header_from(self, peer: str) -> bool:
-        """Does a connection from this address start with a PROXY header?"""
+    def expects_proxy_header(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY protocol header?"""
 
-    def start(self) -> None:
-        """Called once in each worker, after the fork and after gevent's patches."""
+    def start(self, state: ServerState) -> None:
+        """Called once in each worker, after the fork and after gevent's patches.
+
+        :raises MksFilterError: it cannot serve.
+        """
 
     def drain(self, seconds: float) -> None:
         """End all sessions within so many seconds."""
@@ -39,59 +53,71 @@ class Resident(Protocol):
         """Count a request that was refused before it reached the application."""
 
 
-class Node:
+#: Weak, so that an application ends with its last user: a reloaded configuration makes a new one.
+_constructed: weakref.WeakSet[Application] = weakref.WeakSet()
+
+
+def register(application: Application) -> None:
+    """*application* is now complete; a worker of this process will start it."""
+    _constructed.add(application)
+
+
+def constructed() -> list[Application]:
+    """The applications of this process, those made before a fork included."""
+    return list(_constructed)
+
+
+class ServerState:
     """One worker process.
 
     :ivar draining: no new sessions are accepted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, applications: Iterable[Application] = ()) -> None:
         self.draining = False
-        self._resident: Resident | None = None
-
-    def attach(self, resident: Resident) -> None:
-        """*resident* is the application of this process."""
-        self._resident = resident
+        self._applications = tuple(applications)
 
     def start(self) -> None:
-        """A worker begins to serve."""
-        if self._resident is not None:
-            self._resident.start()
+        """The worker begins to serve.
+
+        :raises MksFilterError: an application cannot.
+        """
+        for application in self._applications:
+            application.start(self)
 
     def drain(self, seconds: float) -> None:
         """No new sessions; the live ones end within *seconds*."""
         if self.draining:
             return
         self.draining = True
-        LOG.info("draining sessions=%d seconds=%.0f", self.sessions, seconds)
-        if self._resident is not None:
-            self._resident.drain(seconds)
+        LOG.info(event("draining", sessions=self.sessions, seconds=round(seconds)))
+        for application in self._applications:
+            application.drain(seconds)
 
     def close(self) -> None:
         """All sessions end now."""
         self.draining = True
-        if self._resident is not None:
-            self._resident.close()
+        for application in self._applications:
+            application.close()
 
     def refused(self, reason: str) -> None:
-        """A request was refused before it reached the application."""
-        if self._resident is not None:
-            self._resident.refused(reason)
+        """A request was refused before it reached an application."""
+        for application in self._applications:
+            application.refused(reason)
 
     @property
     def sessions(self) -> int:
         """Live sessions of this process."""
-        return 0 if self._resident is None else self._resident.sessions
+        return sum(application.sessions for application in self._applications)
 
     @property
     def handshake_timeout(self) -> float:
         """Seconds for a client to send a whole request."""
-        return 10.0 if self._resident is None else self._resident.handshake_timeout
+        return min(
+            (application.handshake_timeout for application in self._applications),
+            default=_HANDSHAKE_SECONDS,
+        )
 
-    def proxy_header_from(self, peer: str) -> bool:
-        """Does a connection from this address start with a PROXY header?"""
-        return self._resident is not None and self._resident.proxy_header_from(peer)
-
-
-#: This process's node. Made before the fork, it holds nothing that a fork could break.
-NODE = Node()
+    def expects_proxy_header(self, peer: str) -> bool:
+        """Does a connection from this address start with a PROXY protocol header?"""
+        return any(application.expects_proxy_header(peer) for application in self._applications)

@@ -30,7 +30,7 @@ from mksfilter.exceptions import MksFilterError
 from mksfilter.proxy import http_head
 from mksfilter.proxy.server.connection import Connection
 from mksfilter.proxy.server.server import ConsoleServer
-from mksfilter.proxy.server.state import NODE
+from mksfilter.proxy.server.state import ServerState, constructed
 
 __all__ = ["ConsoleHandler", "ConsoleWorker", "Upgrade"]
 
@@ -110,7 +110,7 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
         self.__dict__.clear()
         if handed_over:
             return
-        if keep and not NODE.draining:
+        if keep and not server.state.draining:
             server.park(connection)
         else:
             server.linger(connection)
@@ -127,7 +127,7 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
             request = http_head.parse(raw)
         except http_head.HeadError as exc:
             LOG.debug("request refused client=%s reason=%s", self.client_address, exc)
-            NODE.refused("bad-request")
+            self.server.state.refused("bad-request")
             self._answer(exc)
             return False
         self.command, self.path, self.request_version = (
@@ -226,12 +226,13 @@ class ConsoleWorker(GeventWebSocketWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._servers: list[ConsoleServer] = []
+        self._state = ServerState()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             _forget_metrics_of_the_dead(self.cfg)
 
     def server_class(self, *args: Any, **kwargs: Any) -> ConsoleServer:
         """Make a server, one per listening socket; gunicorn calls it like a class."""
-        server = ConsoleServer(*args, **kwargs)
+        server = ConsoleServer(*args, state=self._state, **kwargs)
         self._servers.append(server)
         return server
 
@@ -245,7 +246,8 @@ class ConsoleWorker(GeventWebSocketWorker):
         """Load the application; a configuration it does not accept is one line, not a traceback."""
         try:
             super().load_wsgi()
-            NODE.start()
+            self._state = ServerState(constructed())
+            self._state.start()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
             # The arbiter's code for "this will not get better by trying again".
@@ -258,7 +260,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         while self._busy() and time.monotonic() < deadline:
             self.notify()
             gevent.sleep(0.1)
-        NODE.close()
+        self._state.close()
         gevent.sleep(0)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -272,14 +274,14 @@ class ConsoleWorker(GeventWebSocketWorker):
         for server in self._servers:
             server.close()
         # Leave time for the last close frames before the arbiter's SIGKILL.
-        NODE.drain(max(0.0, self.cfg.graceful_timeout - 2.0))
+        self._state.drain(max(0.0, self.cfg.graceful_timeout - 2.0))
 
     def _busy(self) -> bool:
-        return bool(NODE.sessions) or any(server.arriving for server in self._servers)
+        return bool(self._state.sessions) or any(server.arriving for server in self._servers)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT, SIGQUIT: sessions get their close frame, and that is all."""
-        gevent.spawn(NODE.close)
+        gevent.spawn(self._state.close)
         super().handle_quit(sig, frame)
 
 

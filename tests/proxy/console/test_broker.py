@@ -24,12 +24,10 @@ from mksfilter.exceptions import (
     UpgradeRequired,
     UpstreamLost,
 )
-from mksfilter.proxy.console import broker as broker_module
 from mksfilter.proxy.console.broker import Broker
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import SessionRegistry
-from mksfilter.proxy.server.state import Node
 from mksfilter.proxy.web.metrics import Metrics
 from tests.auth.keyring import Keyring, key
 
@@ -230,11 +228,8 @@ def test_an_address_has_its_rate():
         world.open()
 
 
-def test_a_node_that_is_being_stopped_takes_nobody(monkeypatch):
-    node = Node()
-    node.draining = True
-    monkeypatch.setattr(broker_module, "NODE", node)
-    world = World()
+def test_a_node_that_is_being_stopped_takes_nobody():
+    world = World(draining=lambda: True)
     with pytest.raises(DrainingError):
         world.open()
     world.open("mks.v1")

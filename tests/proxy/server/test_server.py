@@ -12,7 +12,7 @@ from gevent.pool import Pool
 
 from mksfilter.proxy.server import server as server_module
 from mksfilter.proxy.server.server import ConsoleServer
-from mksfilter.proxy.server.state import NODE, Node
+from mksfilter.proxy.server.state import ServerState
 from mksfilter.proxy.server.worker import ConsoleHandler
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -32,7 +32,7 @@ class Log:
         raise AssertionError(args)
 
 
-class Resident:
+class Application:
     """An application as the worker sees it."""
 
     handshake_timeout = 0.3
@@ -44,19 +44,17 @@ class Resident:
     def refused(self, reason: str) -> None:
         self.reasons.append(reason)
 
-    def proxy_header_from(self, peer: str) -> bool:
+    def expects_proxy_header(self, peer: str) -> bool:
         return False
 
 
 @pytest.fixture
-def resident(monkeypatch):
-    resident = Resident()
-    monkeypatch.setattr(NODE, "_resident", resident)
-    return resident
+def application():
+    return Application()
 
 
 @pytest.fixture
-def serve(resident):
+def serve(application):
     servers = []
 
     def serve(app, *, size: int = 10, **ssl_args) -> ConsoleServer:
@@ -69,6 +67,7 @@ def serve(resident):
             spawn=Pool(size),
             log=Log(),
             handler_class=ConsoleHandler,
+            state=ServerState([application]),
             **ssl_args,
         )
         server.start()
@@ -121,35 +120,35 @@ def test_a_request_costs_a_greenlet_only_once_it_is_whole(serve):
         wait_for(lambda: server.pool.free_count() == 10)
 
 
-def test_who_does_not_finish_in_time_is_closed_and_counted(serve, resident):
+def test_who_does_not_finish_in_time_is_closed_and_counted(serve, application):
     server = serve(hello)
     with connect(server) as sock:
         sock.sendall(b"GET /")
         assert sock.recv(1) == b""
-    assert resident.reasons == ["request-timeout"]
+    assert application.reasons == ["request-timeout"]
 
 
-def test_a_kept_connection_is_closed_when_it_idles(serve, monkeypatch, resident):
+def test_a_kept_connection_is_closed_when_it_idles(serve, monkeypatch, application):
     monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.1)
     server = serve(hello)
     with connect(server) as sock:
         sock.sendall(REQUEST)
         assert sock.recv(1000).endswith(b"hi")
         assert sock.recv(1) == b""
-    assert resident.reasons == []
+    assert application.reasons == []
 
 
-def test_many_who_wait_make_room_for_who_comes(serve, resident, monkeypatch):
+def test_many_who_wait_make_room_for_who_comes(serve, application, monkeypatch):
     server = serve(hello)
     server._capacity = 3
     waiting = [connect(server) for _ in range(5)]
     assert exchange(server, LAST).endswith(b"hi")
-    assert resident.reasons == ["evicted"] * 3
+    assert application.reasons == ["evicted"] * 3
     for sock in waiting:
         sock.close()
 
 
-def test_more_work_than_places_is_answered_and_not_queued(serve, resident):
+def test_more_work_than_places_is_answered_and_not_queued(serve, application):
     gate = gevent.event.Event()
 
     def slow(environ, start_response):
@@ -163,7 +162,7 @@ def test_more_work_than_places_is_answered_and_not_queued(serve, resident):
         assert exchange(server, LAST).startswith(b"HTTP/1.1 503 ")
         gate.set()
         assert read_to_end(busy).endswith(b"hi")
-    assert resident.reasons == ["overload"]
+    assert application.reasons == ["overload"]
 
 
 def test_an_answer_survives_what_the_client_was_still_sending(serve):
@@ -264,14 +263,3 @@ def test_nobody_waiting_costs_no_timer(serve):
     server = serve(hello)
     assert exchange(server, LAST).endswith(b"hi")
     wait_for(lambda: server._timer is None)
-
-
-def test_a_node_without_an_application_still_answers(monkeypatch):
-    node = Node()
-    node.start()
-    node.refused("x")
-    node.drain(1)
-    node.close()
-    assert node.sessions == 0
-    assert node.handshake_timeout > 0
-    assert not node.proxy_header_from("127.0.0.1")

@@ -1,0 +1,62 @@
+"""One worker process and the applications it serves."""
+
+from __future__ import annotations
+
+from mksfilter.proxy.server.state import ServerState
+
+
+class Application:
+    """Writes down what its worker asks of it."""
+
+    def __init__(self, timeout: float, trusted: str = "", sessions: int = 0) -> None:
+        self.handshake_timeout = timeout
+        self.sessions = sessions
+        self.did: list[object] = []
+        self._trusted = trusted
+
+    def expects_proxy_header(self, peer: str) -> bool:
+        return peer == self._trusted
+
+    def start(self, state: ServerState) -> None:
+        self.did.append(state)
+
+    def drain(self, seconds: float) -> None:
+        self.did.append(("drain", seconds))
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def refused(self, reason: str) -> None:
+        self.did.append(reason)
+
+
+def test_each_application_is_started_told_and_ended():
+    applications = [Application(5.0), Application(5.0)]
+    state = ServerState(applications)
+    state.start()
+    state.refused("bad-request")
+    assert not state.draining
+    state.drain(3)
+    assert state.draining
+    state.drain(1)
+    state.close()
+    for application in applications:
+        assert application.did == [state, "bad-request", ("drain", 3), "close"]
+
+
+def test_a_connection_waits_as_the_applications_say():
+    state = ServerState([Application(5.0, "10.0.0.1", 2), Application(3.0, "10.0.0.2", 1)])
+    assert state.sessions == 3
+    assert state.handshake_timeout == 3.0
+    assert [state.expects_proxy_header(f"10.0.0.{n}") for n in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_worker_without_an_application_still_answers():
+    state = ServerState()
+    state.start()
+    state.refused("x")
+    state.drain(1)
+    state.close()
+    assert state.sessions == 0
+    assert state.handshake_timeout > 0
+    assert not state.expects_proxy_header("127.0.0.1")
