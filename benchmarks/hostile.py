@@ -36,6 +36,7 @@ from benchmarks.load import Target
 from benchmarks.processes import cpu_seconds, pss, rss, spawn, stop
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import OFF_1, WEB_1, SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
 
@@ -206,7 +207,7 @@ class _Proxy:
 
     def token(self, instance: str, vcenter: str) -> str:
         """A token for a machine of one of the two."""
-        return self._codec.mint(instance_id=instance, vcenter=vcenter, ttl=86400)
+        return self._codec.issue(ConsoleRequest(instance, vcenter=vcenter), ttl=86400).token
 
     def refusals(self) -> dict[str, float]:
         """How many requests were refused so far, by reason."""

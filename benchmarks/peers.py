@@ -23,6 +23,7 @@ from benchmarks.processes import free_port, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.endpoint import CertificateDigest, Endpoint
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import WEB_1, SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
 
@@ -270,9 +271,9 @@ class Mksfilter(Peer):
             digests=(CertificateDigest.of(self.host.der),) if self.host_tls else (),
             rfb_handshake="full",
         )
-        token = self._codec.mint(
-            instance_id=_INSTANCE, ttl=86400, connect_info=endpoint.to_mapping()
-        )
+        token = self._codec.issue(
+            ConsoleRequest(_INSTANCE), ttl=86400, connect_info=endpoint.to_mapping()
+        ).token
         return super().target(f"/websockify?token={token}")
 
 
@@ -311,7 +312,7 @@ class TicketPeer(Mksfilter):
         )
 
     def target(self, path: str) -> dict[str, Any]:
-        token = self._codec.mint(instance_id=WEB_1, ttl=86400)
+        token = self._codec.issue(ConsoleRequest(WEB_1), ttl=86400).token
         return Peer.target(self, f"/websockify?token={token}")
 
 

@@ -33,6 +33,7 @@ from benchmarks.peers import Host
 from benchmarks.processes import cpu_seconds, free_port, pss, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.request import ConsoleRequest
 
 LOGGER = "mksfilter.proxy.console.sessions"
 
@@ -126,7 +127,9 @@ class Soak:
             stack.callback(stop, self._proxy)
             wait_for_port(port, self._proxy, self.log)
             self.tokens = (
-                codec.mint(instance_id=machine, ttl=600, user_id="soak", project_id="soak")
+                codec.issue(
+                    ConsoleRequest(machine, user_id="soak", project_id="soak"), ttl=600
+                ).token
                 for machine in itertools.cycle(machines)
             )
             self.crowd = Crowd(port, self._tick, self._interval)

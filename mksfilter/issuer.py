@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import FilterSettings
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.request import ConsoleRequest
 
 __all__ = ["ConsoleSource", "Issuer", "SealableEndpoint", "token_url"]
 
@@ -49,42 +50,27 @@ class Issuer:
         self._settings = settings
         self._consoles = consoles if settings.ticket_at == "issue" else None
 
-    def console_url(
-        self,
-        *,
-        instance_id: str,
-        project_id: str,
-        user_id: str,
-        request_id: str,
-        mode: str = "full",
-        vcenter: str | None = None,
-    ) -> str:
-        """A URL that opens the console of *instance_id* until the token in it expires.
+    def console_url(self, request: ConsoleRequest) -> str:
+        """A URL that opens the console of *request* until the token in it expires.
 
-        :param instance_id: Nova instance UUID, lower case with dashes.
-        :param project_id: the instance's project.
-        :param user_id: who asks.
-        :param mode: ``full`` or ``view``.
         :raises KeyRepositoryError: there is no key to sign with.
         :raises BackendError: ``ticket_at = issue`` and vSphere gives no ticket.
         """
         settings = self._settings
         info = None
         if self._consoles is not None:
-            endpoint = self._consoles.connect(instance_id, vcenter=vcenter, user_id=user_id)
+            endpoint = self._consoles.connect(
+                request.instance_id, vcenter=request.vcenter, user_id=request.user_id
+            )
             info = endpoint.to_mapping()
         lifetime = settings.session_lifetime
-        token, claims = self._codec.issue(
-            instance_id=instance_id,
-            project_id=project_id,
-            user_id=user_id,
-            request_id=request_id,
+        issued = self._codec.issue(
+            request,
             ttl=settings.token_ttl,
-            mode=mode,
-            vcenter=vcenter,
             session_end=self._codec.now() + lifetime if lifetime else None,
             connect_info=info,
         )
+        claims = issued.claims
         LOG.info(
             "console url issued jti=%s instance=%s project=%s user=%s request=%s mode=%s exp=%d",
             claims.jti,
@@ -95,7 +81,7 @@ class Issuer:
             claims.mode,
             claims.exp,
         )
-        return token_url(settings.webmks_proxy_base_url, token)
+        return token_url(settings.webmks_proxy_base_url, issued.token)
 
 
 def token_url(base_url: str, token: str) -> str:

@@ -18,6 +18,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
 from mksfilter.filter import MAX_PEEK, ConsoleFilter, filter_factory, is_console_request
+from mksfilter.request import ConsoleRequest
 from tests.api import wsgi
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -341,9 +342,7 @@ class TestNova:
         filter_factory({}, api="nova", **local_conf)(api)
         ((issuer, view_rule),) = nova.made
         assert view_rule == "cloud:watch"
-        url = issuer.console_url(
-            instance_id=INSTANCE, project_id="p", user_id="u", request_id="req-1"
-        )
+        url = issuer.console_url(ConsoleRequest(INSTANCE, project_id="p", user_id="u"))
         assert claims_in(url, keys).iid == INSTANCE
 
 

@@ -12,6 +12,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.config import FilterSettings
 from mksfilter.exceptions import ConfigurationError, InstancePoweredOff
 from mksfilter.issuer import Issuer, token_url
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock, Keyring, key
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -35,15 +36,8 @@ def codec():
 
 
 def ask(issuer, **changes):
-    return issuer.console_url(
-        **{
-            "instance_id": INSTANCE,
-            "project_id": "p1",
-            "user_id": "u1",
-            "request_id": "req-1",
-            **changes,
-        }
-    )
+    request = ConsoleRequest(INSTANCE, project_id="p1", user_id="u1", request_id="req-1")
+    return issuer.console_url(dataclasses.replace(request, **changes))
 
 
 def claims_in(url, codec):

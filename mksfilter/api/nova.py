@@ -29,6 +29,7 @@ from nova.policies import remote_consoles as remote_consoles_policies
 
 from mksfilter import config, policies
 from mksfilter.exceptions import BackendError, ConfigurationError
+from mksfilter.request import ConsoleRequest
 
 __all__ = ["KNOWN_RELEASES", "console_app", "load_settings", "vcenter_of"]
 
@@ -76,16 +77,7 @@ _VMWARE_NODE = re.compile(r"[^.]+\.([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-f
 class ConsoleIssuer(Protocol):
     """What of :class:`mksfilter.issuer.Issuer` is used here."""
 
-    def console_url(
-        self,
-        *,
-        instance_id: str,
-        project_id: str,
-        user_id: str,
-        request_id: str,
-        mode: str = "full",
-        vcenter: str | None = None,
-    ) -> str:
+    def console_url(self, request: ConsoleRequest) -> str:
         """The URL of a console page, with a token for this instance and this caller."""
 
 
@@ -149,12 +141,14 @@ class _ComputeAPI:
         if console_type != "webmks":
             raise exception.ConsoleTypeInvalid(console_type=console_type)
         url = self._issuer.console_url(
-            instance_id=instance.uuid,
-            project_id=instance.project_id or "",
-            user_id=context.user_id or "",
-            request_id=context.request_id or "",
-            mode=getattr(context, "console_mode", "full"),
-            vcenter=vcenter_of(instance.node),
+            ConsoleRequest(
+                instance_id=instance.uuid,
+                project_id=instance.project_id or "",
+                user_id=context.user_id or "",
+                request_id=context.request_id or "",
+                mode=getattr(context, "console_mode", "full"),
+                vcenter=vcenter_of(instance.node),
+            )
         )
         return {"access_url": url}
 

@@ -35,8 +35,17 @@ from mksfilter.exceptions import (
     TokenSignatureInvalid,
     TokenUseMismatch,
 )
+from mksfilter.request import ConsoleRequest
 
-__all__ = ["MAX_TOKEN_LENGTH", "MIN_KEY_BYTES", "Claims", "Key", "KeySource", "TokenCodec"]
+__all__ = [
+    "MAX_TOKEN_LENGTH",
+    "MIN_KEY_BYTES",
+    "Claims",
+    "Issued",
+    "Key",
+    "KeySource",
+    "TokenCodec",
+]
 
 #: Characters; longer texts are refused unread. A request line of gunicorn's holds 4094.
 MAX_TOKEN_LENGTH = 4096
@@ -88,6 +97,18 @@ class Claims:
     vc: str | None = None
     max: int | None = None
     sealed: str | None = dataclasses.field(default=None, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Issued:
+    """A token, and what it says.
+
+    :param token: the secret; kept out of the ``repr``, so that no log gets it by mistake.
+    :param claims: may be logged where the token may not.
+    """
+
+    token: str = dataclasses.field(repr=False)
+    claims: Claims
 
 
 class Key:
@@ -164,50 +185,16 @@ class TokenCodec:
         """Seconds since the epoch by this codec's clock."""
         return int(self._clock())
 
-    def mint(
-        self,
-        *,
-        instance_id: str,
-        project_id: str = "",
-        user_id: str = "",
-        request_id: str = "",
-        ttl: int,
-        use: str = "connect",
-        mode: str = "full",
-        vcenter: str | None = None,
-        session_end: int | None = None,
-        connect_info: Mapping[str, Any] | None = None,
-    ) -> str:
-        """A new token; see :meth:`issue`."""
-        token, _ = self.issue(
-            instance_id=instance_id,
-            project_id=project_id,
-            user_id=user_id,
-            request_id=request_id,
-            ttl=ttl,
-            use=use,
-            mode=mode,
-            vcenter=vcenter,
-            session_end=session_end,
-            connect_info=connect_info,
-        )
-        return token
-
     def issue(
         self,
+        request: ConsoleRequest,
         *,
-        instance_id: str,
-        project_id: str = "",
-        user_id: str = "",
-        request_id: str = "",
         ttl: int,
         use: str = "connect",
-        mode: str = "full",
-        vcenter: str | None = None,
         session_end: int | None = None,
         connect_info: Mapping[str, Any] | None = None,
-    ) -> tuple[str, Claims]:
-        """A new token and its claims, which may be logged where the token may not.
+    ) -> Issued:
+        """A new token for *request*.
 
         :param ttl: seconds for which it can be used.
         :param session_end: seconds since the epoch at which the session ends; caps the ttl too.
@@ -221,19 +208,37 @@ class TokenCodec:
         claims = Claims(
             jti=jti,
             aud=self._audience,
-            iid=instance_id,
+            iid=request.instance_id,
             iat=now,
             exp=now + ttl if session_end is None else min(now + ttl, session_end),
             use=use,
-            mode=mode,
-            pid=project_id,
-            uid=user_id,
-            rid=request_id,
-            vc=vcenter,
+            mode=request.mode,
+            pid=request.project_id,
+            uid=request.user_id,
+            rid=request.request_id,
+            vc=request.vcenter,
             max=session_end,
             sealed=None if connect_info is None else self._seal(key, jti, connect_info),
         )
-        return _sign(key, claims), claims
+        return Issued(_sign(key, claims), claims)
+
+    def mint(
+        self,
+        *,
+        ttl: int,
+        use: str = "connect",
+        session_end: int | None = None,
+        connect_info: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> str:
+        """The token alone, for a :class:`ConsoleRequest` of *facts*; see :meth:`issue`."""
+        return self.issue(
+            ConsoleRequest(**facts),
+            ttl=ttl,
+            use=use,
+            session_end=session_end,
+            connect_info=connect_info,
+        ).token
 
     def renew(self, claims: Claims, *, ttl: int) -> str:
         """A ``resume`` token for the session of *claims*, never good for longer than its ``max``.

@@ -16,6 +16,7 @@ from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.commands import add_config_file
 from mksfilter.exceptions import ConfigurationError, OperationError, TokenError
 from mksfilter.issuer import token_url
+from mksfilter.request import ConsoleRequest
 
 __all__ = ["configure", "run"]
 
@@ -88,18 +89,20 @@ def _mint(args: argparse.Namespace, conf: Any, codec: TokenCodec) -> int:
         raise ConfigurationError("--url needs --base-url or the option webmks_proxy_base_url")
     lifetime = options.session_lifetime
     try:
-        token = codec.mint(
-            instance_id=args.instance,
-            project_id=args.project,
-            user_id=args.user,
+        issued = codec.issue(
+            ConsoleRequest(
+                instance_id=args.instance,
+                project_id=args.project,
+                user_id=args.user,
+                mode="view" if args.view else "full",
+                vcenter=args.vcenter,
+            ),
             ttl=args.ttl or options.token_ttl,
-            mode="view" if args.view else "full",
-            vcenter=args.vcenter,
             session_end=codec.now() + lifetime if lifetime else None,
         )
     except ValueError as exc:
         raise OperationError(f"no token made: {exc}") from exc
-    print(token_url(base_url, token) if args.url else token)
+    print(token_url(base_url, issued.token) if args.url else issued.token)
     return 0
 
 

@@ -61,7 +61,7 @@ class Failing:
     def __init__(self, error):
         self.error = error
 
-    def console_url(self, **_):
+    def console_url(self, _request):
         raise self.error
 
 
@@ -244,7 +244,12 @@ class TestVisibility:
         assert (asked["HTTP_X_USER_ID"], asked["HTTP_X_ROLES"]) == ("u-member", "member,reader")
         assert asked["HTTP_OPENSTACK_API_VERSION"] == "compute 2.8"
         assert (asked["body"], asked["CONTENT_LENGTH"]) == (b"", "0")
-        assert not {"HTTP_IF_NONE_MATCH", "webob.adhoc_attrs", "CONTENT_TYPE"} & set(asked)
+        assert not {"HTTP_IF_NONE_MATCH", "webob.adhoc_attrs"} & set(asked)
+        assert not asked.get("CONTENT_TYPE")
+
+    def test_is_asked_without_compression_whatever_the_caller_takes(self, ask, compute):
+        assert ask(HTTP_ACCEPT_ENCODING="gzip, br").code == 200
+        assert compute.asked[0]["HTTP_ACCEPT_ENCODING"] == "identity"
 
     def test_a_server_the_caller_does_not_see_does_not_exist(self, ask, compute):
         compute.status, compute.body = "404 Not Found", b"<html>no</html>"

@@ -17,6 +17,7 @@ from mksfilter.auth import keys as keys_module
 from mksfilter.auth.keys import CHECK_INTERVAL, FORCED_CHECKS, VANISHED_GRACE, KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -349,7 +350,7 @@ def test_no_token_is_refused_while_three_nodes_learn_of_rotations_at_different_t
         nonlocal verified, seconds_apart
         clock.advance(1)
         wall.advance(1)
-        minted = [codec.mint(instance_id=INSTANCE, ttl=token_life) for _, codec in nodes]
+        minted = [codec.issue(ConsoleRequest(INSTANCE), ttl=token_life).token for _, codec in nodes]
         kids = {token.split(".")[1] for token in minted}
         signers.update(kids)
         seconds_apart += len(kids) > 1
@@ -390,7 +391,7 @@ def test_threads_see_one_consistent_repository_during_rotations(repository, path
     def use() -> None:
         try:
             while not done.is_set():
-                codec.verify(codec.mint(instance_id=INSTANCE, ttl=600))
+                codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=600).token)
         except BaseException as exc:  # a thread's own error must fail the test
             failures.append(exc)
 

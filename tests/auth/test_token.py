@@ -26,6 +26,7 @@ from mksfilter.exceptions import (
     TokenSignatureInvalid,
     TokenUseMismatch,
 )
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock, Keyring, key
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -74,16 +75,13 @@ def document(**changes: object) -> bytes:
 
 
 def test_a_token_says_what_it_was_made_to_say(codec):
-    token = codec.mint(
-        instance_id=INSTANCE,
-        project_id="p1",
-        user_id="u1",
-        request_id="req-1",
+    token = codec.issue(
+        ConsoleRequest(
+            INSTANCE, project_id="p1", user_id="u1", request_id="req-1", mode="view", vcenter="dc1"
+        ),
         ttl=600,
-        mode="view",
-        vcenter="dc1",
         session_end=1_800_003_600,
-    )
+    ).token
     claims = codec.verify(token)
     assert (claims.iid, claims.pid, claims.uid, claims.rid) == (INSTANCE, "p1", "u1", "req-1")
     assert (claims.aud, claims.use, claims.mode, claims.vc) == ("cloud-a", "connect", "view", "dc1")
@@ -91,12 +89,12 @@ def test_a_token_says_what_it_was_made_to_say(codec):
 
 
 def test_two_tokens_for_the_same_thing_have_different_names(codec):
-    first, second = (codec.mint(instance_id=INSTANCE, ttl=600) for _ in range(2))
+    first, second = (codec.issue(ConsoleRequest(INSTANCE), ttl=600).token for _ in range(2))
     assert codec.verify(first).jti != codec.verify(second).jti
 
 
 def test_a_token_holds_only_characters_that_urls_and_subprotocols_take_as_they_are(codec):
-    token = codec.mint(instance_id=INSTANCE, project_id="prôjet / ü", ttl=600)
+    token = codec.issue(ConsoleRequest(INSTANCE, project_id="prôjet / ü"), ttl=600).token
     assert set(token) <= set(BASE64URL + ".")
 
 
@@ -114,21 +112,25 @@ def test_whatever_is_minted_verifies_and_comes_back_the_same(
     project, user, request_id, vcenter, ttl, mode, use, instance
 ):
     codec = TokenCodec(Keyring(key()), "cloud-a", clock=Clock())
-    token, said = codec.issue(
+    request = ConsoleRequest(
         instance_id=instance,
         project_id=project,
         user_id=user,
         request_id=request_id,
-        ttl=ttl,
         mode=mode,
-        use=use,
         vcenter=vcenter,
     )
-    assert codec.verify(token, uses=[use]) == said
+    issued = codec.issue(request, ttl=ttl, use=use)
+    said = issued.claims
+    assert codec.verify(issued.token, uses=[use]) == said
     assert (said.pid, said.uid, said.rid, said.vc) == (project, user, request_id, vcenter)
 
 
-SAMPLE = TokenCodec(Keyring(key()), "cloud-a", clock=Clock()).mint(instance_id=INSTANCE, ttl=600)
+SAMPLE = (
+    TokenCodec(Keyring(key()), "cloud-a", clock=Clock())
+    .issue(ConsoleRequest(INSTANCE), ttl=600)
+    .token
+)
 
 
 @given(position=st.integers(0, len(SAMPLE) - 1), character=st.characters())
@@ -184,7 +186,7 @@ def test_padding_and_white_space_are_not_ignored(codec, suffix):
 
 
 def test_the_standard_base64_alphabet_is_refused(codec):
-    tokens = (codec.mint(instance_id=INSTANCE, ttl=600) for _ in itertools.count())
+    tokens = (codec.issue(ConsoleRequest(INSTANCE), ttl=600).token for _ in itertools.count())
     token = next(t for t in tokens if "-" in t.rpartition(".")[2] or "_" in t.rpartition(".")[2])
     head, _, mac = token.rpartition(".")
     assert not verifies(codec, f"{head}.{mac.replace('-', '+').replace('_', '/')}")
@@ -206,7 +208,7 @@ def test_no_token_is_another_reason_than_a_bad_one(codec):
 def test_a_token_of_a_key_we_do_not_have_is_refused(codec):
     foreign = TokenCodec(Keyring(key(2)), "cloud-a", clock=Clock())
     with pytest.raises(TokenKeyUnknown):
-        codec.verify(foreign.mint(instance_id=INSTANCE, ttl=600))
+        codec.verify(foreign.issue(ConsoleRequest(INSTANCE), ttl=600).token)
 
 
 def test_naming_our_key_over_another_keys_mac_is_refused(codec):
@@ -238,11 +240,11 @@ def test_a_very_long_text_is_refused_unread(codec):
 
 def test_a_token_that_would_be_too_long_is_not_minted(codec):
     with pytest.raises(ValueError, match="over 4096"):
-        codec.mint(instance_id=INSTANCE, ttl=600, connect_info={"sessionTicket": "x" * 4096})
+        codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info={"sessionTicket": "x" * 4096})
 
 
 def test_a_token_ends_at_its_time_with_allowance_for_the_clocks(codec, clock):
-    token = codec.mint(instance_id=INSTANCE, ttl=600)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
     clock.advance(600 + 29)
     assert codec.verify(token)
     clock.advance(1)
@@ -251,7 +253,7 @@ def test_a_token_ends_at_its_time_with_allowance_for_the_clocks(codec, clock):
 
 
 def test_a_token_from_the_future_is_refused_with_allowance_for_the_clocks(codec, clock):
-    token = codec.mint(instance_id=INSTANCE, ttl=600)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
     clock.advance(-30)
     assert codec.verify(token)
     clock.advance(-1)
@@ -260,7 +262,7 @@ def test_a_token_from_the_future_is_refused_with_allowance_for_the_clocks(codec,
 
 
 def test_a_token_is_never_good_for_longer_than_its_session(codec, clock):
-    token = codec.mint(instance_id=INSTANCE, ttl=600, session_end=1_800_000_060)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, session_end=1_800_000_060).token
     assert codec.verify(token).exp == 1_800_000_060
     clock.advance(60 + 30)
     with pytest.raises(TokenExpired):
@@ -270,12 +272,12 @@ def test_a_token_is_never_good_for_longer_than_its_session(codec, clock):
 def test_a_token_for_another_deployment_with_the_same_keys_is_refused(codec):
     other = TokenCodec(Keyring(key()), "cloud-b", clock=Clock())
     with pytest.raises(TokenAudienceMismatch, match="'cloud-b', not 'cloud-a'"):
-        codec.verify(other.mint(instance_id=INSTANCE, ttl=600))
+        codec.verify(other.issue(ConsoleRequest(INSTANCE), ttl=600).token)
 
 
 def test_a_token_to_resume_does_not_connect_and_the_other_way_round(codec):
-    resume = codec.mint(instance_id=INSTANCE, ttl=600, use="resume")
-    connect = codec.mint(instance_id=INSTANCE, ttl=600)
+    resume = codec.issue(ConsoleRequest(INSTANCE), ttl=600, use="resume").token
+    connect = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
     with pytest.raises(TokenUseMismatch):
         codec.verify(resume)
     with pytest.raises(TokenUseMismatch):
@@ -375,13 +377,17 @@ def test_a_token_that_is_no_text_at_all_is_refused(codec):
     ],
 )
 def test_what_would_not_verify_is_not_minted(codec, wrong):
+    facts = {"instance_id": INSTANCE, **wrong}
+    terms = {"ttl": 600} | {n: facts.pop(n) for n in ("ttl", "use") if n in facts}
     with pytest.raises(ValueError, match="claim"):
-        codec.mint(**{"instance_id": INSTANCE, "ttl": 600, **wrong})
+        codec.issue(ConsoleRequest(**facts), **terms)
 
 
 def test_a_renewed_token_resumes_the_same_session(codec, clock):
     first = codec.verify(
-        codec.mint(instance_id=INSTANCE, project_id="p1", user_id="u1", ttl=600, mode="view")
+        codec.issue(
+            ConsoleRequest(INSTANCE, project_id="p1", user_id="u1", mode="view"), ttl=600
+        ).token
     )
     clock.advance(3600)
     renewed = codec.verify(codec.renew(first, ttl=120), uses=("resume",))
@@ -392,7 +398,9 @@ def test_a_renewed_token_resumes_the_same_session(codec, clock):
 
 
 def test_renewing_never_outlives_the_session(codec, clock):
-    first = codec.verify(codec.mint(instance_id=INSTANCE, ttl=60, session_end=1_800_000_600))
+    first = codec.verify(
+        codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=1_800_000_600).token
+    )
     clock.advance(550)
     renewed = codec.verify(codec.renew(first, ttl=600), uses=("resume",))
     assert renewed.exp == renewed.max == 1_800_000_600
@@ -413,16 +421,19 @@ CONNECT_INFO = {
 
 
 def test_connect_info_comes_back_out_of_the_token_it_was_sealed_into(codec):
-    token = codec.mint(instance_id=INSTANCE, ttl=600, connect_info=CONNECT_INFO)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
     assert codec.connect_info(codec.verify(token)) == CONNECT_INFO
 
 
 def test_a_token_without_connect_info_has_none(codec):
-    assert codec.connect_info(codec.verify(codec.mint(instance_id=INSTANCE, ttl=600))) is None
+    assert (
+        codec.connect_info(codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=600).token))
+        is None
+    )
 
 
 def test_nothing_of_the_connect_info_can_be_read_in_the_token(codec):
-    token = codec.mint(instance_id=INSTANCE, ttl=600, connect_info=CONNECT_INFO)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
     layers = [token.encode()]
     for part in token.split("."):
         layers.append(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -436,7 +447,9 @@ def test_nothing_of_the_connect_info_can_be_read_in_the_token(codec):
 
 def test_sealed_connect_info_does_not_open_in_another_token(codec):
     claims = [
-        codec.verify(codec.mint(instance_id=INSTANCE, ttl=600, connect_info={"host": name}))
+        codec.verify(
+            codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info={"host": name}).token
+        )
         for name in ("a", "b")
     ]
     swapped = Claims(
@@ -455,12 +468,20 @@ def test_a_sealed_part_that_is_nonsense_is_refused(codec, sealed):
 
 
 def test_a_renewed_token_holds_no_used_ticket(codec):
-    first = codec.verify(codec.mint(instance_id=INSTANCE, ttl=600, connect_info=CONNECT_INFO))
+    first = codec.verify(
+        codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
+    )
     assert codec.verify(codec.renew(first, ttl=60), uses=("resume",)).sealed is None
 
 
+def test_an_issued_token_does_not_show_in_a_repr(codec):
+    issued = codec.issue(ConsoleRequest(INSTANCE), ttl=600)
+    assert issued.claims.jti in repr(issued)
+    assert "mks1" not in repr(issued)
+
+
 def test_neither_keys_nor_sealed_parts_show_in_a_repr(codec):
-    token = codec.mint(instance_id=INSTANCE, ttl=600, connect_info=CONNECT_INFO)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
     claims = codec.verify(token)
     assert claims.sealed
     assert claims.sealed not in repr(claims)
@@ -487,7 +508,9 @@ def test_the_format_is_what_the_documentation_says():
     codec = TokenCodec(Keyring(Key(secret)), "cloud-a", clock=Clock())
     assert codec.verify(token).iid == INSTANCE
 
-    sealed = codec.verify(codec.mint(instance_id=INSTANCE, ttl=60, connect_info={"host": "h"}))
+    sealed = codec.verify(
+        codec.issue(ConsoleRequest(INSTANCE), ttl=60, connect_info={"host": "h"}).token
+    )
     kid, _, box = sealed.sealed.partition(".")
     raw = base64.urlsafe_b64decode(box + "=" * (-len(box) % 4))
     opened = AESGCM(derived(b"seal")).decrypt(raw[:12], raw[12:], sealed.jti.encode())

@@ -14,6 +14,7 @@ import pytest
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.cli import main
+from mksfilter.request import ConsoleRequest
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
@@ -110,7 +111,7 @@ class TestMint:
 class TestInspect:
     @pytest.fixture
     def good(self, codec):
-        return codec.mint(instance_id=INSTANCE, user_id="u1", ttl=600)
+        return codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=600).token
 
     def test_shows_what_a_good_token_says(self, token, good):
         code, out, err = token("inspect", good)
@@ -128,9 +129,15 @@ class TestInspect:
         assert token("inspect", "https://c.example.com/")[0] == 1
 
     def test_shows_an_expired_token_and_says_so(self, token, config_file):
-        past = TokenCodec(
-            KeyRepository(str(config_file.parent / "keys")), "cloud-a", clock=lambda: 1_700_000_000
-        ).mint(instance_id=INSTANCE, ttl=600)
+        past = (
+            TokenCodec(
+                KeyRepository(str(config_file.parent / "keys")),
+                "cloud-a",
+                clock=lambda: 1_700_000_000,
+            )
+            .issue(ConsoleRequest(INSTANCE), ttl=600)
+            .token
+        )
         code, out, _ = token("inspect", past)
         answer = json.loads(out)
         assert (code, answer["valid"], answer["reason"]) == (1, False, "token-expired")
@@ -143,7 +150,9 @@ class TestInspect:
         assert "claims" not in answer
 
     def test_shows_that_connect_info_is_there_and_not_what_it_is(self, token, codec):
-        sealed = codec.mint(instance_id=INSTANCE, ttl=600, connect_info={"host": "esx-7"})
+        sealed = codec.issue(
+            ConsoleRequest(INSTANCE), ttl=600, connect_info={"host": "esx-7"}
+        ).token
         _, out, _ = token("inspect", sealed)
         assert json.loads(out)["connect_info"] == "sealed"
         assert codec.verify(sealed).sealed not in out

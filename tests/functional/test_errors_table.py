@@ -21,6 +21,7 @@ import webob
 import mksfilter
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
 from tests.support.proxy import KEY, Answer, RunningProxy, configuration
 
@@ -380,7 +381,7 @@ def _(bench):
 def _(bench):
     other = KeyRepository(str(bench.directory / "other"))
     other.setup()
-    return bench.upgrade(TokenCodec(other, "tests").mint(instance_id=WEB_1, ttl=60))
+    return bench.upgrade(TokenCodec(other, "tests").issue(ConsoleRequest(WEB_1), ttl=60).token)
 
 
 @scenario("ws-token-changed")
@@ -394,13 +395,13 @@ def _(bench):
 def _(bench):
     keys = bench.proxy.codec._keys
     yesterday = TokenCodec(keys, "tests", clock=lambda: time.time() - 86400)
-    return bench.upgrade(yesterday.mint(instance_id=WEB_1, ttl=60))
+    return bench.upgrade(yesterday.issue(ConsoleRequest(WEB_1), ttl=60).token)
 
 
 @scenario("ws-token-audience")
 def _(bench):
     elsewhere = TokenCodec(bench.proxy.codec._keys, "elsewhere")
-    return bench.upgrade(elsewhere.mint(instance_id=WEB_1, ttl=60))
+    return bench.upgrade(elsewhere.issue(ConsoleRequest(WEB_1), ttl=60).token)
 
 
 @scenario("ws-token-replayed")
@@ -525,7 +526,7 @@ def _page(answer: Answer) -> tuple[int, str]:
 def _(bench):
     keys = bench.proxy.codec._keys
     yesterday = TokenCodec(keys, "tests", clock=lambda: time.time() - 86400)
-    return _page(bench.proxy.get(f"/?token={yesterday.mint(instance_id=WEB_1, ttl=60)}"))
+    return _page(bench.proxy.get(f"/?token={yesterday.issue(ConsoleRequest(WEB_1), ttl=60).token}"))
 
 
 @scenario("page-forged")

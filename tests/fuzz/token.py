@@ -7,6 +7,7 @@ import dataclasses
 
 from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.exceptions import TokenError
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock, Keyring, key
 
 __all__ = ["TestOneInput"]
@@ -20,8 +21,12 @@ def _entropy(size: int) -> bytes:
 
 
 _CODEC = TokenCodec(_KEYS, "fuzz", clock=Clock(), entropy=_entropy)
-_PLAIN = _CODEC.mint(instance_id=_INSTANCE, project_id="p", user_id="u", request_id="r", ttl=600)
-_SEALED = _CODEC.mint(instance_id=_INSTANCE, ttl=600, connect_info={"host": "h", "port": 443})
+_PLAIN = _CODEC.issue(
+    ConsoleRequest(_INSTANCE, project_id="p", user_id="u", request_id="r"), ttl=600
+).token
+_SEALED = _CODEC.issue(
+    ConsoleRequest(_INSTANCE), ttl=600, connect_info={"host": "h", "port": 443}
+).token
 _MINTED = (_PLAIN, _SEALED)
 
 

@@ -20,6 +20,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.frames import ControlFrame, FrameTracker, Violation
 from mksfilter.proxy.server.state import ServerState
+from mksfilter.request import ConsoleRequest
 
 __all__ = ["TestOneInput"]
 
@@ -101,7 +102,11 @@ def _proxy() -> tuple[_Server, bytes]:
         "ticket_at": "issue",
         "trusted_proxies": "192.0.2.0/24",
     }
-    token = TokenCodec(KeyRepository(directory), "fuzz").mint(instance_id=_INSTANCE, ttl=86400)
+    token = (
+        TokenCodec(KeyRepository(directory), "fuzz")
+        .issue(ConsoleRequest(_INSTANCE), ttl=86400)
+        .token
+    )
     return _Server(app_factory({}, **options)), token.encode()
 
 

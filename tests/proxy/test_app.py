@@ -14,6 +14,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
 from mksfilter.proxy.app import app_factory
 from mksfilter.proxy.server.state import ServerState, constructed
+from mksfilter.request import ConsoleRequest
 from tests.support.proxy import configuration
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -118,14 +119,14 @@ def test_the_page_says_no_in_words_and_the_reason_is_in_the_log(make, caplog):
 def test_a_good_token_gets_the_page(make, tmp_path):
     app = make()
     codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-    token = codec.mint(instance_id=INSTANCE, ttl=60)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
     assert Response(app, "/", query=f"token={token}&title=web-1(uuid)").status == 200
 
 
 def test_without_its_keys_the_node_says_so_and_not_that_the_token_is_bad(make, tmp_path):
     app = make()
     codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-    token = codec.mint(instance_id=INSTANCE, ttl=60)
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
     (tmp_path / "keys").rename(tmp_path / "gone")
     assert Response(app, "/", query=f"token={token}").status == 500
 

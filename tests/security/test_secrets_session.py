@@ -20,6 +20,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.endpoint import Endpoint
 from mksfilter.filter import filter_factory
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import OFF_1, OTHER_1, WEB_1
 from tests.api import wsgi
 from tests.support.proxy import configuration
@@ -138,7 +139,9 @@ def test_cve_2015_9543_the_filter_writes_no_secret(vsphere, config_file, secrets
 
 def test_cve_2015_9543_the_commands_write_no_secret(vsphere, config_file, secrets):
     codec = TokenCodec(KeyRepository(str(config_file.parent / "keys")), "mksfilter")
-    token = codec.mint(instance_id=WEB_1, ttl=60, connect_info={"ticket": "52a1cafe52a1cafe"})
+    token = codec.issue(
+        ConsoleRequest(WEB_1), ttl=60, connect_info={"ticket": "52a1cafe52a1cafe"}
+    ).token
     secrets.token(token)
     secrets.values.add("52a1cafe52a1cafe")
     bad = token[:-1] + ("A" if token[-1] != "A" else "B")

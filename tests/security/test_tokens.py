@@ -7,6 +7,7 @@ import time
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import Key, TokenCodec
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import WEB_1
 from tests.support.page_client import open_page, told
 from tests.support.proxy import start_proxy
@@ -40,10 +41,10 @@ def bad_tokens(proxy) -> dict[str, str]:
         "white space": good + "%20",
         "other case": good.upper(),
         "other version": "mks2" + good[4:],
-        "other key": TokenCodec(Foreign(), "tests").mint(instance_id=WEB_1, ttl=60),
-        "expired": long_ago.mint(instance_id=WEB_1, ttl=60),
-        "not yet valid": ahead.mint(instance_id=WEB_1, ttl=60),
-        "other audience": other.mint(instance_id=WEB_1, ttl=60),
+        "other key": TokenCodec(Foreign(), "tests").issue(ConsoleRequest(WEB_1), ttl=60).token,
+        "expired": long_ago.issue(ConsoleRequest(WEB_1), ttl=60).token,
+        "not yet valid": ahead.issue(ConsoleRequest(WEB_1), ttl=60).token,
+        "other audience": other.issue(ConsoleRequest(WEB_1), ttl=60).token,
         "none algorithm": f"{head}.",
         "too long": good + "A" * 4096,
     }
@@ -159,11 +160,11 @@ class TestRotation:
                     refused += proxy.upgrade(token).status != 101
 
             for _ in range(2):
-                old = issuer.mint(instance_id=WEB_1, ttl=60)
+                old = issuer.issue(ConsoleRequest(WEB_1), ttl=60).token
                 try_everywhere(old)
                 KeyRepository(str(tmp_path / "issuer")).rotate()
                 issuer = TokenCodec(KeyRepository(str(tmp_path / "issuer")), "tests")
-                new = issuer.mint(instance_id=WEB_1, ttl=60)
+                new = issuer.issue(ConsoleRequest(WEB_1), ttl=60).token
                 try_everywhere(new)  # signed with a key that was staged on every node
                 copy(nodes[0])
                 try_everywhere(old)

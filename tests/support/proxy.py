@@ -21,6 +21,7 @@ from typing import Any
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import VCenterSettings
+from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.viewer import Viewer
 
 __all__ = ["Answer", "RunningProxy", "configuration", "start_proxy"]
@@ -100,7 +101,9 @@ class RunningProxy:
 
     def token(self, instance: str, **claims: Any) -> str:
         """A token for *instance*, good for a minute."""
-        return self.codec.mint(instance_id=instance, **{"ttl": 60, **claims})
+        names = {field.name for field in dataclasses.fields(ConsoleRequest)}
+        facts = {name: claims.pop(name) for name in names & set(claims)}
+        return self.codec.issue(ConsoleRequest(instance, **facts), **{"ttl": 60, **claims}).token
 
     def page_url(self, token: str) -> str:
         """What Nova's answer holds."""

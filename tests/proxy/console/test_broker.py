@@ -29,6 +29,7 @@ from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.web.metrics import Metrics
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -123,7 +124,7 @@ class World:
 
     def open(self, *subprotocols: str, token: str | None = None, **changes) -> None:
         if token is None:
-            token = self.codec.mint(instance_id=INSTANCE, ttl=60)
+            token = self.codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
         fields = {
             "REQUEST_METHOD": "GET",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -263,7 +264,9 @@ def test_a_client_that_has_left_meanwhile_leaves_no_console_open():
 
 def test_the_proxys_lifetime_and_the_tokens_end_both_hold():
     world = World(session_lifetime=100)
-    token = world.codec.mint(instance_id=INSTANCE, ttl=60, session_end=world.codec.now() + 3600)
+    token = world.codec.issue(
+        ConsoleRequest(INSTANCE), ttl=60, session_end=world.codec.now() + 3600
+    ).token
     world.open("mks.v1", token=token)
     (session,) = world.registry
     assert session.ends <= world.codec.now() + 100

@@ -12,6 +12,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ServerDraining, SessionEnded, UpstreamLost
 from mksfilter.proxy.console import sessions
 from mksfilter.proxy.console.sessions import Session, SessionRegistry
+from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -58,7 +59,9 @@ def registry(codec, counted):
 @pytest.fixture
 def open_session(codec, registry):
     def open_session(*, control: bool = True, ends: int | None = None) -> Session:
-        token = codec.mint(instance_id=INSTANCE, ttl=60, user_id="u1", request_id="req-1")
+        token = codec.issue(
+            ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1"), ttl=60
+        ).token
         session = Session(
             claims=codec.verify(token),
             client="192.0.2.1",
