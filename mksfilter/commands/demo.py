@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -73,9 +74,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start everything, say where, and serve until Ctrl-C; or drive it once."""
+    """Start everything, say where, and serve until SIGINT or SIGTERM; or drive it once."""
     if args.config_file:
         raise ConfigurationError("demo makes its own configuration; drop --config-file")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mksfilter-")))
         children = stack.enter_context(Children())
@@ -85,11 +88,21 @@ def run(args: argparse.Namespace) -> int:
         if args.once:
             demo.drive(url)
             return 0
-        demo.explain(url)
         with contextlib.suppress(KeyboardInterrupt):
+            demo.explain(url)
             dead = children.wait()
             raise OperationError(f"{demo.name_of(dead)} ended unexpectedly; see --verbose")
     return 0
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """End the demo in order, once: a second signal does not interrupt that.
+
+    Set for SIGINT too, since a shell starts what it runs in the background with SIGINT ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class Demo:

@@ -72,4 +72,4 @@ def test_a_wheel_holds_the_built_page(tmp_path):
         "templates/console.html",
         "templates/message.html",
     ):
-        assert f"mksfilter/proxy/{path}" in names
+        assert f"mksfilter/proxy/web/{path}" in names

@@ -23,20 +23,23 @@ def test_once_writes_the_picture_that_came_through_the_proxy(tmp_path):
 
 
 @pytest.fixture
-def demo():
-    with running_demo() as (process, lines):
+def demo(tmp_path):
+    with running_demo(TMPDIR=str(tmp_path)) as (process, lines):
         assert any("token=" in line for line in lines), "\n".join(lines)
         yield process, lines
 
 
-def test_the_last_line_is_a_console_url_and_ctrl_c_leaves_no_process(demo):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_last_line_is_a_console_url_and_a_signal_leaves_nothing(demo, number, tmp_path):
     process, lines = demo
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=mks1\.\S+", lines[-1])
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 5, "simulator, API with a worker, proxy with two workers"
-    process.send_signal(signal.SIGINT)
+    assert list(tmp_path.glob("mksfilter-*")), "the demo's directory with its keys"
+    process.send_signal(number)
     assert process.wait(timeout=30) == 0
     assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert list(tmp_path.glob("mksfilter-*")) == []
 
 
 def test_the_printed_curl_line_gives_another_console_url(demo):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,14 @@ DEMO = (sys.executable, "-m", "mksfilter", "demo")
 
 
 @contextlib.contextmanager
-def running_demo() -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A demo on free ports, and the lines it printed; the last is the console URL."""
+def running_demo(**environ: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A demo on free ports, and the lines it printed; the last is the console URL.
+
+    It starts with SIGINT ignored, as a shell starts what it runs in the background.
+    """
     with subprocess.Popen(
-        [*DEMO, "--port", "0", "--api-port", "0"],
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *DEMO, "--port", "0", "--api-port", "0"],
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
