@@ -219,7 +219,7 @@ class _Proxy:
 
     def unexpected(self) -> int:
         """Errors in the log that nobody expected."""
-        return self._log.read_text(errors="replace").count("unexpected error")
+        return self._log.read_text(errors="replace").count("event=unexpected-error")
 
     def stop(self) -> None:
         stop(self._process)

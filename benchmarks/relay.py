@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from benchmarks.peers import PEERS, Direct, Host, Peer, TicketPeer
 __all__ = ["Row", "run"]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Column:
     """One figure of a measurement: which key, what it is called, and what is promised of it.
 
@@ -35,7 +34,7 @@ class Column:
     least: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """One kind of work, given to every peer."""
 
@@ -49,15 +48,15 @@ class Measurement:
     fresh: bool = False  # in processes that have done nothing else
 
 
-@dataclass
+@dataclasses.dataclass
 class Row:
     """A line of the table."""
 
     measure: str
     link: str
     unit: str
-    values: dict[str, float] = field(default_factory=dict)
-    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+    spread: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     ratio: float | None = None
     promised: str = ""
     kept: bool | None = None

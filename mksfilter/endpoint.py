@@ -6,10 +6,10 @@ into a token (``ticket_at = issue``) and opened by a proxy that may not log in t
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from mksfilter.exceptions import TicketRefused
@@ -23,7 +23,7 @@ _LENGTHS: Final = {"sha1": 20, "sha256": 32, "sha512": 64}
 _SEPARATORS: Final = str.maketrans("", "", ": \t")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class CertificateDigest:
     """The digest of a certificate in DER form, as vSphere calls it: a thumbprint.
 
@@ -78,7 +78,7 @@ class CertificateDigest:
         return cls(algorithm, hashlib.new(algorithm, der).digest())
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Endpoint:
     """A console that waits for one connection.
 
@@ -100,14 +100,14 @@ class Endpoint:
     kind: Kind
     host: str
     port: int
-    resource: str = field(default="", repr=False)
+    resource: str = dataclasses.field(default="", repr=False)
     tls: bool = True
     server_name: str = ""
     digests: tuple[CertificateDigest, ...] = ()
     ca_file: str | None = None
     insecure: bool = False
     rfb_handshake: RFBHandshake = "auto"
-    ticket: str = field(default="", repr=False)
+    ticket: str = dataclasses.field(default="", repr=False)
     config_file: str = ""
     vcenter: str = ""
 

@@ -21,6 +21,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.issuer import ConsoleSource, Issuer, SealableEndpoint
+from mksfilter.log import event
 
 if TYPE_CHECKING:
     from mksfilter.backends.resolver import Consoles
@@ -153,10 +154,12 @@ def _issuer(
         if vcenters:
             consoles = _ConsolesAtFirstUse(vcenters, settings.allowed_networks)
     LOG.info(
-        "filter ready audience=%s ticket_at=%s token_ttl=%d",
-        settings.audience,
-        settings.ticket_at,
-        settings.token_ttl,
+        event(
+            "filter-ready",
+            audience=settings.audience,
+            ticket_at=settings.ticket_at,
+            token_ttl=settings.token_ttl,
+        )
     )
     return Issuer(codec, settings, consoles=consoles)
 

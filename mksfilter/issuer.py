@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import FilterSettings
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
 __all__ = ["ConsoleSource", "Issuer", "SealableEndpoint", "token_url"]
@@ -72,14 +73,16 @@ class Issuer:
         )
         claims = issued.claims
         LOG.info(
-            "console url issued jti=%s instance=%s project=%s user=%s request=%s mode=%s exp=%d",
-            claims.jti,
-            claims.iid,
-            claims.pid,
-            claims.uid,
-            claims.rid,
-            claims.mode,
-            claims.exp,
+            event(
+                "console-link-issued",
+                jti=claims.jti,
+                instance=claims.iid,
+                project=claims.pid,
+                user=claims.uid,
+                request=claims.rid,
+                mode=claims.mode,
+                exp=claims.exp,
+            )
         )
         return token_url(settings.webmks_proxy_base_url, issued.token)
 

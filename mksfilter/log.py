@@ -1,7 +1,9 @@
-"""What may stand in a log: no token, no ticket, no password (CVE-2015-9543).
+"""Logging and masking: one format for every line, and no secret in any (CVE-2015-9543).
 
-gunicorn's access log is given a copy of the request without secrets. Behind that, as defence in
-depth, a filter goes over every record of the process, whoever made it.
+A line is ``event=NAME`` and ``key=value`` pairs, made by :func:`event`; ``detail`` is for people,
+all else is for programs too. No token, ticket or password may stand in a log: gunicorn's access log
+is given a copy of the request without them, and behind that, as defence in depth, a filter goes
+over every record of the process, whoever made it.
 """
 
 from __future__ import annotations
@@ -131,9 +133,16 @@ class _FilteredRecords:
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 
 
-def event(name: str, **fields: object) -> str:
-    """One log line of ``key=value`` pairs; values that are not one plain word are quoted, so that
-    no value can pretend to be another field or another line."""
+def event(name: str, /, **fields: object) -> str:
+    """The text of a log line.
+
+    Values that are not one plain word are quoted, so that none can pass for another field or
+    another line; None is written as an empty one.
+
+    :param name: what happened, in words joined by hyphens; stable, since programs look for it.
+    :param fields: what is known of it. ``detail``: an error's line, or what it means.
+    :returns: ``event=NAME key=value key="two words" ...``
+    """
     words = [f"event={name}"]
     for key, value in fields.items():
         text = "" if value is None else str(value)

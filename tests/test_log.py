@@ -92,3 +92,4 @@ def test_the_access_log_sees_neither_query_nor_subprotocols():
 def test_no_value_can_pretend_to_be_another_field_or_another_line():
     line = log_module.event("x", user='a" admin="1', project="p\nevent=forged", empty="", n=3)
     assert line == r'event=x user="a\" admin=\"1" project="p\nevent=forged" empty="" n=3'
+    assert log_module.event("changed", name="web-1") == "event=changed name=web-1"

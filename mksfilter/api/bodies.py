@@ -38,7 +38,7 @@ def read(environ: MutableMapping[str, Any], limit: int, *, chunked: bool = False
 
     :param limit: bytes.
     :param chunked: read a body without a length too, where the server marks its end.
-    :return: None when it is longer than *limit*, or its length is not known. One with a length is
+    :returns: None when it is longer than *limit*, or its length is not known. One with a length is
         then unread; a chunked one is not, and has to be refused.
     """
     stream = environ["wsgi.input"]
@@ -94,7 +94,7 @@ def check_remote_console(document: Any, version: Version) -> str:
     """Check the body of ``POST /servers/{id}/remote-consoles``.
 
     :param version: 2.6 or later.
-    :return: the console type asked for; of any protocol's.
+    :returns: the console type asked for; of any protocol's.
     :raises Fault: 400.
     """
     protocols, kinds = list(_PROTOCOLS), list(_TYPES)

@@ -29,6 +29,7 @@ from nova.policies import remote_consoles as remote_consoles_policies
 
 from mksfilter import config, policies
 from mksfilter.exceptions import BackendError, ConfigurationError
+from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
 __all__ = ["KNOWN_RELEASES", "console_app", "load_settings", "vcenter_of"]
@@ -180,7 +181,9 @@ class _Controller(remote_consoles.RemoteConsolesController):
             raise
         except BackendError as exc:
             # A ticket taken at issue: what Nova has a fault for is that fault, the rest is 500.
-            LOG.warning("console refused instance=%s reason=%s: %s", instance.uuid, exc.reason, exc)
+            LOG.warning(
+                event("console-refused", instance=instance.uuid, reason=exc.reason, detail=exc)
+            )
             if exc.status == 404:
                 raise webob.exc.HTTPNotFound(explanation=exc.public) from exc
             if exc.status == 409:
@@ -268,8 +271,11 @@ def _say_if_unknown(release: str) -> None:
     major = release.partition(".")[0]
     if not major.isdigit() or int(major) not in KNOWN_RELEASES:
         LOG.warning(
-            "nova release=%s is not one this mksfilter knows (%s): it uses Nova's internals, so "
-            "run its integration tests against this release before you trust it with consoles",
-            release,
-            ", ".join(map(str, KNOWN_RELEASES)),
+            event(
+                "nova-release-unknown",
+                release=release,
+                known=",".join(map(str, KNOWN_RELEASES)),
+                remedy="mksfilter uses Nova's internals: run its integration tests against this "
+                "release before you trust it with consoles",
+            )
         )

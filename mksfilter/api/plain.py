@@ -24,6 +24,7 @@ from mksfilter.api.faults import DEFAULT, GENERIC, NOT_FOUND, Answer, Fault, Ver
 from mksfilter.api.policy import FULL_CONSOLE, ConsolePolicy
 from mksfilter.exceptions import BackendError, MksFilterError
 from mksfilter.issuer import Issuer
+from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
 __all__ = ["PlainConsoles"]
@@ -121,32 +122,36 @@ class PlainConsoles:
             return self._console(request, document)
         except Fault as fault:
             LOG.info(
-                "console refused instance=%s user=%s request=%s status=%d: %s",
-                match["server"],
-                environ.get("HTTP_X_USER_ID") or "",
-                request_id,
-                fault.status,
-                fault.message,
+                event(
+                    "console-refused",
+                    instance=match["server"],
+                    user=environ.get("HTTP_X_USER_ID"),
+                    request=request_id,
+                    status=fault.status,
+                    detail=fault.message,
+                )
             )
             return fault.answer(version)
         except _Refused as refused:
             return refused.answer
         except BackendError as exc:
             LOG.warning(
-                "no console ticket instance=%s request=%s reason=%s: %s",
-                match["server"],
-                request_id,
-                exc.reason,
-                exc,
+                event(
+                    "console-refused",
+                    instance=match["server"],
+                    request=request_id,
+                    reason=exc.reason,
+                    detail=exc,
+                )
             )
             status = exc.status if exc.status in (404, 409) else 503
             return Fault(status, exc.public).answer(version)
         except MksFilterError as exc:
-            LOG.error("console request=%s failed: %s", request_id, exc)
+            LOG.error(event("console-failed", request=request_id, detail=exc))
             return Fault(500, GENERIC).answer(version)
         except Exception:
             # Whatever it is, the API's other requests must not suffer, nor its users read it.
-            LOG.exception("console request=%s failed", request_id)
+            LOG.exception(event("unexpected-error", request=request_id))
             return Fault(500, GENERIC).answer(version)
 
     def _check_project(self, environ: Environ, project: str) -> None:

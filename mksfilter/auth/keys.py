@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mksfilter.auth.token import MIN_KEY_BYTES, Key
 from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
+from mksfilter.log import event
 
 __all__ = ["DEFAULT_MAX_ACTIVE_KEYS", "KeyEntry", "KeyRepository"]
 
@@ -224,7 +225,7 @@ class KeyRepository:
             keys = _read(self.path)
         except KeyRepositoryError as exc:
             if before is not None:
-                LOG.error("key repository has become unusable: %s", exc)
+                LOG.error(event("key-repository-unusable", path=self.path, detail=exc))
             self._state = exc
             return
         after = _Snapshot(fingerprint, keys[max(keys)], {key.kid: key for key in keys.values()})
@@ -235,10 +236,7 @@ class KeyRepository:
                     self._vanished[kid] = (key, now + VANISHED_GRACE)
         self._state = after
         LOG.info(
-            "key repository read path=%s keys=%d primary=%s",
-            self.path,
-            len(keys),
-            after.primary.kid,
+            event("key-repository-read", path=self.path, keys=len(keys), primary=after.primary.kid)
         )
 
 

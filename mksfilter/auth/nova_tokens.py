@@ -29,6 +29,7 @@ from mksfilter.exceptions import (
     TokenMalformed,
     TokenServiceUnavailable,
 )
+from mksfilter.log import event
 
 __all__ = ["NovaTokens", "is_nova_token"]
 
@@ -71,12 +72,18 @@ class NovaTokens:
         # At DEBUG it writes the path of every request, and here the path holds the token.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
         if getattr(getattr(self._adapter, "session", None), "verify", True) is False:
-            LOG.warning("[nova] insecure: anybody on the way to Keystone and Nova can pose as them")
+            LOG.warning(
+                event(
+                    "certificate-not-verified",
+                    option="[nova] insecure",
+                    detail="the connections to Keystone and Nova can be intercepted",
+                )
+            )
 
     def verify(self, token: str) -> tuple[Claims, Endpoint | None]:
         """What *token* opens.
 
-        :return: the instance, and where its console is if ``ticket = issued``.
+        :returns: the instance, and where its console is if ``ticket = issued``.
         :raises TokenMalformed: not a token of Nova's; Nova is not asked.
         :raises TokenExpired: Nova does not know it, or not any more.
         :raises TokenServiceUnavailable: Nova or Keystone is down, slow, or refuses us.
@@ -99,7 +106,7 @@ class NovaTokens:
             use="connect",
             mode="full",
         )
-        LOG.info("nova token accepted jti=%s instance=%s ticket=%s", name, instance, self._ticket)
+        LOG.info(event("nova-token-accepted", jti=name, instance=instance, ticket=self._ticket))
         return claims, _endpoint(name, console) if self._ticket == "issued" else None
 
     def _console(self, name: str, token: str) -> Mapping[str, Any]:

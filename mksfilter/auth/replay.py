@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mksfilter.exceptions import ConfigurationError, ReplayCacheUnavailable, TokenReplayed
+from mksfilter.log import event
 
 __all__ = ["ReplayGuard", "replay_guard"]
 
@@ -71,7 +72,7 @@ class ReplayGuard(abc.ABC):
         except ReplayCacheUnavailable as exc:
             if not self._fail_open:
                 raise
-            LOG.warning("token accepted without once-only check jti=%s: %s", jti, exc)
+            LOG.warning(event("once-only-unchecked", jti=jti, detail=exc))
             return
         if not first:
             raise TokenReplayed(f"token {jti} was used before")

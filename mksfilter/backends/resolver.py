@@ -28,6 +28,7 @@ from mksfilter.exceptions import (
     TicketRefused,
     VCenterUnreachable,
 )
+from mksfilter.log import event
 
 __all__ = ["Consoles", "VCenterState"]
 
@@ -363,7 +364,7 @@ class _Site:
         return backend.endpoint(self.session, machine, ticket)
 
     def drop_oldest(self, machine: Machine) -> None:
-        LOG.info("event=take-over vcenter=%s instance=%s", self.session.name, machine.instance_uuid)
+        LOG.info(event("take-over", vcenter=self.session.name, instance=machine.instance_uuid))
         self.session.drop(machine, lambda listed: listed[:1])
 
     def backend(self) -> Backend:

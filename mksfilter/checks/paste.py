@@ -7,8 +7,8 @@ have plain ``[pipeline:...]`` sections. Both are read here, as Paste would load 
 from __future__ import annotations
 
 import configparser
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from mksfilter.checks.finding import Finding
 from mksfilter.exceptions import ConfigurationError
@@ -26,7 +26,7 @@ _AUTHENTICATION = "keystonemiddleware.auth_token:"
 _PASTE_KEYS = frozenset({"use", "paste.filter_factory"})
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """Filters in order, then an application.
 

@@ -12,6 +12,7 @@ import tempfile
 from typing import Any, NoReturn
 
 from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
+from mksfilter.log import event
 
 __all__ = ["configure", "run"]
 
@@ -93,7 +94,7 @@ def _server(args: argparse.Namespace) -> Any:
             try:
                 self.callable = build()
             except MksFilterError as exc:
-                LOG.error("configuration not reloaded, the old one stays: %s", exc)
+                LOG.error(event("configuration-not-reloaded", detail=exc))
 
     return Server(prog="mksfilter serve")
 

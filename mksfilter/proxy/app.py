@@ -149,7 +149,7 @@ class ConsoleProxy:
         except ConsoleError as exc:
             answer = _refusal(exc)
         except MksFilterError as exc:
-            LOG.error("%s", exc)
+            LOG.error(log.event("console-failed", detail=exc))
             answer = _refusal(ConsoleError())
         if answer is None:
             return []

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 from gevent import socket
 
+from mksfilter.log import event
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.endpoint import HANDSHAKE_TIMEOUT, Endpoint, secure
 from mksfilter.simulator.inventory import Machine
@@ -24,7 +25,7 @@ from mksfilter.simulator.tickets import Ticket, Tickets
 
 __all__ = ["Authd"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 _BANNER = (
     b"220 VMware Authentication Daemon Version 1.10: SSL Required, "
     b"ServerDaemonProtocol:SOAP, MKSDisplayProtocol:VNC , , \r\n"
@@ -92,7 +93,7 @@ class Authd:
                 raise _Refused("553 Virtual machine does not exist.")
             dialogue.say("200 Connect mks")
         except _Refused as refusal:
-            _LOG.info("authd refused host=%s answer=%s", self._endpoint.host.name, refusal)
+            LOG.info(event("authd-refused", host=self._endpoint.host.name, answer=refusal))
             dialogue.say(str(refusal))
             tls.close()
             return None

@@ -13,6 +13,7 @@ import logging
 import ssl
 from typing import Any
 
+from mksfilter.log import event
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.endpoint import hold, secure
 from mksfilter.simulator.inventory import Machine
@@ -23,7 +24,7 @@ from mksfilter.simulator.vcenter import VCenterService
 
 __all__ = ["OLD_PATH", "WEB_CLIENT_PATH", "ConsoleProxy"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 OLD_PATH = "/console/authd"
 WEB_CLIENT_PATH = "/vsphere-client/webconsole/authd"
@@ -91,7 +92,7 @@ class ConsoleProxy:
             )
 
     def _refuse(self, stream: WebSocketStream, status: int, why: str) -> None:
-        _LOG.info("console refused vcenter=%s for=%s", self._vcenter.name, why)
+        LOG.info(event("console-refused", vcenter=self._vcenter.name, detail=why))
         stream.reject(status)
 
     def _is_for_us(self, query: dict[str, str]) -> bool:

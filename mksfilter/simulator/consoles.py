@@ -13,6 +13,7 @@ import gevent
 import gevent.socket
 from gevent.lock import RLock
 
+from mksfilter import log
 from mksfilter.simulator import hostile, rfb
 from mksfilter.simulator.inventory import Machine
 from mksfilter.simulator.screen import Screen
@@ -20,7 +21,7 @@ from mksfilter.simulator.stream import ByteStream, Stream, WebSocketStream
 
 __all__ = ["Console", "Consoles"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 _STREAM_MESSAGE = 16384
 _STREAM_BURST = 4
 _VNC_TIMEOUT = 10.0
@@ -94,7 +95,7 @@ class Consoles:
         console = Console(machine, stream, f"mks-{next(self._numbers)}", client, user)
         self._open.setdefault(machine.uuid, []).append(console)
         self.opened += 1
-        _LOG.info("console opened vm=%s label=%s client=%s", machine.name, console.label, client)
+        LOG.info(log.event("console-opened", vm=machine.name, label=console.label, client=client))
         try:
             kind = machine.state.screen
             if machine.state.hostile and isinstance(stream, WebSocketStream):
@@ -108,11 +109,11 @@ class Consoles:
             else:
                 _relay(stream, kind, handshake=handshake)
         except OSError as exc:
-            _LOG.debug("console broke vm=%s error=%s", machine.name, exc)
+            LOG.debug(log.event("console-failed", vm=machine.name, detail=exc))
         finally:
             self._forget(console)
             stream.close()
-            _LOG.info("console closed vm=%s label=%s", machine.name, console.label)
+            LOG.info(log.event("console-closed", vm=machine.name, label=console.label))
 
     def _forget(self, console: Console) -> None:
         consoles = self._open.get(console.machine.uuid, [])
@@ -152,7 +153,7 @@ class _Viewer:
                 for event in events:
                     self._handle(event)
         except rfb.RFBError as exc:
-            _LOG.info("console client broke RFB vm=%s error=%s", self._name, exc)
+            LOG.info(log.event("rfb-violation", vm=self._name, detail=exc))
         finally:
             self._screen.watchers.discard(self._changed)
 
@@ -233,7 +234,7 @@ def _relay(stream: Stream, address: str, *, handshake: bool) -> None:
             gevent.socket.create_connection((host.strip("[]"), int(port)), _VNC_TIMEOUT)
         )
     except OSError as exc:
-        _LOG.warning("VNC server %s: %s", address, exc)
+        LOG.warning(log.event("vnc-server-unreachable", address=address, detail=exc))
         return
     sock = upstream.socket
     try:

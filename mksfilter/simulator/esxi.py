@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from mksfilter.log import event
 from mksfilter.simulator import hostile
 from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.endpoint import Endpoint, secure
@@ -13,7 +14,7 @@ from mksfilter.simulator.tickets import Tickets
 
 __all__ = ["WebMKS"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 _PATH = "/ticket/"
 
 
@@ -44,7 +45,7 @@ class WebMKS:
             return
         if "binary" not in stream.offered(request):
             # ESXi 7.0.3 gives no answer to a client that does not ask for it.
-            _LOG.info("no subprotocol host=%s client=%s", name, address[0])
+            LOG.info(event("subprotocol-missing", host=name, client=address[0]))
             stream.abort()
             return
         ticket = self._tickets.redeem(path.removeprefix(_PATH), "webmks")
@@ -55,7 +56,7 @@ class WebMKS:
             or not self._endpoint.serves(machine)
             or self._consoles.full(machine)
         ):
-            _LOG.info("ticket refused host=%s client=%s", name, address[0])
+            LOG.info(event("ticket-refused", host=name, client=address[0]))
             stream.reject(403)
             return
         if not hostile.spoil(machine.state.hostile, stream, request) and stream.accept(

@@ -17,6 +17,7 @@ from gevent.event import Event
 from gevent.ssl import SSLContext
 
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.log import event
 from mksfilter.simulator import inventory as inventories
 from mksfilter.simulator import states
 from mksfilter.simulator.authd import Authd
@@ -37,7 +38,7 @@ from mksfilter.simulator.vcenter import VCenterService
 
 __all__ = ["Options", "Simulator", "serve"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Simulator:
         expire = kind == "vcenter" and fields.pop("expire_sessions", False)
         before = _whereabouts(thing) if kind == "vm" else None
         states.change(thing, fields)
-        _LOG.info("changed kind=%s name=%s changes=%s", kind, thing.name, dict(changes))
+        LOG.info(event("changed", kind=kind, name=thing.name, changes=dict(changes)))
         if kind == "vm" and (drop or _whereabouts(thing) != before):
             self.consoles.drop(thing)
         if close:

@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from mksfilter.log import event
 from mksfilter.simulator import properties, soap
 from mksfilter.simulator.httpd import Request, Response
 from mksfilter.simulator.methods import Methods
@@ -19,7 +20,7 @@ from mksfilter.simulator.soap import Call, Fault, version_tuple
 
 __all__ = ["Counts", "VCenterService"]
 
-_LOG = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 _XML = "text/xml; charset=utf-8"
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-zA-Z-]+)')
 
@@ -89,8 +90,8 @@ class VCenterService:
         try:
             body = soap.response(call.method, self._dispatch(call, request, headers))
         except Fault as fault:
-            _LOG.debug(
-                "fault vcenter=%s method=%s fault=%s", self.vcenter.name, call.method, fault.type
+            LOG.debug(
+                event("fault", vcenter=self.vcenter.name, method=call.method, fault=fault.type)
             )
             return Response(500, soap.fault_response(fault), _XML)
         return Response(200, body, _XML, headers)

@@ -295,7 +295,7 @@ class TestVisibility:
         answered = ask()
         assert (answered.code, list(answered.json)) == (500, ["computeFault"])
         assert "Traceback" not in answered.body.decode()
-        assert "failed" in caplog.text
+        assert "event=unexpected-error request=" in caplog.text
 
 
 class TestPolicy:
@@ -435,7 +435,7 @@ class TestOurOwnErrors:
     def test_refusals_are_logged_and_no_token_ever_is(self, ask, caplog):
         caplog.set_level(logging.DEBUG)
         ask(user=READER)
-        assert f"console refused instance={INSTANCE} user=u-reader" in caplog.text
+        assert f"event=console-refused instance={INSTANCE} user=u-reader" in caplog.text
         assert "status=403" in caplog.text
         url = ask().json["remote_console"]["url"]
         assert "mks1." not in caplog.text

@@ -300,7 +300,7 @@ class TestReload:
         clock.advance(CHECK_INTERVAL)
         with pytest.raises(KeyRepositoryError, match="no such"):
             repository.primary()
-        assert "key repository has become unusable" in caplog.text
+        assert "event=key-repository-unusable" in caplog.text
         path.with_name("elsewhere").rename(path)
         clock.advance(CHECK_INTERVAL)
         assert repository.primary().kid == before

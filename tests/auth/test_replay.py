@@ -135,7 +135,7 @@ class TestSharedMemory:
         guard = replay_guard(server.url, fail_open=True)
         server.stop()
         guard.claim(JTI, exp())
-        assert f"without once-only check jti={JTI}" in caplog.text
+        assert f"event=once-only-unchecked jti={JTI}" in caplog.text
 
     def test_works_again_as_soon_as_it_is_up(self, server):
         guard = replay_guard(server.url)

@@ -28,7 +28,9 @@ from tests.support.proxy import KEY, Answer, RunningProxy, configuration
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 ROW = re.compile(r"^\| ([a-z]+-[a-z-]+) \| (.+?) \| (\d+) \| `(.*)` \|$", re.MULTILINE)
 LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d ")  # what a service logs while it starts
-ANSWERED = re.compile(r'" [45]\d\d |request refused')  # the access log, or the reader of heads
+ANSWERED = re.compile(
+    r'" [45]\d\d |event=request-refused'
+)  # the access log, or the reader of heads
 NOBODY = "99999999-0000-4000-8000-000000000000"
 
 

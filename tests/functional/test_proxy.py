@@ -256,7 +256,7 @@ class TestOperation:
             good.replace("[mksfilter]", "[mksfilter]\naudience_typo = x\nclock_skew = x")
         )
         proxy.process.send_signal(signal.SIGHUP)
-        proxy.wait_for_log("configuration not reloaded")
+        proxy.wait_for_log("event=configuration-not-reloaded")
         assert proxy.upgrade(proxy.token(WEB_1)).status == 101
         path.write_text(good.replace("[mksfilter]", "[mksfilter]\nmetrics_networks = 192.0.2.0/24"))
         proxy.process.send_signal(signal.SIGHUP)

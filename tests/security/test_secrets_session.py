@@ -132,7 +132,7 @@ def test_cve_2015_9543_the_filter_writes_no_secret(vsphere, config_file, secrets
         vsphere.reset()
     assert issued >= 6
     text = written()
-    for expected in ("console url issued", "vcenter-login", "powered off", "refused for user"):
+    for expected in ("console-link-issued", "vcenter-login", "powered off", "refused for user"):
         assert expected in text, "the test looks in the wrong place"
     secrets.assert_absent(text)
 

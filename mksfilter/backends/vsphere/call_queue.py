@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from mksfilter.backends.vsphere.fair_queue import FairQueue
 from mksfilter.exceptions import VCenterBusy, VCenterUnreachable
+from mksfilter.log import event
 
 __all__ = ["Call", "CallQueue"]
 
@@ -237,7 +238,7 @@ class CallQueue:
                     self._running.discard(call)
                     call.cut()
             for call in late:
-                LOG.warning("event=call-cut-off vcenter=%s timeout=%g", self.name, self.timeout)
+                LOG.warning(event("call-cut-off", vcenter=self.name, timeout=f"{self.timeout:g}"))
                 call.future.set_exception(
                     VCenterUnreachable(
                         f"vcenter {self.name}: no answer within {self.timeout:g} s; check the "

@@ -9,12 +9,12 @@ down from another thread.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import socket
 import ssl
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
@@ -39,7 +39,7 @@ _PLACES: Final = ("runtime.numMksConnections", "config.maxMksConnections")
 _MAX_VERSIONS_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class About:
     """What a server says about itself; ``api_version`` is what it speaks, as numbers."""
 
@@ -49,7 +49,7 @@ class About:
     is_vcenter: bool
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Machine:
     """A VM as vCenter describes it. ``moid`` is good within one vCenter session only.
 
@@ -64,19 +64,19 @@ class Machine:
     remembered: bool = False
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Ticket:
     """``VirtualMachine.Ticket``; every field but ``ticket`` may be missing."""
 
-    ticket: str = field(repr=False)
+    ticket: str = dataclasses.field(repr=False)
     config_file: str = ""
     host: str = ""
     port: int | None = None
-    url: str = field(default="", repr=False)
+    url: str = dataclasses.field(default="", repr=False)
     digests: tuple[CertificateDigest, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Connection:
     """A live console of a VM (``VirtualMachine.Connection``, API 7.0.1.0 and later)."""
 

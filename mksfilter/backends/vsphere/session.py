@@ -24,6 +24,7 @@ from mksfilter.exceptions import (
     VCenterLoginRefused,
     VCenterUnreachable,
 )
+from mksfilter.log import event
 
 __all__ = ["Session", "log_out"]
 
@@ -71,9 +72,12 @@ class Session:
         self._fqdn: str | None = None
         if settings.insecure:
             LOG.warning(
-                "event=certificate-not-verified vcenter=%s insecure=true: anybody on the way can "
-                "read its password and consoles",
-                self.name,
+                event(
+                    "certificate-not-verified",
+                    vcenter=self.name,
+                    option=f"[vcenter.{self.name}] insecure",
+                    detail="its password and its consoles can be intercepted",
+                )
             )
 
     @property
@@ -152,10 +156,12 @@ class Session:
             self.breaker.failed()
             if before == "closed" and self.breaker.state != "closed":
                 LOG.warning(
-                    "event=vcenter-left-alone vcenter=%s seconds=%.0f error=%r",
-                    self.name,
-                    self.breaker.retry_in,
-                    self.last_error,
+                    event(
+                        "vcenter-left-alone",
+                        vcenter=self.name,
+                        seconds=round(self.breaker.retry_in),
+                        detail=self.last_error,
+                    )
                 )
             return
         if isinstance(error, (CertificateMismatch, VCenterLoginRefused)):
@@ -212,11 +218,13 @@ class Session:
         machine = self._client.machine(moid)
         if machine.instance_uuid != instance_uuid:
             LOG.warning(
-                "event=wrong-machine vcenter=%s instance=%s moid=%s found_instance=%s",
-                self.name,
-                instance_uuid,
-                moid,
-                machine.instance_uuid,
+                event(
+                    "wrong-machine",
+                    vcenter=self.name,
+                    instance=instance_uuid,
+                    moid=moid,
+                    found_instance=machine.instance_uuid,
+                )
             )
             raise InstanceNotFound(
                 f"vcenter {self.name}: VM {moid} was found for instance {instance_uuid} but has "
@@ -339,10 +347,12 @@ class Session:
         self._login_breaker.succeeded()
         self._epoch += 1
         LOG.info(
-            "event=vcenter-login vcenter=%s api_version=%s user=%s",
-            self.name,
-            ".".join(map(str, about.api_version)),
-            self.settings.username,
+            event(
+                "vcenter-login",
+                vcenter=self.name,
+                api_version=".".join(map(str, about.api_version)),
+                user=self.settings.username,
+            )
         )
 
 

@@ -106,10 +106,10 @@ class Broker:
         except ConsoleError as exc:
             refusal = exc
         except MksFilterError as exc:
-            LOG.error("%s", exc)
+            LOG.error(event("console-failed", client=attempt.client, detail=exc))
             refusal = ConsoleError(str(exc))
         except Exception as exc:
-            LOG.exception("unexpected error")
+            LOG.exception(event("unexpected-error", client=attempt.client))
             refusal = ConsoleError(f"unexpected {type(exc).__name__}")
         else:
             return

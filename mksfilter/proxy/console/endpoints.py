@@ -14,6 +14,7 @@ from mksfilter.exceptions import (
     ConnectionLimitReached,
     TicketMissing,
 )
+from mksfilter.log import event
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
@@ -84,7 +85,7 @@ class EndpointSource:
         except ConnectionLimitReached:
             raise
         except BackendError as exc:
-            LOG.debug("no reason for the refusal: %s", exc)
+            LOG.debug(event("refusal-unexplained", instance=claims.iid, detail=exc))
         raise refusal
 
     def vcenters(self) -> Sequence[VCenterState]:

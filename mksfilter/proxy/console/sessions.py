@@ -191,7 +191,7 @@ class SessionRegistry:
                     try:
                         action(due)
                     except Exception:
-                        LOG.exception("session %s: unexpected error", name)
+                        LOG.exception(event("unexpected-error", session=name))
             if now >= next_count:
                 next_count = now + _COUNT_BYTES_EVERY
                 for session in self:

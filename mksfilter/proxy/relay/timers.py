@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 import gevent
 
+from mksfilter.log import event
+
 __all__ = ["Timed", "Timer", "TimerWheel", "shared_wheel"]
 
-_log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 class Timed(Protocol):
@@ -92,7 +94,7 @@ class TimerWheel:
                     if when is not None and not entry.slot:
                         self.schedule(entry, when)
                 except Exception:
-                    _log.exception("event=timer-failed entry=%s", type(entry).__name__)
+                    LOG.exception(event("timer-failed", entry=type(entry).__name__))
         self._last = max(self._last, current)
         if not self._slots:
             self._timer.stop()

@@ -16,6 +16,7 @@ from typing import Any
 
 from gunicorn.workers.ggevent import PyWSGIServer
 
+from mksfilter.log import event
 from mksfilter.proxy import http_head
 from mksfilter.proxy.http_head import HeadError
 from mksfilter.proxy.server import fd_budget
@@ -166,7 +167,7 @@ class ConsoleServer(PyWSGIServer):
 
     def refuse(self, connection: Connection, problem: HeadError) -> None:
         """Answer *problem* and close; may be called in the hub."""
-        LOG.debug("request refused client=%s reason=%s", connection.address, problem)
+        LOG.debug(event("request-refused", client=connection.address, detail=problem))
         self.state.refused("bad-request" if problem.status != 503 else "overload")
         try:
             connection.send_unblocked(problem.response())
@@ -180,7 +181,7 @@ class ConsoleServer(PyWSGIServer):
         try:
             handler.handle()
         except Exception:
-            LOG.exception("unexpected error client=%s", connection.address)
+            LOG.exception(event("unexpected-error", client=connection.address))
             connection.close()
 
     # -- bookkeeping -------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
         try:
             request = http_head.parse(raw)
         except http_head.HeadError as exc:
-            LOG.debug("request refused client=%s reason=%s", self.client_address, exc)
+            LOG.debug(log.event("request-refused", client=self.client_address, detail=exc))
             self.server.state.refused("bad-request")
             self._answer(exc)
             return False
@@ -152,7 +152,7 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
         try:
             self.socket.sendall(refusal.response())
         except OSError:
-            LOG.debug("client=%s is gone", self.client_address)
+            LOG.debug(log.event("client-gone", client=self.client_address))
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environ; an upgrade request gets its :class:`Upgrade`."""
@@ -201,15 +201,17 @@ class ConsoleHandler(WebSocketHandler, PyWSGIHandler):
         pywsgi would print the environ beside it.
         """
         if issubclass(kind, (ConnectionError, TimeoutError, ssl.SSLError)):
-            LOG.debug("client=%s is gone: %s", self.client_address, value)
+            LOG.debug(log.event("client-gone", client=self.client_address, detail=value))
             self.close_connection = True
             return
         if not issubclass(kind, gevent.GreenletExit):
             LOG.error(
-                "unexpected error client=%s method=%s path=%s",
-                self.client_address,
-                self.command,
-                log.scrub(self.path.partition("?")[0]),
+                log.event(
+                    "unexpected-error",
+                    client=self.client_address,
+                    method=self.command,
+                    path=log.scrub(self.path.partition("?")[0]),
+                ),
                 exc_info=(kind, value, traceback),
             )
         self.close_connection = True

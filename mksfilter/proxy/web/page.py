@@ -19,6 +19,7 @@ from pathlib import Path
 from string import Template
 
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.log import event
 
 __all__ = ["Answer", "Pages"]
 
@@ -102,7 +103,7 @@ class Pages:
         self._files = dict(_static_files(root / "static"))
         if _SCRIPT not in self._files:
             # Installed from a source tree without npm; consoles work for other clients.
-            LOG.error("%s is missing: %s", _SCRIPT, _NOT_BUILT)
+            LOG.error(event("page-missing", file=_SCRIPT, detail=_NOT_BUILT))
 
     def console(self, *, tls: bool) -> Answer:
         """The page itself. It reads token and title from its address; nothing is rendered in."""

@@ -167,7 +167,7 @@ class TestCertificate:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         assert consoles_of(vsphere.vcenter_settings(ca_file=None, insecure=True)).connect(WEB_1)
-        assert "certificate-not-verified vcenter=vc1" in caplog.text
+        assert "event=certificate-not-verified vcenter=vc1" in caplog.text
 
 
 class TestDeadline:

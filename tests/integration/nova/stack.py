@@ -7,6 +7,7 @@ nova-api asks neutron for while it shows a server, a stand-in in the test proces
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -20,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +197,13 @@ class _NeutronHandler(http.server.BaseHTTPRequestHandler):
         """Not on the test's standard error."""
 
 
-@dataclass
+@dataclasses.dataclass
 class Service:
     """A program that listens."""
 
     url: str
     log: Path
-    process: subprocess.Popen[str] = field(repr=False)
+    process: subprocess.Popen[str] = dataclasses.field(repr=False)
 
     def stop(self) -> None:
         """End it, by its process id."""

@@ -8,10 +8,10 @@ the same to the last header.
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ NOVA_COMPUTE_ASKED = "oslo_messaging.exceptions.MessagingTimeout"
 STATE_NOT_CAUGHT = "nova.exception.InstanceInvalidState"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Case:
     name: str
     user: str | None = "member"
@@ -37,7 +37,7 @@ class Case:
     version: str | None = "2.8"
     method: str = "POST"
     path: str = SERVER_PATH
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     content_type: str | None = "application/json"
 
     def __str__(self) -> str:
@@ -149,7 +149,7 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Answer:
     status: int
     headers: tuple[tuple[str, str], ...]

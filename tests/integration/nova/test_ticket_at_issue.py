@@ -87,7 +87,7 @@ def test_no_secret_reaches_novas_log(ask, api, keys, vsphere):
         *(key.read_text().strip().rstrip("=") for key in keys.iterdir()),
     }
     written = api.logged()
-    for expected in ("console url issued", "vcenter-login", "refused"):
+    for expected in ("console-link-issued", "vcenter-login", "refused"):
         assert expected in written, "the test looks in the wrong place"
     assert [secret for secret in secrets if secret in written] == []
     assert [secret for secret in secrets if secret in refused.text] == []

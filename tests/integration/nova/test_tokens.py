@@ -87,6 +87,6 @@ def test_no_token_reaches_novas_log(ask, nova_api):
     _, url = console(ask, "member", servers.ACTIVE)
 
     token = url.partition("token=")[2]
-    jti_line = [line for line in nova_api.logged().splitlines() if "console url issued" in line]
+    jti_line = [line for line in nova_api.logged().splitlines() if "console-link-issued" in line]
     assert jti_line
     assert token not in nova_api.logged()
