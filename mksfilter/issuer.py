@@ -91,7 +91,8 @@ def token_url(base_url: str, token: str) -> str:
     """*base_url* with ``token=`` appended; it always holds a ``?``.
 
     Horizon appends ``&title=...`` to whatever it is given, so the query must have begun and
-    nothing may follow it.
+    nothing may follow it. A path that names a directory gets its last slash: the page's files
+    are beside it.
 
     :raises ConfigurationError: not an absolute http(s) URL, or one with a fragment or a password.
     """
@@ -111,4 +112,7 @@ def token_url(base_url: str, token: str) -> str:
     if "@" in parts.netloc:
         raise ConfigurationError("webmks_proxy_base_url holds a user name; remove it")
     query = f"{parts.query}&token={token}" if parts.query else f"token={token}"
-    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", query, ""))
+    path = parts.path
+    if "." not in path.rpartition("/")[2]:
+        path = path.rstrip("/") + "/"
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))

@@ -30,6 +30,7 @@ _SECRETS = re.compile(
     r"|(?<=mks\.token\.)[\w.\-]+"
     r"|(?<=/ticket/)[^\s\"'<>]+"
     r"|(?<=\btoken=)[^\s\"'&<>]+"
+    r"|(?<=token%3[Dd])[^\s\"'&<>]+"
     r"|(?<=\bsessionTicket=)[^\s\"'&<>]+"
 )
 _MASK = "***"

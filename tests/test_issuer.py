@@ -76,6 +76,12 @@ def test_a_short_session_lifetime_shortens_the_token(codec):
         ("http://127.0.0.1:6090/", "http://127.0.0.1:6090/?token=T"),
         ("http://[::1]:6090/", "http://[::1]:6090/?token=T"),
         ("https://c.example.com/mks/page.html", "https://c.example.com/mks/page.html?token=T"),
+        ("https://c.example.com/cell1/mks/", "https://c.example.com/cell1/mks/?token=T"),
+        ("https://c.example.com/cell1/mks", "https://c.example.com/cell1/mks/?token=T"),
+        (
+            "https://c.example.com/c1/vnc_auto.html?path=c1/websockify",
+            "https://c.example.com/c1/vnc_auto.html?path=c1/websockify&token=T",
+        ),
         ("https://c.example.com/?region=1", "https://c.example.com/?region=1&token=T"),
         ("https://c.example.com/?", "https://c.example.com/?token=T"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from oslo_config import cfg
 
@@ -26,6 +27,8 @@ __all__ = [
     "vcenters",
 ]
 
+#: What the page takes as ``path=`` (see ``page/src/address.js``).
+_SOCKET_PATH = re.compile(r"/?(?:[\w.~%-]+/)*(?:websockify)?", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -87,8 +90,13 @@ def base_url(where: str, url: str) -> Iterator[Finding]:
         return
     parts = urlsplit(url)
     named = f"webmks_proxy_base_url {url}"
-    if parts.query:
-        yield Finding(where, f"{named} has a query", f"remove '?{parts.query}'")
+    for path in parse_qs(parts.query).get("path", []):
+        if not _SOCKET_PATH.fullmatch(path):
+            yield Finding(
+                where,
+                f"{named} has path={path}, where no WebSocket of ours is",
+                "name it from the root of the URL, as in path=cell1/mks/websockify",
+            )
     if parts.hostname in _LOOPBACK:
         yield Finding(
             where,

@@ -69,8 +69,9 @@ FILTER_OPTS = [
         "webmks_proxy_base_url",
         default="",
         help="URL of the console page as browsers see it, for example "
-        "https://console.example.com/. '?token=...' is appended. Empty: Nova's "
-        "[mks] mksproxy_base_url.",
+        "https://console.example.com/. '?token=...' is appended, or '&token=...' where it has a "
+        "query. The proxy reads from it which path prefix a load balancer leaves on requests, and "
+        "allows its origin. Empty: Nova's [mks] mksproxy_base_url.",
     ),
     cfg.IntOpt(
         "token_ttl",

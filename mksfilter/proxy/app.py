@@ -26,6 +26,7 @@ from mksfilter.proxy.console import handshake
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, contains, parse_networks
 from mksfilter.proxy.server import state
 from mksfilter.proxy.web.page import Answer, Pages
+from mksfilter.proxy.web.paths import PAGES, PathPrefix
 
 if TYPE_CHECKING:
     from mksfilter.proxy.services import Process
@@ -86,6 +87,7 @@ class ConsoleProxy:
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
         parse_networks(settings.allowed_networks, "allowed_networks")
         self._pages = Pages(settings.frame_ancestors)
+        self._prefix = PathPrefix(settings.webmks_proxy_base_url)
         # Say now, not at the first token, that there are no keys or that they are open to others.
         KeyRepository(settings.key_repository).load()
         self._process: Process | None = None
@@ -157,7 +159,7 @@ class ConsoleProxy:
         return [answer.body] if environ["REQUEST_METHOD"] != "HEAD" and answer.body else []
 
     def _upgrade(self, environ: dict[str, Any]) -> Answer | None:
-        if environ.get("PATH_INFO") not in ("/", "/websockify"):
+        if self._prefix.without(environ.get("PATH_INFO", "")) not in ("/", "/websockify"):
             return _NOT_FOUND
         self._running().broker.open(environ)
         return None
@@ -165,8 +167,8 @@ class ConsoleProxy:
     def _get(self, environ: dict[str, Any]) -> Answer | None:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _METHOD_NOT_ALLOWED
-        path = environ.get("PATH_INFO", "")
-        if path == "/":
+        path = self._prefix.without(environ.get("PATH_INFO", ""))
+        if path in PAGES:
             return self._page(environ)
         if path == "/healthz":
             return self._health()
@@ -179,10 +181,13 @@ class ConsoleProxy:
     def _page(self, environ: dict[str, Any]) -> Answer:
         own = self._proxies.own_origin(environ)
         tls = own is not None and own.scheme == "https"
-        token = handshake.query_token(environ.get("QUERY_STRING", ""))
+        token = handshake.link_token(environ.get("QUERY_STRING", ""))
+        directory = self._prefix.directory(
+            environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+        )
         if not token:
             # After a reload the page has its token in its own memory, or says that it has none.
-            return self._pages.console(tls=tls)
+            return self._pages.console(tls=tls, directory=directory)
         try:
             self._running().check(token)
         except TokenError as exc:
@@ -196,7 +201,7 @@ class ConsoleProxy:
                 )
             )
             return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
-        return self._pages.console(tls=tls)
+        return self._pages.console(tls=tls, directory=directory)
 
     def _health(self) -> Answer:
         disable = self._settings.healthz_disable_file

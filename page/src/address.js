@@ -1,26 +1,57 @@
 // What the page is told by its URL, and what stays in the address bar.
 
 const TITLE_LENGTH = 255;
+// A language tag (RFC 5646), as far as its form goes.
+const LANGUAGE = /^[a-z]{2,8}(-[a-z0-9]{1,8})*$/i;
+// From the root of this origin, with or without its slash: no scheme, no "//host", no backslash.
+const SOCKET_PATH = /^\/?([\w.~%-]+\/)*(websockify)?$/;
 
 /**
- * Take the token and the title out of the URL, and the token out of the address bar: it must not
- * end up in the history, in a bookmark or on a screenshot.
+ * Take all that the URL says, and the token out of the address bar: it must not end up in the
+ * history, in a bookmark or on a screenshot.
  *
- * @returns {{token: string, title: string}} empty strings for what is missing
+ * The token is `token`, or stands in `path`, where Nova puts it for noVNC
+ * (`path=websockify?token=...`).
+ *
+ * @returns {{token: string, title: string, language: string, path: string}} empty strings for what
+ *     is missing
  */
 export function takeAddress(location, history) {
     const query = new URLSearchParams(location.search);
     // As Nova's own proxies do, the last of several counts.
-    const token = query.getAll("token").at(-1) ?? "";
+    const last = (fields, name) => fields.getAll(name).at(-1) ?? "";
+    const [path, pathQuery] = split(last(query, "path"));
+    const token = last(query, "token") || last(new URLSearchParams(pathQuery), "token");
     const title = (query.get("title") ?? "").slice(0, TITLE_LENGTH).trim();
-    const rest = new URLSearchParams(title ? { title } : {}).toString();
-    history.replaceState(null, "", location.pathname + (rest && `?${rest}`));
-    return { token, title };
+    const language = LANGUAGE.test(last(query, "language")) ? last(query, "language") : "";
+    const rest = new URLSearchParams();
+    if (path) rest.set("path", path);
+    if (title) rest.set("title", title);
+    if (language) rest.set("language", language);
+    const text = rest.toString();
+    history.replaceState(null, "", location.pathname + (text && `?${text}`));
+    return { token, title, language, path };
 }
 
-/** Where the console is: beside this page, whatever path a load balancer gave it. */
-export function socketURL(location) {
-    const url = new URL("websockify", location.origin + location.pathname);
-    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+/**
+ * Where the console is: beside the page's files, whatever path a load balancer gave them, or at
+ * the path that the link names, from the root of this origin.
+ *
+ * @param {string} script the URL of the page's script
+ * @param {string} path of the link; empty: none
+ * @returns {string} empty for a path where no console can be
+ */
+export function socketURL(script, path) {
+    const url = new URL("../../websockify", script);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    if (path) {
+        if (!SOCKET_PATH.test(path)) return "";
+        url.pathname = path;
+    }
     return url.href;
+}
+
+function split(text) {
+    const at = text.indexOf("?");
+    return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
 }

@@ -8,10 +8,10 @@ import { Session } from "./session.js";
 import * as words from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const { token, title } = takeAddress(window.location, window.history);
+const { token, title, language, path } = takeAddress(window.location, window.history);
 
 const stage = byId("stage");
-const session = new Session({ url: socketURL(window.location), token, stage });
+const session = new Session({ url: socketURL(import.meta.url, path), token, stage });
 const paste = pasteDialog({ byId, session, toConsole });
 const bar = toolBar({ byId, session, toConsole, openPaste: paste.open });
 
@@ -156,6 +156,7 @@ window.addEventListener("error", () => {
     if (document.body.dataset.state === "starting") say(words.BROKEN);
 });
 
+if (language) document.documentElement.lang = language;
 showName();
 if (token) {
     session.retry();

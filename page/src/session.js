@@ -37,7 +37,8 @@ export class Session extends EventTarget {
     #timers = new Set();
 
     /**
-     * @param {{url: string, token: string, stage: HTMLElement}} options `stage` takes the screen
+     * @param {{url: string, token: string, stage: HTMLElement}} options an empty `url` is refused
+     *     in words; `stage` takes the screen
      */
     constructor({ url, token, stage }) {
         super();
@@ -89,6 +90,10 @@ export class Session extends EventTarget {
     #open() {
         this.#clearTimers();
         this.#ending = null;
+        if (!this.#url) {
+            this.#finish({ message: words.OTHER_SERVER, outcome: FINAL });
+            return;
+        }
         if (!isSendable(this.#token)) {
             this.#finish({ message: words.DENIED, outcome: FINAL });
             return;

@@ -23,6 +23,9 @@ export const UNREACHABLE = "The console server cannot be reached. Check your net
 export const DENIED =
     "The console server did not accept this link. It may have expired: open the console again " +
     "from where you got it. If that does not help, something on the way may block WebSockets.";
+export const OTHER_SERVER =
+    "This link names a path that is not a console's on this server. Do not use it: open the " +
+    "console again from the dashboard.";
 export const TIMED_OUT = "The console did not answer in time.";
 export const PASSWORD_WANTED = "The machine's console asks for a password, which this page cannot give.";
 export const SCREEN_BROKEN = "The machine's console sent a picture that this page does not understand.";

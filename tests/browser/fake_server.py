@@ -22,6 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 import mksfilter.proxy.web
+from mksfilter.proxy.web.paths import PAGES
 
 __all__ = ["HEIGHT", "LEFT", "RIGHT", "WIDTH", "Connection", "Dashboard", "FakeServer", "Plan"]
 
@@ -255,7 +256,7 @@ class FakeServer:
                 return None
             self.plans.pop(0)
             return self._response(refuse)
-        if path == "/":
+        if path in PAGES:
             body = (_PROXY / "templates" / "console.html").read_bytes()
             return self._response(HTTPStatus.OK, body, "text/html; charset=utf-8")
         file = _PROXY / path.lstrip("/")

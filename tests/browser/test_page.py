@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
@@ -102,6 +103,60 @@ def test_it_finds_its_console_under_a_path_prefix(new_standin, new_screen):
     fake = new_standin(path="/consoles/east/")
     screen = new_screen(f"{fake.url}?token={TOKEN}")
     screen.wait_until("connected")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "vnc_auto.html?path=cell1/mks/websockify&token={}",
+        "vnc_auto.html?path=%2Fcell1%2Fmks%2Fwebsockify&token={}",
+        "vnc_lite.html?path=cell1/mks/websockify%3Ftoken%3D{}",
+        "vnc_lite.html?path=cell1/mks/websockify?token={}",
+        "vnc.html?path=%3Ftoken%3D{}",
+        "vnc.html?region=1&token={}",
+    ],
+)
+def test_a_link_of_an_older_console_service_opens_the_console(new_standin, new_screen, link):
+    """``path`` is the WebSocket's from the root of the origin, as noVNC reads it."""
+    fake = new_standin(path="/cell1/mks/")
+    screen = new_screen(fake.url + link.format(TOKEN))
+    screen.wait_until("connected")
+    connection = fake.next_connection()
+    assert connection.token == TOKEN
+    assert connection.websocket.request.path == "/cell1/mks/websockify"
+    assert TOKEN not in screen.page.url
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example/websockify",
+        "/\\evil.example/websockify",
+        "https://evil.example/websockify",
+        "wss:evil.example/websockify",
+        "javascript:websockify",
+        "other/application",
+        "websockify#",
+        "web sockify",
+    ],
+)
+def test_a_path_that_is_no_consoles_is_refused_in_words(fake, new_screen, path):
+    screen = new_screen(f"{fake.url}?token={TOKEN}&path={quote(path)}")
+    screen.wait_for_words("names a path that is not a console's")
+    expect(screen.find("#retry")).to_be_hidden()
+    assert fake.connections.empty()
+    assert screen.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("de", "de"), ("zh-hans", "zh-hans"), ("", "en"), ("%22%3E", "en"), ("a" * 99, "en")],
+)
+def test_skylines_language_is_the_documents(fake, new_screen, language, expected):
+    screen = new_screen(f"{fake.url}?token={TOKEN}&language={language}")
+    screen.wait_until("connected")
+    assert screen.page.evaluate("document.documentElement.lang") == expected
+    assert screen.complaints == []
 
 
 # --- the token and the title ---------------------------------------------------------------

@@ -211,7 +211,10 @@ def test_paste_file_of_something_else_is_told(setting):
     ("url", "finding"),
     [
         ("", "neither webmks_proxy_base_url nor [mks] mksproxy_base_url is set"),
-        ("https://console.example.com/?a=1", "has a query; remove '?a=1'"),
+        (
+            "https://console.example.com/vnc_auto.html?path=cell1/mks",
+            "has path=cell1/mks, where no WebSocket of ours is",
+        ),
         ("https://console.example.com/#a", "has a fragment (#); remove it"),
         ("http://console.example.com/", "is not HTTPS: anybody on the way can read tokens"),
         ("http://127.0.0.1:6090/", "is this machine, which no browser elsewhere reaches"),

@@ -58,6 +58,34 @@ def test_every_route(make):
     assert Response(app, "/anything-else").status == 404
 
 
+@pytest.mark.parametrize("path", ["/vnc_auto.html", "/vnc_lite.html", "/vnc.html"])
+def test_the_page_is_also_where_links_for_novnc_point(make, path):
+    app = make()
+    page, other = Response(app, "/"), Response(app, path)
+    assert (other.status, other.headers, other.body) == (200, page.headers, page.body)
+    assert Response(app, path, query="token=mks1.bad").status == 403
+    assert Response(app, path, query="path=websockify%3Ftoken%3Dmks1.bad").status == 403
+    assert Response(app, path, HTTP_UPGRADE="websocket").status == 404
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_every_route_below_a_prefix_and_without_it(make, slash):
+    app = make(webmks_proxy_base_url=f"https://console.example.com/cell1/mks{slash}")
+    for prefix in ("", "/cell1/mks"):
+        assert Response(app, f"{prefix}/").status == 200
+        assert Response(app, f"{prefix}/vnc.html").status == 200
+        assert Response(app, f"{prefix}/healthz").body == b"ok\n"
+        assert Response(app, f"{prefix}/static/console.css").status == 200
+        assert Response(app, f"{prefix}/websockify").status == 426
+    assert b'src="/cell1/mks/static/novnc/console.js"' in Response(app, "/cell1/mks").body
+    assert Response(app, "/cell2/mks/").status == 404
+
+
+def test_mounted_below_a_path_the_page_is_at_the_path_itself(make):
+    answer = Response(make(), "", SCRIPT_NAME="/mks")
+    assert answer.body.count(b'="/mks/static/') == 3
+
+
 def test_a_worker_that_drains_is_out_of_service(make):
     app = make()
     server_state = ServerState([app])

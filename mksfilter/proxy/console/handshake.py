@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ __all__ = [
     "CONTROL",
     "Handshake",
     "asks_for_upgrade",
+    "link_token",
     "query_token",
     "read",
     "response",
@@ -35,6 +37,8 @@ BINARY = "binary"
 #: Subprotocol by which a page hands over its token, so that no log on the way holds a URL with it.
 TOKEN_PREFIX = "mks.token."  # noqa: S105
 
+_COOKIES = re.compile(r"[;&]\s*")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handshake:
@@ -42,7 +46,8 @@ class Handshake:
 
     :ivar key: ``Sec-WebSocket-Key`` as sent.
     :ivar subprotocol: the one to answer, of those offered; None when none of ours was.
-    :ivar token: console token, from the subprotocol or the query; empty when there is none.
+    :ivar token: console token, from the subprotocol, the query or the cookie; empty when there is
+        none.
     """
 
     key: str
@@ -94,7 +99,11 @@ def read(environ: Mapping[str, str]) -> Handshake:
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
     if not _is_key(key):
         raise HandshakeError("Sec-WebSocket-Key is not 16 bytes in base64")
-    token = _subprotocol_token(offered) or query_token(environ.get("QUERY_STRING", ""))
+    token = (
+        _subprotocol_token(offered)
+        or query_token(environ.get("QUERY_STRING", ""))
+        or _cookie_token(environ)
+    )
     return Handshake(key, _choose(offered), token)
 
 
@@ -115,11 +124,21 @@ def response(
 
 def query_token(query: str) -> str:
     """The last ``token`` of a query string, which is Nova's rule; empty when there is none."""
+    return _last_field(query, "token")
+
+
+def link_token(query: str) -> str:
+    """The token in the query string of a console link: ``token``, else the one in ``path``, the
+    WebSocket's path, where Nova puts it for noVNC (``path=websockify?token=...``)."""
+    return query_token(query) or query_token(_last_field(query, "path").partition("?")[2])
+
+
+def _last_field(query: str, wanted: str) -> str:
     try:
         fields = parse_qsl(query, max_num_fields=64)
     except ValueError:
         return ""
-    return next((value for name, value in reversed(fields) if name == "token"), "")
+    return next((value for name, value in reversed(fields) if name == wanted), "")
 
 
 def _offered(header: str) -> list[str]:
@@ -139,6 +158,19 @@ def _subprotocol_token(offered: list[str]) -> str:
     if len(tokens) > 1:
         raise HandshakeError("more than one token is offered")
     return tokens[0] if tokens else ""
+
+
+def _cookie_token(environ: Mapping[str, str]) -> str:
+    """The token of a client that sends no Origin, and so is no browser: a cookie that a browser
+    adds by itself would let any site open a console (CVE-2015-0259).
+
+    Tempest sends the whole query of a console link as its Cookie header, so fields may be apart
+    by ``&`` too.
+    """
+    if "HTTP_ORIGIN" in environ:
+        return ""
+    fields = [field.partition("=") for field in _COOKIES.split(environ.get("HTTP_COOKIE", ""))]
+    return next((value for name, _, value in reversed(fields) if name == "token"), "")
 
 
 def _is_key(key: str) -> bool:

@@ -38,6 +38,7 @@ _TYPES = {
 _ANCESTOR = re.compile(
     r"self|https?://(\*\.)?[A-Za-z0-9.\-_]+(:\d+)?|https?://\[[0-9A-Fa-f:]+\](:\d+)?"
 )
+_FILE = re.compile(r'(\b(?:href|src)=")(?=static/)')
 _Headers = list[tuple[str, str]]
 _SCRIPT = "/static/novnc/console.js"
 _NOT_BUILT = (
@@ -98,18 +99,25 @@ class Pages:
                 f"frame-ancestors {' '.join(ancestors) or chr(39) + 'none' + chr(39)}",
             )
         )
-        self._console = (root / "templates" / "console.html").read_bytes()
+        self._console = (root / "templates" / "console.html").read_text("utf-8")
         self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
         self._files = dict(_static_files(root / "static"))
         if _SCRIPT not in self._files:
             # Installed from a source tree without npm; consoles work for other clients.
             LOG.error(event("page-missing", file=_SCRIPT, detail=_NOT_BUILT))
 
-    def console(self, *, tls: bool) -> Answer:
-        """The page itself. It reads token and title from its address; nothing is rendered in."""
+    def console(self, *, tls: bool, directory: str = "") -> Answer:
+        """The page itself. It reads token and title from its address; nothing of a request is
+        rendered in.
+
+        :param directory: where its files are, with a last slash; empty: beside the page.
+        """
         if _SCRIPT not in self._files:
             return self.message(503, "The console page is not built", _NOT_BUILT, tls=tls)
-        return Answer(200, self._page_headers(tls), self._console)
+        page = self._console
+        if directory:
+            page = _FILE.sub(lambda link: link[1] + html.escape(directory), page)
+        return Answer(200, self._page_headers(tls), page.encode("utf-8"))
 
     def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:
         """A page that says *message*."""

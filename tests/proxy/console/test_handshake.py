@@ -147,6 +147,51 @@ def test_a_query_of_many_fields_holds_no_token():
     assert handshake.query_token("a=1&" * 1000 + "token=x") == ""
 
 
+@pytest.mark.parametrize(
+    ("query", "token"),
+    [
+        ("token=a", "a"),
+        ("path=cell1%2Fwebsockify%3Ftoken%3Da", "a"),
+        ("path=cell1/websockify?token=a&title=x", "a"),
+        ("path=?token=a", "a"),
+        ("path=websockify?token=old&token=a", "a"),
+        ("path=websockify", ""),
+        ("path=token=a", ""),
+        ("title=x?token=a", ""),
+    ],
+)
+def test_a_links_token_may_stand_in_the_path_that_it_names(query, token):
+    """Nova's links for noVNC; a WebSocket's own query has no such field."""
+    assert handshake.link_token(query) == token
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["token=a", "x=1; token=a", "token=old; token=a", "token=a&title=web-1", "path=x&token=a"],
+)
+def test_a_client_without_an_origin_may_send_its_token_as_a_cookie(cookie):
+    """Tempest sends the whole query of the link."""
+    assert handshake.read(environ(HTTP_COOKIE=cookie)).token == "a"
+
+
+def test_a_cookie_is_the_last_resort():
+    cookie = "token=cookie"
+    assert handshake.read(environ(HTTP_COOKIE=cookie, QUERY_STRING="token=q")).token == "q"
+    offered = "mks.token.s"
+    fields = environ(HTTP_COOKIE=cookie, HTTP_SEC_WEBSOCKET_PROTOCOL=offered)
+    assert handshake.read(fields).token == "s"
+
+
+@pytest.mark.parametrize("origin", ["https://console.example.com", "null", ""])
+def test_a_browsers_cookie_is_no_token_cve_2015_0259(origin):
+    assert handshake.read(environ(HTTP_COOKIE="token=a", HTTP_ORIGIN=origin)).token == ""
+
+
+@pytest.mark.parametrize("cookie", ["", "token", "xtoken=a", "tokenx=a", 'x="token=a"', "; ;&="])
+def test_another_cookie_is_no_token(cookie):
+    assert handshake.read(environ(HTTP_COOKIE=cookie)).token == ""
+
+
 def test_neither_token_nor_subprotocols_are_in_the_repr_or_in_an_error():
     assert "secret" not in repr(handshake.read(environ(QUERY_STRING="token=secret")))
     with pytest.raises(HandshakeError) as refused:
