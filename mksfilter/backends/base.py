@@ -11,7 +11,7 @@ from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.client import VM, Ticket
     from mksfilter.backends.vsphere.session import Session
     from mksfilter.endpoint import Endpoint
 
@@ -34,7 +34,7 @@ class Backend(abc.ABC):
     def __init__(self, settings: VCenterSettings) -> None:
         self.settings = settings
 
-    def find(self, session: Session, instance_uuid: str) -> Machine:
+    def find(self, session: Session, instance_uuid: str) -> VM:
         """The VM, by its instance UUID and by nothing that a tenant may edit (CVE-2026-25199).
 
         :raises InstanceNotFound: this vCenter has no such VM.
@@ -42,11 +42,11 @@ class Backend(abc.ABC):
         return session.find(instance_uuid, current=self.needs_state)
 
     @abc.abstractmethod
-    def ticket(self, session: Session, machine: Machine) -> Ticket:
+    def ticket(self, session: Session, vm: VM) -> Ticket:
         """Take a ticket that is good for one connection, soon."""
 
     @abc.abstractmethod
-    def endpoint(self, session: Session, machine: Machine, ticket: Ticket) -> Endpoint:
+    def endpoint(self, session: Session, vm: VM, ticket: Ticket) -> Endpoint:
         """Where and how to connect with *ticket*."""
 
 

@@ -9,7 +9,7 @@ from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.client import VM, Ticket
     from mksfilter.backends.vsphere.session import Session
     from mksfilter.config import VCenterSettings
 
@@ -19,10 +19,10 @@ __all__ = ["MKS", "mks_endpoint"]
 class MKS(Backend):
     """``AcquireTicket("mks")``, what Nova's own driver takes for ``get_mks_console``."""
 
-    def ticket(self, session: Session, machine: Machine) -> Ticket:
-        return session.ticket(machine, "mks")
+    def ticket(self, session: Session, vm: VM) -> Ticket:
+        return session.ticket(vm, "mks")
 
-    def endpoint(self, session: Session, machine: Machine, ticket: Ticket) -> Endpoint:
+    def endpoint(self, session: Session, vm: VM, ticket: Ticket) -> Endpoint:
         return mks_endpoint(self.settings, ticket)
 
 

@@ -15,9 +15,8 @@ from mksfilter.backends import registry
 from mksfilter.backends.base import Backend
 from mksfilter.backends.vsphere import faults
 from mksfilter.backends.vsphere.call_queue import Call
-from mksfilter.backends.vsphere.client import About, Connection, Machine
+from mksfilter.backends.vsphere.client import VM, About, Connection
 from mksfilter.backends.vsphere.session import Session, log_out
-from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
@@ -29,6 +28,7 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.log import event
+from mksfilter.tls import ssl_context
 
 __all__ = ["Consoles", "VCenterState"]
 
@@ -83,7 +83,7 @@ class Consoles:
     ) -> None:
         self.allowed_networks = tuple(allowed_networks)  # checked where names are resolved: dial
         self._take_over = take_over
-        self._patience = queue_timeout
+        self._queue_timeout = queue_timeout
         self._clock = clock
         self._sleep = sleep or time.sleep
         self._vcenters = tuple(vcenters)
@@ -101,7 +101,7 @@ class Consoles:
             with self._building:
                 self._built = self._built or {
                     settings.name: _Site(
-                        Session(settings, queue_timeout=self._patience, clock=self._clock),
+                        Session(settings, queue_timeout=self._queue_timeout, clock=self._clock),
                         registry.load(settings),
                     )
                     for settings in self._vcenters
@@ -165,7 +165,7 @@ class Consoles:
             instance_id,
             vcenter,
             user_id,
-            lambda site, uuid: site.with_machine(uuid, site.session.connections),
+            lambda site, uuid: site.with_vm(uuid, site.session.connections),
         )
 
     def drop(
@@ -188,9 +188,7 @@ class Consoles:
             instance_id,
             vcenter,
             user_id,
-            lambda site, uuid: site.with_machine(
-                uuid, lambda machine: site.session.drop(machine, unwanted)
-            ),
+            lambda site, uuid: site.with_vm(uuid, lambda vm: site.session.drop(vm, unwanted)),
         )
 
     def state(self) -> list[VCenterState]:
@@ -208,19 +206,19 @@ class Consoles:
 
     def _open(self, site: _Site, instance_uuid: str, take_over: bool) -> Endpoint:
         if not take_over:
-            return site.with_machine(instance_uuid, site.open)
+            return site.with_vm(instance_uuid, site.open)
         for pause in _TAKE_OVER_PAUSES:
             try:
-                return site.with_machine(instance_uuid, site.open)
+                return site.with_vm(instance_uuid, site.open)
             except ConnectionLimitReached as limit:
                 if not pause:
                     self._drop_oldest(site, instance_uuid, limit)
                 else:
                     self._sleep(pause)
-        return site.with_machine(instance_uuid, site.open)
+        return site.with_vm(instance_uuid, site.open)
 
     def _make_room(self, site: _Site, instance_uuid: str, take_over: bool) -> bool:
-        allowed = site.with_machine(instance_uuid, site.session.exhausted)
+        allowed = site.with_vm(instance_uuid, site.session.exhausted)
         if not allowed:
             return False
         limit = faults.limit_error(site.session.name, instance_uuid, allowed)
@@ -229,14 +227,14 @@ class Consoles:
         self._drop_oldest(site, instance_uuid, limit)
         for pause in _TAKE_OVER_PAUSES:
             self._sleep(pause)
-            if not site.with_machine(instance_uuid, site.session.exhausted):
+            if not site.with_vm(instance_uuid, site.session.exhausted):
                 break
         return True
 
     @staticmethod
     def _drop_oldest(site: _Site, instance_uuid: str, limit: ConnectionLimitReached) -> None:
         try:
-            site.with_machine(instance_uuid, site.drop_oldest)
+            site.with_vm(instance_uuid, site.drop_oldest)
         except TicketRefused as exc:
             raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
 
@@ -265,7 +263,7 @@ class Consoles:
         if not self._sites:
             raise ConfigurationError("no vCenter is configured; set vcenters in [mksfilter]")
         for site in self._sites.values():
-            if instance_uuid in site.session.machines:
+            if instance_uuid in site.session.vms:
                 return site
         if hint:
             if hint in self._sites:
@@ -286,7 +284,7 @@ class Consoles:
         :raises BackendError: none has it, and this one did not answer.
         """
         errors: dict[str, BackendError] = {}
-        searching: dict[Future[Machine], tuple[_Site, Call[Machine]]] = {}
+        searching: dict[Future[VM], tuple[_Site, Call[VM]]] = {}
         for site in self._sites.values():
             if site is but:
                 continue
@@ -296,7 +294,7 @@ class Consoles:
                 errors[site.session.name] = exc
             else:
                 searching[call.future] = (site, call)
-        give_up = self._clock() + self._patience
+        give_up = self._clock() + self._queue_timeout
         try:
             while searching:
                 done, _ = wait(
@@ -321,7 +319,7 @@ class Consoles:
                 future.cancel()
         for site, _call in searching.values():
             errors[site.session.name] = VCenterUnreachable(
-                f"vcenter {site.session.name}: no answer within {self._patience:g} s"
+                f"vcenter {site.session.name}: no answer within {self._queue_timeout:g} s"
             )
         if errors:
             # The instance may well be there; who is told that it does not exist stops trying.
@@ -339,33 +337,33 @@ class _Site:
     session: Session
     backend_for: Callable[[About], Backend]
 
-    def with_machine(self, instance_uuid: str, use: Callable[[Machine], T]) -> T:
+    def with_vm(self, instance_uuid: str, use: Callable[[VM], T]) -> T:
         """*use* the VM; what was remembered of it is healed once when it proves stale."""
-        machine = self.backend().find(self.session, instance_uuid)
+        vm = self.backend().find(self.session, instance_uuid)
         try:
-            return use(machine)
+            return use(vm)
         except InstanceNotFound:
-            if not machine.remembered:
+            if not vm.remembered:
                 raise
-        self.session.machines.forget(instance_uuid)
+        self.session.vms.forget(instance_uuid)
         return use(self.backend().find(self.session, instance_uuid))
 
-    def open(self, machine: Machine) -> Endpoint:
+    def open(self, vm: VM) -> Endpoint:
         backend = self.backend()
-        if not machine.remembered:
-            faults.check_state(machine, self.session.name)
+        if not vm.remembered:
+            faults.check_state(vm, self.session.name)
         try:
-            ticket = backend.ticket(self.session, machine)
+            ticket = backend.ticket(self.session, vm)
         except TicketRefused:
             # "Not in the current state" can mean anything; the VM's own states say what.
-            now = self.session.verify(machine.moid, machine.instance_uuid)
+            now = self.session.verify(vm.moid, vm.instance_uuid)
             faults.check_state(now, self.session.name)
             raise
-        return backend.endpoint(self.session, machine, ticket)
+        return backend.endpoint(self.session, vm, ticket)
 
-    def drop_oldest(self, machine: Machine) -> None:
-        LOG.info(event("take-over", vcenter=self.session.name, instance=machine.instance_uuid))
-        self.session.drop(machine, lambda listed: listed[:1])
+    def drop_oldest(self, vm: VM) -> None:
+        LOG.info(event("take-over", vcenter=self.session.name, instance=vm.instance_uuid))
+        self.session.drop(vm, lambda listed: listed[:1])
 
     def backend(self) -> Backend:
         return self.backend_for(self.session.connect())
@@ -385,12 +383,12 @@ class _Site:
             in_flight=session.calls.in_flight,
             waiting=session.calls.waiting,
             api_version=".".join(map(str, about.api_version)) if about else "",
-            remembered=len(session.machines),
+            remembered=len(session.vms),
             last_error=session.last_error,
         )
 
 
-def _finder(site: _Site, instance_uuid: str) -> Callable[[], Machine]:
+def _finder(site: _Site, instance_uuid: str) -> Callable[[], VM]:
     return lambda: site.backend().find(site.session, instance_uuid)
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from mksfilter.backends.base import Backend
 from mksfilter.backends.vsphere.client import Ticket
-from mksfilter.backends.vsphere.tls import pins
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import TicketRefused
+from mksfilter.tls import pins
 
 if TYPE_CHECKING:
-    from mksfilter.backends.vsphere.client import Machine
+    from mksfilter.backends.vsphere.client import VM
     from mksfilter.backends.vsphere.session import Session
 
 __all__ = ["VCenterConsole"]
@@ -34,10 +34,10 @@ class VCenterConsole(Backend):
     # A clone ticket is not about a VM: nothing is refused before the connection is made.
     needs_state = True
 
-    def ticket(self, session: Session, machine: Machine) -> Ticket:
+    def ticket(self, session: Session, vm: VM) -> Ticket:
         return Ticket(ticket=session.clone_ticket())
 
-    def endpoint(self, session: Session, machine: Machine, ticket: Ticket) -> Endpoint:
+    def endpoint(self, session: Session, vm: VM, ticket: Ticket) -> Endpoint:
         settings = self.settings
         about = session.connect()
         if about.api_version >= (6, 5):
@@ -46,8 +46,8 @@ class VCenterConsole(Backend):
                 f"kind; set backend = webmks or auto"
             )
         query = {
-            "vmId": machine.moid,
-            "vmName": machine.name,
+            "vmId": vm.moid,
+            "vmName": vm.name,
             "host": f"{session.fqdn() or settings.host}:443",
             "sessionTicket": ticket.ticket,
             "thumbprint": _sha1(session.certificate),

@@ -10,7 +10,7 @@ from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import TicketRefused
 
 if TYPE_CHECKING:
-    from mksfilter.backends.vsphere.client import Machine, Ticket
+    from mksfilter.backends.vsphere.client import VM, Ticket
     from mksfilter.backends.vsphere.session import Session
     from mksfilter.config import VCenterSettings
 
@@ -20,10 +20,10 @@ __all__ = ["WebMKS", "webmks_endpoint"]
 class WebMKS(Backend):
     """``AcquireTicket("webmks")``: ``wss://{host}:{port}/ticket/{ticket}``."""
 
-    def ticket(self, session: Session, machine: Machine) -> Ticket:
-        return session.ticket(machine, "webmks")
+    def ticket(self, session: Session, vm: VM) -> Ticket:
+        return session.ticket(vm, "webmks")
 
-    def endpoint(self, session: Session, machine: Machine, ticket: Ticket) -> Endpoint:
+    def endpoint(self, session: Session, vm: VM, ticket: Ticket) -> Endpoint:
         return webmks_endpoint(self.settings, ticket)
 
 

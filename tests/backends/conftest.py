@@ -1,4 +1,4 @@
-"""Consoles that are closed when a test ends, and the odd servers of ``servers.py``."""
+"""Consoles that are closed when a test ends, and a certificate."""
 
 from __future__ import annotations
 

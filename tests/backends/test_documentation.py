@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from mksfilter.backends.registry import load
-from mksfilter.backends.vsphere.client import About, Machine, Ticket
+from mksfilter.backends.vsphere.client import VM, About, Ticket
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import TicketRefused
 from tests.backends.test_endpoints import FakeEntryPoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
-MACHINE = Machine("vm-7", "u", "web-1", "poweredOn", "connected")
+MACHINE = VM("vm-7", "u", "web-1", "poweredOn", "connected")
 DIGEST = CertificateDigest("sha256", bytes(32))
 
 

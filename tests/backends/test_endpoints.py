@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
-from websockets.typing import Subprotocol
 
 from mksfilter.backends.base import Backend, console_host
 from mksfilter.backends.mks import mks_endpoint
@@ -20,12 +18,13 @@ from mksfilter.backends.registry import automatic, load
 from mksfilter.backends.resolver import Consoles
 from mksfilter.backends.vcenter import VCenterConsole
 from mksfilter.backends.vsphere.client import About, Ticket
-from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.backends.webmks import WebMKS, webmks_endpoint
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError, TicketRefused
 from mksfilter.simulator.client import OFF_1, WEB_1, SimulatedVSphere
+from tests.support.consoles import encrypted
+from tests.support.consoles import opened as opened_console
 
 MakeConsoles = Callable[..., Consoles]
 SHA1 = CertificateDigest("sha1", bytes(20))
@@ -39,13 +38,7 @@ def settings(**more: Any) -> VCenterSettings:
 
 def opened(endpoint: Endpoint) -> None:
     """Connect as the proxy would, as far as the WebSocket handshake."""
-    with connect(
-        f"{'wss' if endpoint.tls else 'ws'}://{endpoint.address}{endpoint.resource}",
-        subprotocols=[Subprotocol("binary")],
-        ssl=ssl_context(endpoint) if endpoint.tls else None,
-        server_hostname=endpoint.server_name if endpoint.tls else None,
-        compression=None,
-    ) as console:
+    with opened_console(endpoint) as console:
         assert console.subprotocol == "binary"
 
 
@@ -366,7 +359,7 @@ class TestVCenterAgainstTheSimulator:
         assert not consoles_of(insecure).connect(WEB_1).tls
 
     def test_a_name_with_an_ampersand_stays_a_name(self) -> None:
-        from mksfilter.backends.vsphere.client import Machine
+        from mksfilter.backends.vsphere.client import VM
 
         class Session:
             certificate = b"der"
@@ -377,7 +370,7 @@ class TestVCenterAgainstTheSimulator:
             def fqdn(self) -> str:
                 return ""
 
-        machine = Machine("vm-7", "u", "a&sessionTicket=b#c d", "poweredOn", "connected")
+        machine = VM("vm-7", "u", "a&sessionTicket=b#c d", "poweredOn", "connected")
         endpoint = VCenterConsole(settings()).endpoint(Session(), machine, Ticket("T"))  # type: ignore[arg-type]
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(endpoint.resource).query)
         assert query["vmName"] == ["a&sessionTicket=b#c d"]
@@ -393,7 +386,7 @@ class TestMKSAgainstTheSimulator:
         endpoint = consoles_of(vsphere.vcenter_settings(backend="mks")).connect(WEB_1)
         with socket.create_connection((endpoint.host, endpoint.port), 5) as raw:
             assert b"SSL Required" in raw.recv(4096)
-            with ssl_context(endpoint).wrap_socket(raw, server_hostname="-") as tls:
+            with encrypted(raw, endpoint) as tls:
                 tls.sendall(f"USER {endpoint.ticket}\r\n".encode())
                 assert tls.recv(4096).startswith(b"331")
                 tls.sendall(f"PASS {endpoint.ticket}\r\n".encode())

@@ -18,7 +18,7 @@ RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))\n"
     ("module", "code"),
     [
         ("vsphere/test_call_queue", PATCH + RUN),
-        ("vsphere/test_tls", IMPORT + PATCH + RUN),
+        ("vsphere/test_transport", IMPORT + PATCH + RUN),
         ("vsphere/test_session", PATCH + RUN),
         ("test_resolver", IMPORT + PATCH + RUN),
         ("test_storm", PATCH + RUN),
@@ -42,11 +42,12 @@ def test_modules_imported_before_the_patch_do_not_block_the_hub() -> None:
         "import mksfilter.backends.resolver\n"
         "from gevent import monkey; monkey.patch_all()\n"
         "import ssl, gevent.ssl\n"
-        "from mksfilter.backends.vsphere.tls import ssl_context\n"
+        "from mksfilter.tls import ssl_context\n"
         "from mksfilter.config import VCenterSettings\n"
-        "context = ssl_context(VCenterSettings('dc1', 'vc', thumbprint='00' * 32))\n"
-        "assert isinstance(context, gevent.ssl.SSLContext)\n"
-        "assert issubclass(context.sslsocket_class, gevent.ssl.SSLSocket)\n"
+        "for more in ({'thumbprint': '00' * 32}, {'insecure': True}, {}):\n"
+        "    context = ssl_context(VCenterSettings('dc1', 'vc', **more))\n"
+        "    assert isinstance(context, gevent.ssl.SSLContext)\n"
+        "    assert issubclass(context.sslsocket_class, gevent.ssl.SSLSocket)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr

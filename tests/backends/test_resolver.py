@@ -13,12 +13,9 @@ from typing import Any
 
 import pytest
 from pyVmomi import vim
-from websockets.sync.client import connect
-from websockets.typing import Subprotocol
 
 from mksfilter.backends.resolver import Consoles
-from mksfilter.backends.vsphere.client import Machine, SoapClient
-from mksfilter.backends.vsphere.tls import ssl_context
+from mksfilter.backends.vsphere.client import VM, VSphereClient
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
     ConfigurationError,
@@ -32,6 +29,7 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1, SimulatedVSphere, start
+from tests.support.consoles import opened
 
 MakeConsoles = Callable[..., Consoles]
 NOBODY = "5f1c7e20-0000-4000-8000-00000000dead"
@@ -121,7 +119,7 @@ class TestInstance:
         consoles = consoles_of(vsphere.vcenter_settings(), clock=lambda: now)
         consoles.connect(WEB_1)
         consoles.connect(OTHER_1)
-        cache = consoles._sites["vc1"].session.machines
+        cache = consoles._sites["vc1"].session.vms
         # As if another VM had been given the instance's UUID since.
         cache._entries[WEB_1], cache._entries[OTHER_1] = (
             cache._entries[OTHER_1],
@@ -208,7 +206,7 @@ class TestFault:
         def refuse(*_: object) -> None:
             raise vim.fault.InvalidState(msg="not in the current state")
 
-        monkeypatch.setattr(SoapClient, "ticket", refuse)
+        monkeypatch.setattr(VSphereClient, "ticket", refuse)
         with pytest.raises(InstanceSuspended):
             consoles.connect(WEB_1)
 
@@ -405,8 +403,8 @@ class TestManyVCenters:
     ) -> None:
         consoles = consoles_of(*all_settings(three))
         instance = vm_of(three, 1)
-        known = consoles._sites["vc1"].session.machines
-        known.put(Machine("vm-999999", instance, "was-here", "poweredOn", "connected"))
+        known = consoles._sites["vc1"].session.vms
+        known.put(VM("vm-999999", instance, "was-here", "poweredOn", "connected"))
         assert consoles.connect(instance).vcenter == "vc2"
 
 
@@ -554,12 +552,6 @@ def viewing(
 ) -> Iterator[None]:
     """A console that somebody looks at, the *count*-th of its machine."""
     endpoint = consoles.connect(instance)
-    with connect(
-        f"wss://{endpoint.address}{endpoint.resource}",
-        subprotocols=[Subprotocol("binary")],
-        ssl=ssl_context(endpoint),
-        server_hostname=endpoint.server_name,
-        compression=None,
-    ):
+    with opened(endpoint):
         vsphere.connections(instance, count=count)
         yield

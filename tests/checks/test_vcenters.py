@@ -7,7 +7,7 @@ import pytest
 from mksfilter.checks.vcenters import check_vcenters
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.simulator.client import SimulatedVSphere
-from tests.backends.servers import listening, silent
+from tests.support.tls_servers import listening, silent
 
 
 def test_all_is_well(vsphere: SimulatedVSphere) -> None:

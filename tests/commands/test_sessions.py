@@ -6,12 +6,11 @@ import contextlib
 import json
 
 import pytest
-from websockets.sync.client import connect
 
 from mksfilter.backends.resolver import Consoles
-from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.cli import main
 from mksfilter.simulator.client import DB_1, WEB_1
+from tests.support.consoles import opened
 
 NOBODY = "5f1c7e20-0000-4000-8000-00000000dead"
 
@@ -54,14 +53,7 @@ def view(vsphere):
         def open_console(uuid):
             before = len(vsphere.connections(uuid))
             endpoint = consoles.connect(uuid)
-            stack.enter_context(
-                connect(
-                    f"wss://{endpoint.address}{endpoint.resource}",
-                    subprotocols=["binary"],
-                    ssl=ssl_context(endpoint),
-                    compression=None,
-                )
-            )
+            stack.enter_context(opened(endpoint))
             return vsphere.connections(uuid, count=before + 1)[-1]
 
         yield open_console

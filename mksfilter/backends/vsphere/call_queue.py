@@ -95,7 +95,7 @@ class CallQueue:
         self.name = name
         self.timeout = timeout
         self._limit = workers
-        self._patience = queue_timeout
+        self._queue_timeout = queue_timeout
         self._clock = clock
         self._waiting: FairQueue[Call[Any]] = FairQueue()
         self._running: set[Call[Any]] = set()
@@ -123,7 +123,7 @@ class CallQueue:
 
     def submit(self, work: Callable[[], T], *, user: str = "") -> Call[T]:
         """Queue *work*; wait for it with :meth:`Call.result`, or on ``Call.future``."""
-        call = Call(work, self._patience)
+        call = Call(work, self._queue_timeout)
         with self._lock:
             if self._closed:
                 raise VCenterUnreachable(f"vcenter {self.name}: this process shuts down")

@@ -1,9 +1,7 @@
-"""pyvmomi behind typed methods: one vCenter's SOAP interface, and nothing that waits or retries.
+"""A typed client for one vCenter's API over pyvmomi; nothing in it waits for a turn or retries.
 
-``SmartConnect`` is never used: it keeps a process-global, probes versions without a time-out and
-cannot verify certificates reliably (see :mod:`mksfilter.backends.vsphere.tls`). The adapter is
-built here with an explicit API version, a context that checks, and connections that can be shut
-down from another thread.
+The adapter is built here with an explicit API version and with connections that check the server's
+certificate and can be shut down from another thread.
 """
 
 from __future__ import annotations
@@ -14,20 +12,22 @@ import http.client
 import socket
 import ssl
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
 from xml.parsers.expat import ExpatError
 
 from pyVmomi import vim, vmodl
 
-from mksfilter.backends.vsphere import versions
-from mksfilter.backends.vsphere.tls import ssl_context
-from mksfilter.backends.vsphere.transport import Adapter, HTTPSConnection
+from mksfilter.backends.vsphere import managed_objects, versions
+from mksfilter.backends.vsphere.adapter import Adapter, moid_of
+from mksfilter.backends.vsphere.transport import HTTPSConnection
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnreachable
+from mksfilter.tls import pins, ssl_context
 
-__all__ = ["About", "Connection", "Machine", "SoapClient", "Ticket"]
+__all__ = ["VM", "About", "Connection", "Ticket", "VSphereClient"]
 
 _PROPERTIES: Final = (
     "config.instanceUuid",
@@ -35,7 +35,7 @@ _PROPERTIES: Final = (
     "runtime.connectionState",
     "runtime.powerState",
 )
-_PLACES: Final = ("runtime.numMksConnections", "config.maxMksConnections")
+_CONSOLE_COUNTS: Final = ("runtime.numMksConnections", "config.maxMksConnections")
 _MAX_VERSIONS_BYTES: Final = 256 * 1024
 
 
@@ -50,7 +50,7 @@ class About:
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
+class VM:
     """A VM as vCenter describes it. ``moid`` is good within one vCenter session only.
 
     :param remembered: it was read some time ago; its states may be other ones by now.
@@ -85,7 +85,7 @@ class Connection:
     user: str
 
 
-class SoapClient:
+class VSphereClient:
     """One server's API. Methods raise pyvmomi's faults as they are, and for everything else
 
     :raises VCenterUnreachable: no connection, no answer, or not the answer of a vSphere API.
@@ -105,18 +105,23 @@ class SoapClient:
         self.certificate: bytes | None = None
         self.subject = f"vcenter {settings.name} ({settings.host}:{settings.port})"
         self._context = ssl_context(settings)
+        self._pins = pins(settings)
         self._abortable = abortable
         self._adapter: Adapter | None = None
-        self._content: Any = None
+        self._content: managed_objects.ServiceContent | None = None
 
     # -- connecting
 
-    def new_connection(self, host: str, port: int, **_options: Any) -> HTTPSConnection:
-        connection = HTTPSConnection(
-            host, port, timeout=self.settings.timeout, context=self._context
+    def new_connection(self, host: str, port: int) -> HTTPSConnection:
+        return HTTPSConnection(
+            host,
+            port,
+            timeout=self.settings.timeout,
+            context=self._context,
+            digests=self._pins,
+            subject=self.subject,
+            announce=self.announce,
         )
-        connection.announce = self.announce
-        return connection
 
     def announce(self, connection: HTTPSConnection) -> None:
         if connection.certificate is not None:
@@ -127,12 +132,12 @@ class SoapClient:
         """Agree on an API version and read what the server is; no log-in yet."""
         with self._errors():
             adapter = Adapter(self.settings, self._negotiate(), self.new_connection)
-            content = vim.ServiceInstance("ServiceInstance", adapter).RetrieveServiceContent()
+            content = adapter.service_content()
             if adapter.version == versions.OLDEST:  # no list was to be had, only the release
-                adapter.ComputeVersionInfo(versions.newest_until(content.about.apiVersion or ""))
+                adapter.speak(versions.newest_until(content.about.apiVersion or ""))
         former, self._adapter, self._content = self._adapter, adapter, content
         if former is not None:
-            former.DropConnections()
+            former.close()
         self.about = About(
             full_name=str(content.about.fullName or ""),
             api_version=max(
@@ -165,28 +170,28 @@ class SoapClient:
     def login(self) -> None:
         """Log in, or once more on the same adapter after the session has expired."""
         with self._errors():
-            self._content.sessionManager.Login(self.settings.username, self.settings.password, None)
+            self._service.sessionManager.Login(self.settings.username, self.settings.password, None)
 
     def logout(self) -> None:
         with self._errors():
-            self._content.sessionManager.Logout()
+            self._service.sessionManager.Logout()
 
     def close(self) -> None:
         if self._adapter is not None:
-            self._adapter.DropConnections()
+            self._adapter.close()
 
     # -- asking
 
     def find(self, instance_uuid: str) -> str | None:
         """The moid of the VM with this instance UUID, by ``SearchIndex.FindByUuid``."""
         with self._errors():
-            machine = self._content.searchIndex.FindByUuid(None, instance_uuid, True, True)
-            return None if machine is None else str(machine._moId)
+            vm = self._service.searchIndex.FindByUuid(None, instance_uuid, True, True)
+            return None if vm is None else moid_of(vm)
 
-    def machine(self, moid: str) -> Machine:
+    def vm(self, moid: str) -> VM:
         """The VM's identity and states, in one request."""
         values = self._read(moid, _PROPERTIES)
-        return Machine(
+        return VM(
             moid=moid,
             instance_uuid=str(values.get("config.instanceUuid") or "").lower(),
             name=str(values.get("name") or ""),
@@ -194,10 +199,12 @@ class SoapClient:
             connection_state=str(values.get("runtime.connectionState") or ""),
         )
 
-    def places(self, moid: str) -> tuple[int, int]:
+    def console_counts(self, moid: str) -> tuple[int, int]:
         """How many consoles of the VM are in use, and how many there may be; 0 is not known."""
-        values = self._read(moid, _PLACES)
-        used, allowed = (int(values.get(name) or 0) for name in _PLACES)
+        values = self._read(moid, _CONSOLE_COUNTS)
+        used, allowed = (
+            count if isinstance(count := values.get(name), int) else 0 for name in _CONSOLE_COUNTS
+        )
         return used, max(0, allowed)
 
     def ticket(self, moid: str, kind: str) -> Ticket:
@@ -216,13 +223,13 @@ class SoapClient:
     def clone_ticket(self) -> str:
         """``SessionManager.AcquireCloneTicket``: whoever has it gets this session's rights."""
         with self._errors():
-            return str(self._content.sessionManager.AcquireCloneTicket())
+            return str(self._service.sessionManager.AcquireCloneTicket())
 
     def option(self, name: str) -> str:
         """A vCenter setting, ``""`` when there is none."""
         with self._errors():
             try:
-                values = self._content.setting.QueryOptions(name)
+                values = self._service.setting.QueryOptions(name)
             except vim.fault.InvalidName:
                 return ""
             return str(values[0].value) if values else ""
@@ -251,15 +258,15 @@ class SoapClient:
     def privileges(self, names: list[str]) -> list[bool]:
         """Which of *names* this session has on the root folder (API 5.5 and later)."""
         with self._errors():
-            session = self._content.sessionManager.currentSession
+            session = self._service.sessionManager.currentSession
             return [
                 bool(has)
-                for has in self._content.authorizationManager.HasPrivilegeOnEntity(
-                    self._content.rootFolder, session.key, names
+                for has in self._service.authorizationManager.HasPrivilegeOnEntity(
+                    self._service.rootFolder, session.key, names
                 )
             ]
 
-    def _read(self, moid: str, paths: Sequence[str]) -> dict[str, Any]:
+    def _read(self, moid: str, paths: Sequence[str]) -> dict[str, object]:
         """Single properties of a VM; never the whole ``config``, which is large."""
         collector = vmodl.query.PropertyCollector
         spec = collector.FilterSpec(
@@ -267,24 +274,30 @@ class SoapClient:
             propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(paths))],
         )
         with self._errors():
-            found = self._content.propertyCollector.RetrieveContents([spec])
+            found = self._service.propertyCollector.RetrieveContents([spec])
             for refused in (refusal for item in found for refusal in item.missingSet or ()):
                 raise refused.fault
             return {prop.name: prop.val for item in found for prop in item.propSet or ()}
 
-    def _vm(self, moid: str) -> Any:
-        return vim.VirtualMachine(moid, self._adapter)
+    @property
+    def _service(self) -> managed_objects.ServiceContent:
+        assert self._content is not None, "open() comes first"
+        return self._content
 
-    def _errors(self) -> Any:
+    def _vm(self, moid: str) -> managed_objects.VirtualMachine:
+        assert self._adapter is not None, "open() comes first"
+        return self._adapter.vm(moid)
+
+    def _errors(self) -> AbstractContextManager[None]:
         return _translated(self.subject)
 
 
-def _connection(one: Any) -> Connection:
+def _connection(one: managed_objects.Connection) -> Connection:
     return Connection(str(one.label or ""), str(one.client or ""), str(one.userName or ""))
 
 
 @contextlib.contextmanager
-def _translated(subject: str) -> Any:
+def _translated(subject: str) -> Iterator[None]:
     try:
         yield
     except (BackendError, vmodl.MethodFault):
@@ -319,13 +332,13 @@ def _translated(subject: str) -> Any:
         ) from exc
 
 
-def _digests(ticket: Any) -> Iterable[CertificateDigest]:
+def _digests(ticket: managed_objects.Ticket) -> Iterable[CertificateDigest]:
     """Every readable digest of the host's certificate that the ticket offers.
 
     One that cannot be read is left out, which never means that nothing is checked: without any
     digest the endpoint is verified by CA.
     """
-    texts = [(ticket.sslThumbprint, "sha1")]
+    texts: list[tuple[str | None, str | None]] = [(ticket.sslThumbprint, "sha1")]
     texts += [(one.thumbprint, one.hashAlgorithm) for one in ticket.certThumbprintList or ()]
     for text, algorithm in texts:
         if text:

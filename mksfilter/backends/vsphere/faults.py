@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyVmomi import vim, vmodl
 
-from mksfilter.backends.vsphere.client import Machine
+from mksfilter.backends.vsphere.client import VM
 from mksfilter.exceptions import (
     BackendError,
     ConnectionLimitReached,
@@ -32,15 +32,15 @@ _POWERED_OFF = "poweredOff"
 _SUSPENDED = "suspended"
 
 
-def check_state(machine: Machine, vcenter: str) -> None:
-    """Whether *machine* can have a console at all, by what vCenter said of it.
+def check_state(vm: VM, vcenter: str) -> None:
+    """Whether *vm* can have a console at all, by what vCenter said of it.
 
     :raises InstancePoweredOff, InstanceSuspended, HostDisconnected: it cannot.
     """
-    _check_power(machine.power_state, vcenter, machine.instance_uuid)
-    if machine.connection_state not in ("", "connected"):
+    _check_power(vm.power_state, vcenter, vm.instance_uuid)
+    if vm.connection_state not in ("", "connected"):
         raise HostDisconnected(
-            f"vcenter {vcenter}: instance {machine.instance_uuid} is {machine.connection_state}; "
+            f"vcenter {vcenter}: instance {vm.instance_uuid} is {vm.connection_state}; "
             f"reconnect its host in vCenter"
         )
 

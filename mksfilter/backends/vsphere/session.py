@@ -14,9 +14,9 @@ from pyVmomi import vim, vmodl
 
 from mksfilter.backends.vsphere.breaker import Breaker
 from mksfilter.backends.vsphere.call_queue import Call, CallQueue
-from mksfilter.backends.vsphere.client import About, Connection, Machine, SoapClient, Ticket
+from mksfilter.backends.vsphere.client import VM, About, Connection, Ticket, VSphereClient
 from mksfilter.backends.vsphere.faults import as_error, forgot_us, login_error
-from mksfilter.backends.vsphere.vm_cache import MachineCache
+from mksfilter.backends.vsphere.vm_cache import VMCache
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
     CertificateMismatch,
@@ -52,7 +52,7 @@ class Session:
     ) -> None:
         self.settings = settings
         self.name = settings.name
-        self.machines = MachineCache(clock=clock)
+        self.vms = VMCache(clock=clock)
         self.breaker = Breaker(clock=clock)
         self.last_error = ""
         self.calls = CallQueue(
@@ -66,7 +66,7 @@ class Session:
         # account after five failures in three minutes, and every worker process has a session.
         self._login_breaker = Breaker(threshold=1, pause=120.0, longest=1800.0, clock=clock)
         self._login_error = ""
-        self._client = SoapClient(settings, abortable=self._abortable)
+        self._client = VSphereClient(settings, abortable=self._abortable)
         self._login_lock = threading.Lock()
         self._epoch = 0
         self._fqdn: str | None = None
@@ -173,32 +173,32 @@ class Session:
 
     # -- inside submitted work
 
-    def find(self, instance_uuid: str, *, current: bool = False) -> Machine:
+    def find(self, instance_uuid: str, *, current: bool = False) -> VM:
         """The VM of this instance, remembered or looked up.
 
         :param current: its states are needed as they are now.
         :raises InstanceNotFound: there is none here.
         """
-        known = self.machines.get(instance_uuid)
+        known = self.vms.get(instance_uuid)
         if known is not None:
-            machine, fresh = known
+            vm, fresh = known
             if fresh and not current:
                 # Not asked again, which is safe: a moid belongs to one VM for as long as this
                 # vCenter session lives, for vCenter numbers VMs from a sequence that only a
                 # restore from backup turns back. Such a restart ends the session, and with it
                 # all that is remembered (see _login). What is left is an operator who gives the
                 # same instanceUuid to another VM; that is noticed once this is no longer fresh.
-                return machine
+                return vm
             with contextlib.suppress(InstanceNotFound):
-                return self.verify(machine.moid, instance_uuid)
+                return self.verify(vm.moid, instance_uuid)
         return self.look_up(instance_uuid)
 
-    def look_up(self, instance_uuid: str) -> Machine:
+    def look_up(self, instance_uuid: str) -> VM:
         """Like :meth:`find`, without looking into memory.
 
         :raises InstanceNotFound: there is none here.
         """
-        self.machines.forget(instance_uuid)
+        self.vms.forget(instance_uuid)
         moid = self._ask(lambda: self._client.find(instance_uuid), instance_uuid)
         if moid is None:
             raise InstanceNotFound(
@@ -206,39 +206,39 @@ class Session:
             )
         return self.verify(moid, instance_uuid)
 
-    def verify(self, moid: str, instance_uuid: str) -> Machine:
+    def verify(self, moid: str, instance_uuid: str) -> VM:
         """Read the VM *moid* and make sure that it is this instance (CVE-2014-8750).
 
         :raises InstanceNotFound: it is another VM, or none any more.
         """
         return self._ask(lambda: self._check(moid, instance_uuid), instance_uuid)
 
-    def _check(self, moid: str, instance_uuid: str) -> Machine:
-        self.machines.forget(instance_uuid)
-        machine = self._client.machine(moid)
-        if machine.instance_uuid != instance_uuid:
+    def _check(self, moid: str, instance_uuid: str) -> VM:
+        self.vms.forget(instance_uuid)
+        vm = self._client.vm(moid)
+        if vm.instance_uuid != instance_uuid:
             LOG.warning(
                 event(
-                    "wrong-machine",
+                    "wrong-vm",
                     vcenter=self.name,
                     instance=instance_uuid,
                     moid=moid,
-                    found_instance=machine.instance_uuid,
+                    found_instance=vm.instance_uuid,
                 )
             )
             raise InstanceNotFound(
                 f"vcenter {self.name}: VM {moid} was found for instance {instance_uuid} but has "
                 f"another instanceUuid; is it being replaced?"
             )
-        self.machines.put(machine)
-        return machine
+        self.vms.put(vm)
+        return vm
 
-    def ticket(self, machine: Machine, kind: str) -> Ticket:
+    def ticket(self, vm: VM, kind: str) -> Ticket:
         """``AcquireTicket`` of *kind* (``webmks`` or ``mks``).
 
-        :raises InstanceNotFound: *machine* is not that VM any more; :meth:`look_up` heals it.
+        :raises InstanceNotFound: *vm* is not that VM any more; :meth:`look_up` heals it.
         """
-        return self._ask_about(machine, lambda: self._client.ticket(machine.moid, kind))
+        return self._ask_about(vm, lambda: self._client.ticket(vm.moid, kind))
 
     def clone_ticket(self) -> str:
         """``AcquireCloneTicket``. Whoever has it gets this session's rights in vCenter."""
@@ -250,21 +250,19 @@ class Session:
             self._fqdn = self._ask(lambda: self._client.option("VirtualCenter.FQDN"))
         return self._fqdn
 
-    def connections(self, machine: Machine) -> list[Connection]:
-        """The live consoles of *machine* in vCenter's order (API 7.0.1.0 and later)."""
-        return self._ask_about(machine, lambda: self._client.connections(machine.moid))
+    def connections(self, vm: VM) -> list[Connection]:
+        """The live consoles of *vm* in vCenter's order (API 7.0.1.0 and later)."""
+        return self._ask_about(vm, lambda: self._client.connections(vm.moid))
 
-    def drop(
-        self, machine: Machine, unwanted: Callable[[list[Connection]], Container[Connection]]
-    ) -> int:
-        """End those consoles of *machine* that *unwanted* picks; returns how many."""
-        return self._ask_about(machine, lambda: self._client.drop(machine.moid, unwanted))
+    def drop(self, vm: VM, unwanted: Callable[[list[Connection]], Container[Connection]]) -> int:
+        """End those consoles of *vm* that *unwanted* picks; returns how many."""
+        return self._ask_about(vm, lambda: self._client.drop(vm.moid, unwanted))
 
-    def exhausted(self, machine: Machine) -> int:
-        """How many consoles *machine* may have, if all of them are in use; else 0."""
-        used, allowed = self._ask_about(machine, lambda: self._client.places(machine.moid))
+    def exhausted(self, vm: VM) -> int:
+        """How many consoles *vm* may have, if all of them are in use; else 0."""
+        used, allowed = self._ask_about(vm, lambda: self._client.console_counts(vm.moid))
         if allowed > used and self.connect().api_version >= _LISTS_CONNECTIONS:
-            used = max(used, len(self.connections(machine)))
+            used = max(used, len(self.connections(vm)))
         return allowed if used >= allowed else 0
 
     def privileges(self, names: list[str]) -> list[bool]:
@@ -277,12 +275,12 @@ class Session:
         assert self._client.about is not None
         return self._client.about
 
-    def _ask_about(self, machine: Machine, request: Callable[[], T]) -> T:
+    def _ask_about(self, vm: VM, request: Callable[[], T]) -> T:
         return self._ask(
             request,
-            machine.instance_uuid,
+            vm.instance_uuid,
             # The moid came from the session that has ended.
-            after_login=lambda: self._check(machine.moid, machine.instance_uuid),
+            after_login=lambda: self._check(vm.moid, vm.instance_uuid),
         )
 
     def _ask(
@@ -326,7 +324,7 @@ class Session:
             )
         try:
             # What is remembered belongs to the old session; see find().
-            self.machines.clear()
+            self.vms.clear()
             self.calls.extend()
             # Once more at each log-in: a vCenter that was away may have come back as another
             # version.

@@ -1,4 +1,4 @@
-"""HTTPS connections to a vCenter that another thread can end, and pyvmomi's adapter on them."""
+"""HTTPS connections to a vCenter: pinned, and ended by another thread where need be."""
 
 from __future__ import annotations
 
@@ -7,30 +7,45 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from pyVmomi import SoapStubAdapter
+from mksfilter.endpoint import CertificateDigest
+from mksfilter.tls import check_digests
 
-from mksfilter.config import VCenterSettings
-
-__all__ = ["Adapter", "HTTPSConnection"]
-
-# vCenter closes idle connections in its own time; ours are closed well before.
-_IDLE_CONNECTION_SECONDS: Final = 55
+__all__ = ["HTTPSConnection"]
 
 
 class HTTPSConnection(http.client.HTTPSConnection):
-    """Can be shut down by another thread from the first byte of the TLS handshake on."""
+    """Checks the certificate before it sends; :meth:`abort` may be called from another thread.
 
-    uses = 0
-    certificate: bytes | None = None
-    announce: Callable[[HTTPSConnection], None] = staticmethod(lambda _connection: None)
-    _handle: socket.socket | None = None
-    _unsent: list[bytes] | None = None
+    :param context: verifies a CA and a name, or nothing when *digests* are given.
+    :param digests: pins; compared after each handshake, a reconnection's included.
+    :param subject: the server, for errors.
+    :param announce: called with the connection once it has a socket, and whenever it is used
+        again: the moments from which it can be aborted.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        context: ssl.SSLContext,
+        digests: Sequence[CertificateDigest] = (),
+        subject: str = "",
+        announce: Callable[[HTTPSConnection], None] = lambda _connection: None,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout, context=context)
+        self.certificate: bytes | None = None
+        self.uses = 0
+        self.announce = announce
+        self._tls = context
+        self._digests = tuple(digests)
+        self._subject = subject
+        self._unsent: list[bytes] | None = None
+        self._handle: socket.socket | None = None
         # A descriptor must not be closed, and used again by another socket, while it is shut down.
         self._handle_lock = threading.Lock()
 
@@ -51,21 +66,29 @@ class HTTPSConnection(http.client.HTTPSConnection):
             super().send(data)
 
     def connect(self) -> None:
+        """Connect, encrypt, and compare the certificate with the pins.
+
+        :raises CertificateMismatch: it is another one; nothing was sent and the socket is closed.
+        :raises ssl.SSLCertVerificationError: there are no pins, and no CA vouches for the name.
+        :raises OSError: no connection.
+        """
         http.client.HTTPConnection.connect(self)
-        # A duplicate of the descriptor: the TLS layer takes the original away, and shutting a
-        # duplicate down shuts down the connection.
-        self._handle = self.sock.dup()
-        self.announce(self)
         try:
-            self.sock = self._context.wrap_socket(  # type: ignore[attr-defined]
-                self.sock, server_hostname=self.host
-            )
+            # A duplicate of the descriptor: the TLS layer takes the original away, and shutting a
+            # duplicate down shuts down the connection.
+            self._handle = self.sock.dup()
+            self.announce(self)
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            certificate = self.sock.getpeercert(True)
+            if self._digests:
+                check_digests(certificate, self._digests, self._subject)
         except BaseException:
             self.close()
             raise
-        self.certificate = self.sock.getpeercert(True)
+        self.certificate = certificate
 
     def abort(self) -> None:
+        """Shut the connection down, whatever it waits for."""
         with self._handle_lock, contextlib.suppress(OSError):
             if self._handle is not None:
                 self._handle.shutdown(socket.SHUT_RDWR)
@@ -76,38 +99,3 @@ class HTTPSConnection(http.client.HTTPSConnection):
             if self._handle is not None:
                 self._handle.close()
                 self._handle = None
-
-
-class Adapter(SoapStubAdapter):  # type: ignore[misc]
-    """pyvmomi's adapter on our connections; a kept connection that went stale is replaced once."""
-
-    def __init__(
-        self, settings: VCenterSettings, version: str, connect: Callable[..., HTTPSConnection]
-    ) -> None:
-        super().__init__(
-            host=settings.host,
-            port=settings.port,
-            version=version,
-            poolSize=settings.pool_size,
-            connectionPoolTimeout=_IDLE_CONNECTION_SECONDS,
-        )
-        self._local = threading.local()
-        self.scheme = connect
-        self.schemeArgs: dict[str, Any] = {}
-
-    def GetConnection(self) -> Any:
-        connection = super().GetConnection()
-        connection.uses += 1
-        self._local.connection = connection
-        connection.announce(connection)
-        return connection
-
-    def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:
-        self._local.connection = None
-        try:
-            return super().InvokeMethod(mo, info, args, outerStub)
-        except (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError):
-            used = self._local.connection
-            if used is None or used.uses < 2:
-                raise
-        return super().InvokeMethod(mo, info, args, outerStub)

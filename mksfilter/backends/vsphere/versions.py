@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from pyVmomi import VmomiSupport
+from mksfilter.backends.vsphere.adapter import known_versions
 
 __all__ = ["OLDEST", "api_version", "newest_of", "newest_until", "published", "version_number"]
 
@@ -23,27 +23,19 @@ def api_version(text: str) -> tuple[int, ...]:
 def newest_of(published: Iterable[str]) -> str:
     """pyvmomi's name of the newest version that the server says it speaks."""
     offered = set(published)
-    return _newest(name for name, number in _known_versions() if number in offered)
+    return _newest(lambda number: number in offered)
 
 
 def newest_until(release: str) -> str:
     """pyvmomi's name of the newest version that a server of this release must speak."""
     limit = api_version(release)
-    return _newest(name for name, number in _known_versions() if api_version(number) <= limit)
+    return _newest(lambda number: api_version(number) <= limit)
 
 
-def _newest(names: Iterable[str]) -> str:
-    ids = VmomiSupport.versionIdMap
-    return max([OLDEST, *names], key=lambda name: api_version(ids[name]))
-
-
-def _known_versions() -> list[tuple[str, str]]:
-    """(pyvmomi's name, number); unreleased versions have no number and are left out."""
-    return [
-        (name, number)
-        for name, number in VmomiSupport.versionIdMap.items()
-        if VmomiSupport.nsMap.get(name) == _NAMESPACE and number.replace(".", "").isdecimal()
-    ]
+def _newest(wanted: Callable[[str], bool]) -> str:
+    known = known_versions()
+    names = [OLDEST, *(name for name, number in known.items() if wanted(number))]
+    return max(names, key=lambda name: api_version(known[name]))
 
 
 def published(document: bytes) -> list[str]:
@@ -58,4 +50,4 @@ def published(document: bytes) -> list[str]:
 
 def version_number(name: str) -> tuple[int, ...]:
     """The numbers of a version that pyvmomi calls *name*."""
-    return api_version(VmomiSupport.versionIdMap[name])
+    return api_version(known_versions()[name])

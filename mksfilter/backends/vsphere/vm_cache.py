@@ -6,13 +6,13 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from mksfilter.backends.vsphere.client import Machine
+from mksfilter.backends.vsphere.client import VM
 from mksfilter.lru import LRUMap
 
-__all__ = ["MachineCache"]
+__all__ = ["VMCache"]
 
 
-class MachineCache:
+class VMCache:
     """Instance UUID -> VM, bounded in number and in time. No I/O; the clock is passed in.
 
     :param size: entries; the one used longest ago goes first.
@@ -31,7 +31,7 @@ class MachineCache:
         self._lifetime = lifetime
         self._freshness = freshness
         self._clock = clock
-        self._entries: LRUMap[str, tuple[Machine, float]] = LRUMap(size)
+        self._entries: LRUMap[str, tuple[VM, float]] = LRUMap(size)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -39,22 +39,22 @@ class MachineCache:
     def __contains__(self, instance_uuid: str) -> bool:
         return self.get(instance_uuid) is not None
 
-    def get(self, instance_uuid: str) -> tuple[Machine, bool] | None:
+    def get(self, instance_uuid: str) -> tuple[VM, bool] | None:
         """The VM, marked as ``remembered``, and whether it was verified not long ago."""
         entry = self._entries.get(instance_uuid)
         if entry is None:
             return None
-        machine, verified = entry
+        vm, verified = entry
         age = self._clock() - verified
         if age >= self._lifetime:
             self.forget(instance_uuid)
             return None
-        return machine, age < self._freshness
+        return vm, age < self._freshness
 
-    def put(self, machine: Machine) -> None:
-        """Remember *machine*, whose ``instanceUuid`` was read just now."""
-        entry = (dataclasses.replace(machine, remembered=True), self._clock())
-        self._entries.put(machine.instance_uuid, entry)
+    def put(self, vm: VM) -> None:
+        """Remember *vm*, whose ``instanceUuid`` was read just now."""
+        entry = (dataclasses.replace(vm, remembered=True), self._clock())
+        self._entries.put(vm.instance_uuid, entry)
 
     def forget(self, instance_uuid: str) -> None:
         self._entries.forget(instance_uuid)

@@ -8,7 +8,6 @@ one is right may have changed since.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import ssl
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from typing import Final, Protocol
 
 import gevent.socket
 
-from mksfilter.backends.vsphere.tls import check_digests, ssl_context
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.lru import LRUMap
 from mksfilter.proxy.relay.tls_stream import TLSStream
+from mksfilter.tls import check_digests, ssl_context
 
 __all__ = ["Stream", "handshake", "remember_session"]
 
@@ -95,9 +94,7 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
         key = (endpoint.ca_file or None, changed)
     context = _contexts.get(key)
     if context is None:
-        trust = dataclasses.replace(endpoint, digests=(), insecure=True) if pinned else endpoint
-        context = ssl_context(trust)
-        context.options |= ssl.OP_NO_RENEGOTIATION
+        context = ssl_context(endpoint)
         _contexts.put(key, context)
     return context
 

@@ -21,7 +21,6 @@ from pyVim.connect import Connect, Disconnect
 
 from mksfilter.backends.resolver import Consoles
 from mksfilter.backends.vcenter import VCenterConsole
-from mksfilter.backends.vsphere.tls import ssl_context
 from mksfilter.checks.vcenters import check_vcenters
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
@@ -31,6 +30,7 @@ from mksfilter.exceptions import (
     TicketRefused,
     VCenterLoginRefused,
 )
+from mksfilter.tls import ssl_context
 
 GOPATH = Path("/usr/share/gocode")
 SOURCES = GOPATH / "src/github.com/vmware/govmomi/simulator"
@@ -44,7 +44,7 @@ class GoVCenter:
     """A running vCenter: where it is, and what it has."""
 
     settings: VCenterSettings
-    machines: list[dict[str, str]]
+    vms: list[dict[str, str]]
 
     @contextlib.contextmanager
     def operator(self) -> Iterator[Any]:
@@ -119,10 +119,10 @@ def test_each_machine_has_its_console(
 ) -> None:
     consoles = consoles_of(govcenter.settings)
     for _again in range(2):
-        for machine in govcenter.machines:
-            endpoint = consoles.connect(machine["uuid"])
-            assert endpoint.address == f"{machine['host']}:443"
-            assert endpoint.resource.startswith(f"/ticket/{machine['moid']}-")
+        for vm in govcenter.vms:
+            endpoint = consoles.connect(vm["uuid"])
+            assert endpoint.address == f"{vm['host']}:443"
+            assert endpoint.resource.startswith(f"/ticket/{vm['moid']}-")
     assert consoles.state()[0].api_version == "6.5"
     assert len(govcenter.sessions()) == 1
 
@@ -132,7 +132,7 @@ def test_wrong_password_is_refused(
 ) -> None:
     consoles = consoles_of(dataclasses.replace(govcenter.settings, password="wr0ng"))
     with pytest.raises(VCenterLoginRefused, match=r"user nova@vsphere\.local.*password_file"):
-        consoles.connect(govcenter.machines[0]["uuid"])
+        consoles.connect(govcenter.vms[0]["uuid"])
 
 
 def test_wrong_pin_is_refused_each_time(
@@ -141,7 +141,7 @@ def test_wrong_pin_is_refused_each_time(
     consoles = consoles_of(dataclasses.replace(govcenter.settings, thumbprint="00" * 32))
     for _attempt in range(3):
         with pytest.raises(CertificateMismatch):
-            consoles.connect(govcenter.machines[0]["uuid"])
+            consoles.connect(govcenter.vms[0]["uuid"])
     assert govcenter.sessions() == []
 
 
@@ -149,7 +149,7 @@ def test_expired_session_is_renewed_once_for_all(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles]
 ) -> None:
     consoles = consoles_of(govcenter.settings)
-    uuids = [machine["uuid"] for machine in govcenter.machines]
+    uuids = [vm["uuid"] for vm in govcenter.vms]
     consoles.connect(uuids[0])
     govcenter.expire_sessions()
     with ThreadPoolExecutor(8) as threads:
@@ -161,7 +161,7 @@ def test_log_out_leaves_no_session(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles]
 ) -> None:
     consoles = consoles_of(govcenter.settings)
-    consoles.connect(govcenter.machines[0]["uuid"])
+    consoles.connect(govcenter.vms[0]["uuid"])
     consoles.close()
     assert govcenter.sessions() == []
 
@@ -175,13 +175,13 @@ def test_unknown_instance(govcenter: GoVCenter, consoles_of: Callable[..., Conso
 def test_machine_that_was_switched_off(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles], known: bool
 ) -> None:
-    uuid = govcenter.machines[0]["uuid"]
+    uuid = govcenter.vms[0]["uuid"]
     consoles = consoles_of(govcenter.settings)
     if known:
         consoles.connect(uuid)
     with govcenter.operator() as content:
-        machine = content.searchIndex.FindByUuid(None, uuid, True, True)
-        task = machine.PowerOffVM_Task()
+        vm = content.searchIndex.FindByUuid(None, uuid, True, True)
+        task = vm.PowerOffVM_Task()
         while task.info.state not in ("success", "error"):
             pass
     with pytest.raises(InstancePoweredOff):
@@ -195,12 +195,10 @@ def test_clone_ticket_is_good_for_one_session(
     settings = dataclasses.replace(govcenter.settings, backend="vcenter")
     consoles = consoles_of(settings)
     with pytest.raises(TicketRefused, match=r"6\.5 and later"):
-        consoles.connect(govcenter.machines[0]["uuid"])
+        consoles.connect(govcenter.vms[0]["uuid"])
     session = consoles._sites["go"].session
     ticket = session.run(
-        lambda: VCenterConsole(settings).ticket(
-            session, session.find(govcenter.machines[0]["uuid"])
-        )
+        lambda: VCenterConsole(settings).ticket(session, session.find(govcenter.vms[0]["uuid"]))
     )
     with govcenter.operator() as content:
         content.sessionManager.Logout()
@@ -231,4 +229,4 @@ def test_live_consoles_need_a_newer_one(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles]
 ) -> None:
     with pytest.raises(TicketRefused, match=r"7\.0\.1"):
-        consoles_of(govcenter.settings).connections(govcenter.machines[0]["uuid"])
+        consoles_of(govcenter.settings).connections(govcenter.vms[0]["uuid"])

@@ -17,8 +17,8 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.simulator.client import DB_1, OTHER_1, WEB_1, SimulatedVSphere
-from tests.backends.servers import dripping_tls, listening, silent
 from tests.support.certificates import SelfSigned
+from tests.support.tls_servers import dripping_tls, listening, silent
 
 MakeConsoles = Callable[..., Consoles]
 

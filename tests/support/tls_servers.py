@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.support.certificates import SelfSigned
 
@@ -61,6 +61,21 @@ def swallowing_tls(certificate: SelfSigned) -> Callable[[Server, socket.socket],
             tls.sendall(b"hello")
             while data := tls.recv(4096):
                 server.received += data
+
+    return answer
+
+
+def answering_http(
+    certificates: Sequence[SelfSigned],
+) -> Callable[[Server, socket.socket], None]:
+    """Answers one request a connection and closes it; each connection has the next certificate."""
+    contexts = [certificate.context() for certificate in certificates]
+
+    def answer(server: Server, connection: socket.socket) -> None:
+        context = contexts[min(server.connections, len(contexts)) - 1]
+        with context.wrap_socket(connection, server_side=True) as tls:
+            server.received += tls.recv(4096)
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
     return answer
 
