@@ -121,10 +121,9 @@ class TestInstance:
         consoles.connect(OTHER_1)
         cache = consoles._sites["vc1"].session.vms
         # As if another VM had been given the instance's UUID since.
-        cache._entries[WEB_1], cache._entries[OTHER_1] = (
-            cache._entries[OTHER_1],
-            cache._entries[WEB_1],
-        )
+        (web, _), (other, _) = cache.get(WEB_1), cache.get(OTHER_1)
+        cache.put(dataclasses.replace(web, moid=other.moid))
+        cache.put(dataclasses.replace(other, moid=web.moid))
         now += 301
         before = soap_calls(vsphere)
         endpoint = consoles.connect(WEB_1)
