@@ -55,6 +55,7 @@ def filter_factory(
 
     def factory(app: Application) -> Application:
         """:raises ConfigurationError: what is configured cannot work."""
+        config.refuse_unknown(local_conf, config.FILTER, paste_file=global_conf.get("__file__", ""))
         if api not in _APIS:
             raise ConfigurationError(f"paste section: api = {api!r} is none of {', '.join(_APIS)}")
         in_nova = api == "nova" or (api == "auto" and _comes_from_nova(app))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 from mksfilter import config
 from mksfilter.checks import options
 from mksfilter.checks.finding import Finding
 from mksfilter.checks.paste import PasteFile
-from mksfilter.exceptions import ConfigurationError
 
 __all__ = ["NovaConfiguration"]
 
@@ -31,28 +29,24 @@ class NovaConfiguration:
         self.conf = config.load(files)
         self._name = conf_file or "nova.conf"
         self._has_conf = conf_file is not None
-        self._written = options.raw_options(files)
+        self._files = config.ConfigurationFiles(files)
         self._paste = PasteFile(paste_file) if paste_file else None
-        self._known = {opt.dest for opt in [*config.SHARED_OPTS, *config.FILTER_OPTS]}
 
     def findings(self) -> Iterator[Finding]:
         """All that is wrong, in the order of the files."""
         sections: dict[str, Mapping[str, str]] = {}
         if self._paste is not None:
-            strategy = self._written.get("api", {}).get("auth_strategy", "keystone")
+            strategy = self._files.value("api", "auth_strategy") or "keystone"
             yield from self._paste.findings(strategy)
             for name in self._paste.filter_names():
                 sections[f"{self._paste.path} [filter:{name}]"] = self._paste.options(name)
-        proxys = {opt.dest for opt in config.PROXY_OPTS}
         for where, section in sections.items():
-            yield from options.unknown_options(
-                where, section, self._known, also=(*_FILTER_ONLY, *proxys)
+            yield from options.unknown(
+                config.unknown_in_section(where, section, config.FILTER, also=_FILTER_ONLY)
             )
         if self._has_conf:
-            written = self._written.get(config.GROUP, {})
-            yield from options.unknown_options(
-                f"{self._name} [{config.GROUP}]", written, self._known, also=proxys
-            )
+            yield from options.unknown(config.unknown_in_files(self._files))
+            yield from options.unknown(config.unknown_in_environment())
             for where, section in (sections or {self._name: {}}).items():
                 yield from self._settings(where, section)
 
@@ -67,18 +61,19 @@ class NovaConfiguration:
         }
 
     def _settings(self, where: str, section: Mapping[str, str]) -> Iterator[Finding]:
-        section = {name: value for name, value in section.items() if name in self._known}
-        usable: dict[str, str] = {}
-        for name, value in section.items():
-            faults = list(options.errors_of(where, partial(self._resolve, {name: value})))
-            yield from faults
-            if not faults:
-                usable[name] = value
-        try:
-            settings = self._resolve(usable)
-        except ConfigurationError as exc:
-            yield Finding(self._name, str(exc))
-            return
+        refused: list[Finding] = []
+
+        def refuse(option: str, words: str, *, in_section: bool) -> None:
+            place = where if in_section else self._files.where(config.GROUP, option)
+            refused.append(Finding(place, f"option {option}: {words}"))
+
+        settings = config.filter_settings(
+            self.conf,
+            section,
+            fallback_base_url=self._files.value("mks", "mksproxy_base_url") or _UNSET,
+            refused=refuse,
+        )
+        yield from refused
         yield from options.key_repository(where, settings.key_repository)
         if settings.webmks_proxy_base_url == _UNSET:
             yield Finding(
@@ -91,15 +86,11 @@ class NovaConfiguration:
             yield from options.base_url(where, settings.webmks_proxy_base_url)
         yield from options.times(where, settings.token_ttl, settings.session_lifetime)
         if settings.ticket_at == "issue":
-            names = options.vcenter_names(self.conf, usable)
+            names = options.vcenter_names(self.conf, section)
             if not names:
                 yield Finding(
                     where,
                     "ticket_at = issue, and there is no vCenter to take tickets from",
                     "name some in vcenters, each with a group [vcenter.NAME]",
                 )
-            yield from options.vcenters(self._name, self.conf, self._written, names)
-
-    def _resolve(self, section: Mapping[str, str]) -> config.FilterSettings:
-        fallback = self._written.get("mks", {}).get("mksproxy_base_url") or _UNSET
-        return config.filter_settings(self.conf, section, fallback_base_url=fallback)
+            yield from options.vcenters(self.conf, self._files, names)

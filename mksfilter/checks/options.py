@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from oslo_config import cfg
@@ -20,9 +19,8 @@ __all__ = [
     "base_url",
     "errors_of",
     "key_repository",
-    "raw_options",
     "times",
-    "unknown_options",
+    "unknown",
     "vcenter_names",
     "vcenters",
 ]
@@ -32,38 +30,9 @@ _SOCKET_PATH = re.compile(r"/?(?:[\w.~%-]+/)*(?:websockify)?", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def raw_options(files: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Group -> option -> value as written, the last file winning.
-
-    oslo.config passes over options that nobody registered; misspelt ones are such.
-
-    :raises ConfigurationError: a file is not in INI form.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for path in files:
-        sections: dict[str, dict[str, list[str]]] = {}
-        try:
-            cfg.ConfigParser(path, sections).parse()
-        except (OSError, cfg.ParseError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
-        for group, options in sections.items():
-            named = found.setdefault(group, {})
-            named.update({key: values[-1] for key, values in options.items()})
-    return found
-
-
-def unknown_options(
-    where: str, given: Iterable[str], known: Collection[str], *, also: Collection[str] = ()
-) -> Iterator[Finding]:
-    """Options that nobody reads.
-
-    :param also: those that are read, but should not be suggested.
-    """
-    for name in given:
-        if name not in known and name not in also:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            remedy = f"did you mean {near[0]}?" if near else "remove it"
-            yield Finding(where, f"unknown option {name!r}", remedy)
+def unknown(found: Iterable[config.Unknown]) -> Iterator[Finding]:
+    """Options and groups that nobody reads."""
+    return (Finding(each.where, each.problem, each.remedy) for each in found)
 
 
 def errors_of(where: str, *attempts: Callable[[], object]) -> Iterator[Finding]:
@@ -130,26 +99,16 @@ def vcenter_names(conf: cfg.ConfigOpts, section: Mapping[str, str] | None = None
 
 
 def vcenters(
-    where: str,
-    conf: cfg.ConfigOpts,
-    written: Mapping[str, Mapping[str, str]],
-    names: Sequence[str],
+    conf: cfg.ConfigOpts, files: config.ConfigurationFiles, names: Sequence[str]
 ) -> Iterator[Finding]:
-    """Is every ``[vcenter.NAME]`` group complete, among *names*, and free of typos?"""
-    known = {opt.dest for opt in config.VCENTER_OPTS}
+    """Is every ``[vcenter.NAME]`` group among *names* there and complete?"""
     for name in names:
-        if f"vcenter.{name}" not in written:
+        where = files.where(config.GROUP, "vcenters").partition(" [")[0]
+        if next(files.named(f"vcenter.{name}"), None) is None:
             yield Finding(where, f"vcenters names {name!r}", f"add a group [vcenter.{name}]")
             continue
         yield from errors_of(
-            where, functools.partial(config.vcenter_settings, conf, {"vcenters": name})
+            next(files.named(f"vcenter.{name}")).file,
+            functools.partial(config.vcenter_settings, conf, {"vcenters": name}),
         )
-    for group, options in written.items():
-        prefix, _, name = group.partition(".")
-        if prefix != "vcenter":
-            continue
-        yield from unknown_options(f"{where} [{group}]", options, known)
-        if name not in names:
-            yield Finding(
-                where, f"[{group}] is not used", f"add {name} to vcenters, or remove the group"
-            )
+    yield from unknown(config.unused_groups(files, names))

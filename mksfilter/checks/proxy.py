@@ -24,22 +24,25 @@ class ProxyConfiguration:
     def __init__(self, files: Sequence[str]) -> None:
         self.conf = config.load(files)
         self._name = files[-1]
-        self._written = options.raw_options(files)
+        self._files = config.ConfigurationFiles(config.expand(files))
 
     def findings(self) -> Iterator[Finding]:
         """All that is wrong and can be seen without asking anybody."""
-        known = {opt.dest for opt in [*config.SHARED_OPTS, *config.PROXY_OPTS, *config.FILTER_OPTS]}
-        group = self._written.get(config.GROUP, {})
-        yield from options.unknown_options(f"{self._name} [{config.GROUP}]", group, known)
+        yield from options.unknown(config.unknown_in_files(self._files))
+        yield from options.unknown(config.unknown_in_environment())
         names = options.vcenter_names(self.conf)
-        yield from options.vcenters(self._name, self.conf, self._written, names)
-        if "nova" in self._written:
+        yield from options.vcenters(self.conf, self._files, names)
+        if next(self._files.named(config.NOVA_GROUP), None) is not None:
             yield from options.errors_of(self._name, partial(config.nova_settings, self.conf))
-        try:
-            settings = config.proxy_settings(self.conf)
-        except ConfigurationError as exc:
-            yield Finding(self._name, str(exc))
-            return
+        refused: list[Finding] = []
+
+        def refuse(option: str, words: str, *, in_section: bool) -> None:  # noqa: ARG001
+            refused.append(
+                Finding(self._files.where(config.GROUP, option), f"option {option}: {words}")
+            )
+
+        settings = config.proxy_settings(self.conf, refused=refuse)
+        yield from refused
         yield from options.key_repository(self._name, settings.key_repository)
         yield from self._values(settings)
         yield from self._contradictions(settings, names)

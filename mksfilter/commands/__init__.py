@@ -18,5 +18,6 @@ def add_config_file(parser: argparse.ArgumentParser, default: Any = argparse.SUP
         action="append",
         default=default,
         metavar="FILE",
-        help="configuration file with [mksfilter] and [vcenter.NAME]; may be repeated",
+        help="configuration file with [mksfilter] and [vcenter.NAME], or directory of such *.conf; "
+        "may be repeated, later ones win",
     )

@@ -5,11 +5,13 @@ The rest of the package never sees oslo.config: it takes the frozen settings mad
 
 from __future__ import annotations
 
+from mksfilter.config.files import ConfigurationFiles, expand
 from mksfilter.config.loading import (
     filter_settings,
     load,
     nova_settings,
     proxy_settings,
+    refuse_unknown,
     register,
     vcenter_settings,
 )
@@ -29,24 +31,43 @@ from mksfilter.config.settings import (
     ProxySettings,
     VCenterSettings,
 )
+from mksfilter.config.unknown import (
+    FILTER,
+    PROXY,
+    Unknown,
+    unknown_in_environment,
+    unknown_in_files,
+    unknown_in_section,
+    unused_groups,
+)
 
 __all__ = [
+    "FILTER",
     "FILTER_OPTS",
     "GROUP",
     "NOVA_GROUP",
     "NOVA_OPTS",
+    "PROXY",
     "PROXY_OPTS",
     "SHARED_OPTS",
     "VCENTER_OPTS",
+    "ConfigurationFiles",
     "FilterSettings",
     "NovaSettings",
     "ProxySettings",
+    "Unknown",
     "VCenterSettings",
+    "expand",
     "filter_settings",
     "list_opts",
     "load",
     "nova_settings",
     "proxy_settings",
+    "refuse_unknown",
     "register",
+    "unknown_in_environment",
+    "unknown_in_files",
+    "unknown_in_section",
+    "unused_groups",
     "vcenter_settings",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from oslo_config import cfg, types
 
+from mksfilter.config.files import ConfigurationFiles, expand, files_of
 from mksfilter.config.options import (
     FILTER_OPTS,
     GROUP,
@@ -24,38 +27,54 @@ from mksfilter.config.settings import (
     ProxySettings,
     VCenterSettings,
 )
+from mksfilter.config.unknown import (
+    FILTER,
+    PROXY,
+    Role,
+    unknown_in_environment,
+    unknown_in_files,
+    unknown_in_section,
+    unused_groups,
+)
 from mksfilter.exceptions import ConfigurationError
 
 __all__ = [
+    "Refused",
     "filter_settings",
     "load",
     "nova_settings",
     "proxy_settings",
+    "refuse_unknown",
     "register",
     "vcenter_settings",
 ]
 
+LOG = logging.getLogger(__name__)
+
 _Settings = TypeVar("_Settings", FilterSettings, ProxySettings)
+
+
+class Refused(Protocol):
+    """Hears of a value that is refused."""
+
+    def __call__(self, option: str, words: str, *, in_section: bool) -> None:
+        """:param in_section: it stands in the paste section, not in a configuration file."""
 
 
 def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
     """Read configuration files into a fresh ``ConfigOpts`` with our options registered.
 
+    :param config_files: files, later ones winning; a directory stands for its ``*.conf``, sorted.
     :raises ConfigurationError: a file is missing, unreadable or not in INI form.
     """
-    for path in config_files:
-        if not os.access(path, os.R_OK):
-            raise ConfigurationError(
-                f"configuration file {path}: "
-                f"{'not readable by this user' if os.path.exists(path) else 'no such file'}"
-            )
+    files = expand(config_files)
     conf = cfg.ConfigOpts()
     register(conf)
     try:
         conf(
             args=[],
             project="mksfilter",
-            default_config_files=list(config_files),
+            default_config_files=files,
             default_config_dirs=[],
         )
     except (cfg.Error, OSError, UnicodeDecodeError) as exc:
@@ -68,19 +87,56 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts([*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS], group=GROUP)
 
 
+def refuse_unknown(
+    local_conf: Mapping[str, str],
+    role: Role,
+    *,
+    conf: cfg.ConfigOpts | None = None,
+    paste_file: str = "",
+) -> None:
+    """Refuse what nobody would read: in a paste section, and in our groups of *conf*'s files.
+
+    The filter and the proxy call it at their start. A ``[vcenter.NAME]`` that ``vcenters`` does
+    not name is logged.
+
+    :param local_conf: the paste section's options, without those that its factory took out.
+    :param paste_file: where it stands, as far as that is known.
+    :raises ConfigurationError: all of them, in one line.
+    """
+    where = f"{paste_file}: paste section" if paste_file else "paste section"
+    found = list(unknown_in_section(where, local_conf, role))
+    if conf is not None:
+        # Nova has read them already; what it could not read it has said.
+        with contextlib.suppress(ConfigurationError):
+            files = ConfigurationFiles(files_of(conf))
+            found += [*unknown_in_files(files), *unknown_in_environment()]
+            names = _resolve(conf, SHARED_OPTS, local_conf, _Refused())["vcenters"]
+            for unused in unused_groups(files, names):
+                LOG.warning("%s", unused)
+    if found:
+        raise ConfigurationError("; ".join(map(str, found)))
+
+
 def filter_settings(
     conf: cfg.ConfigOpts,
     local_conf: Mapping[str, str] | None = None,
     *,
     fallback_base_url: str = "",
+    paste_file: str = "",
+    refused: Refused | None = None,
 ) -> FilterSettings:
     """The filter's settings; *local_conf*, the paste section, wins over *conf*.
 
     :param fallback_base_url: taken when ``webmks_proxy_base_url`` is nowhere set.
-    :raises ConfigurationError: an unknown option in the paste section, or a value of the wrong
-        type, or no base URL at all.
+    :param paste_file: for the words of an error.
+    :param refused: is called for each value that is refused, in place of an error; its default is
+        then used, and unknown options are passed over.
+    :raises ConfigurationError: an unknown option, a value of the wrong type, or no base URL.
     """
-    values = _resolve(conf, [*SHARED_OPTS, *FILTER_OPTS], local_conf or {})
+    section = local_conf or {}
+    if refused is None:
+        refuse_unknown(section, FILTER, conf=conf, paste_file=paste_file)
+    values = _resolve(conf, [*SHARED_OPTS, *FILTER_OPTS], section, refused or _raise(conf))
     values["webmks_proxy_base_url"] = values["webmks_proxy_base_url"] or fallback_base_url
     if not values["webmks_proxy_base_url"]:
         raise ConfigurationError(
@@ -91,16 +147,25 @@ def filter_settings(
 
 
 def proxy_settings(
-    conf: cfg.ConfigOpts, local_conf: Mapping[str, str] | None = None
+    conf: cfg.ConfigOpts,
+    local_conf: Mapping[str, str] | None = None,
+    *,
+    paste_file: str = "",
+    refused: Refused | None = None,
 ) -> ProxySettings:
     """The proxy's settings; *local_conf*, the paste section, wins over *conf*.
 
-    :raises ConfigurationError: an unknown option in the paste section or a value of the wrong
-        type.
+    :param paste_file: for the words of an error.
+    :param refused: as for :func:`filter_settings`.
+    :raises ConfigurationError: an unknown option or a value of the wrong type.
     """
-    shared = ("session_lifetime", "webmks_proxy_base_url")
-    borrowed = [opt for opt in FILTER_OPTS if opt.dest in shared]
-    values = _resolve(conf, [*SHARED_OPTS, *borrowed, *PROXY_OPTS], local_conf or {})
+    section = local_conf or {}
+    if refused is None:
+        refuse_unknown(section, PROXY, conf=conf, paste_file=paste_file)
+    borrowed = [opt for opt in FILTER_OPTS if opt.dest in PROXY.options]
+    values = _resolve(
+        conf, [*SHARED_OPTS, *borrowed, *PROXY_OPTS], section, refused or _raise(conf)
+    )
     return _build(ProxySettings, values)
 
 
@@ -112,7 +177,7 @@ def vcenter_settings(
     :raises ConfigurationError: a group or one of its required options is missing, its password
         file is unreadable or open to others, or two ways of verifying certificates are mixed.
     """
-    names = _resolve(conf, SHARED_OPTS, local_conf or {}, strict=False)["vcenters"]
+    names = _resolve(conf, SHARED_OPTS, local_conf or {}, _raise(conf))["vcenters"]
     return tuple(_vcenter(conf, name) for name in names)
 
 
@@ -147,7 +212,7 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
             service_type="compute",
         )
     except (cfg.Error, exceptions.ClientException, ValueError, TypeError) as exc:
-        raise ConfigurationError(f"[nova]: {' '.join(str(exc).split())}") from exc
+        raise ConfigurationError(f"[nova]: {_words(exc)}") from None
     if "password" in conf[NOVA_GROUP].auth_type:
         for needed in ("auth_url", "username", "password"):
             # keystoneauth itself would find out at the first console.
@@ -162,7 +227,7 @@ def _vcenter(conf: cfg.ConfigOpts, name: str) -> VCenterSettings:
     try:
         values = {opt.dest: conf[group][opt.dest] for opt in VCENTER_OPTS}
     except cfg.Error as exc:
-        raise ConfigurationError(f"[{group}]: {' '.join(str(exc).split())}") from exc
+        raise ConfigurationError(f"[{group}]: {_words(exc)}") from None
     for required in ("host", "username"):
         if not values[required]:
             raise ConfigurationError(
@@ -195,28 +260,51 @@ def _read_password(group: str, path: str) -> str:
     return text.rstrip("\r\n")
 
 
+class _Refused:
+    """Passes over what is refused."""
+
+    def __call__(self, option: str, words: str, *, in_section: bool) -> None:
+        pass
+
+
+def _raise(conf: cfg.ConfigOpts) -> Refused:
+    def refused(option: str, words: str, *, in_section: bool) -> None:
+        where = "paste section"
+        if not in_section:
+            with contextlib.suppress(ConfigurationError):
+                where = ConfigurationFiles(files_of(conf)).where(GROUP, option)
+        raise ConfigurationError(f"{where}: option {option}: {words}")
+
+    return refused
+
+
 def _resolve(
     conf: cfg.ConfigOpts,
     opts: Sequence[cfg.Opt],
     local_conf: Mapping[str, str],
-    *,
-    strict: bool = True,
+    refused: Refused,
 ) -> dict[str, Any]:
-    known = {opt.dest: opt for opt in [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS]}
-    if strict:
-        for key in local_conf:
-            if key not in known:
-                raise ConfigurationError(f"paste section: unknown option {key!r}")
     values: dict[str, Any] = {}
     for opt in opts:
+        in_section = opt.dest in local_conf
         try:
-            if opt.dest in local_conf:
+            if in_section:
                 values[opt.dest] = _parse(opt, local_conf[opt.dest])
             else:
                 values[opt.dest] = conf[GROUP][opt.dest]
         except (cfg.Error, ValueError, TypeError) as exc:
-            raise ConfigurationError(f"option {opt.dest}: {' '.join(str(exc).split())}") from exc
+            refused(opt.dest, _words(exc), in_section=in_section)
+            values[opt.dest] = opt.default
     return values
+
+
+def _words(exc: Exception) -> str:
+    """What a value is refused with, without what oslo.config says about its origin."""
+    if isinstance(exc, cfg.NoSuchOptError):
+        # Not its name: in a password it would be a part of the secret.
+        return "refers with '$' to an option that there is not; a '$' itself is written '$$'"
+    text = " ".join(str(exc).split())
+    return text.partition(" is not valid: ")[2] or text
 
 
 def _parse(opt: cfg.Opt, text: str) -> Any:

@@ -50,7 +50,7 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsolePro
     files = options.pop("config_file", None) or global_conf.get("config_file", "")
     conf = config.load([name.strip() for name in files.split(",") if name.strip()])
     return ConsoleProxy(
-        config.proxy_settings(conf, options),
+        config.proxy_settings(conf, options, paste_file=global_conf.get("__file__", "")),
         config.vcenter_settings(conf, options),
         nova=lambda: config.nova_settings(conf),
     )
