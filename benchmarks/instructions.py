@@ -24,7 +24,8 @@ _TIMES = 2000
 def _relay() -> tuple[Callable[[], None], socket.socket, socket.socket]:
     import gevent
 
-    from mksfilter.proxy.relay.relay import Relay, RelayOptions
+    from mksfilter.proxy.console import control_channel
+    from mksfilter.proxy.relay.driver import Relay, RelayOptions
     from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
     ends = [socket.socketpair() for _ in range(2)]
@@ -33,7 +34,7 @@ def _relay() -> tuple[Callable[[], None], socket.socket, socket.socket]:
     relay = Relay(
         PlainTransport(client),
         Upstream(PlainTransport(upstream), b"", "websocket"),
-        options=RelayOptions(rfb_handshake="full", control=True),
+        options=RelayOptions(rfb_handshake="full", end_message=control_channel.end),
         on_end=lambda *_: None,
     )
     relay.start()

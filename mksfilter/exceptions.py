@@ -30,7 +30,10 @@ the control channel, and the words a console user may read::
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
         +-- SessionEnded             an established session that has to stop
-            +-- ClientViolation, ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
+            +-- ClientViolation
+            |   +-- RFBViolation
+            |       +-- MessageTooBig
+            +-- ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
                 LifetimeReached, SlowReader, ServerDraining, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
@@ -66,9 +69,11 @@ __all__ = [
     "KeyRepositoryError",
     "LifetimeReached",
     "LimitReached",
+    "MessageTooBig",
     "MksFilterError",
     "OperationError",
     "OriginDenied",
+    "RFBViolation",
     "RateLimitReached",
     "RelayFailed",
     "ReplayCacheUnavailable",
@@ -446,6 +451,18 @@ class ClientViolation(SessionEnded):
     close_code = 1002
     reason = "client-protocol-error"
     public = "The browser sent something that is not allowed. Reconnect."
+
+
+class RFBViolation(ClientViolation):
+    """The client says what RFB (RFC 6143), or a viewer without rights, does not say."""
+
+    close_code = 1008
+
+
+class MessageTooBig(RFBViolation):
+    """A message is longer than any that a console client sends (RFC 6455 section 7.4.1)."""
+
+    close_code = 1009
 
 
 class ClientLost(SessionEnded):

@@ -19,12 +19,13 @@ from mksfilter.config import NovaSettings, ProxySettings, VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import SessionEnded
 from mksfilter.log import event
+from mksfilter.proxy.console import control_channel
 from mksfilter.proxy.console.broker import Broker
 from mksfilter.proxy.console.endpoints import EndpointSource
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import Session, SessionRegistry
-from mksfilter.proxy.relay.relay import Relay, RelayOptions
+from mksfilter.proxy.relay.driver import Relay, RelayOptions
 from mksfilter.proxy.relay.transport import Transport, Upstream
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.upstream.dial import dial
@@ -132,7 +133,7 @@ class Process:
         settings = self._settings
         return RelayOptions(
             view_only=view_only,
-            control=control,
+            end_message=control_channel.end if control else None,
             rfb_handshake=rfb_handshake,
             stall_timeout=settings.stall_timeout,
             idle_timeout=settings.idle_timeout,

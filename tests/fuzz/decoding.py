@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from websockets.utils import apply_mask
 
+from mksfilter.exceptions import RFBViolation
 from mksfilter.proxy.relay.decoder import ClientDecoder
 from mksfilter.proxy.relay.frames import GAP, ControlFrame, FrameTracker, Violation
-from mksfilter.proxy.relay.rfb import RFBViolation
 from tests.fuzz.rfb import check_viewer
 
 __all__ = ["TestOneInput"]

@@ -13,8 +13,9 @@ from wsproto.events import CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from mksfilter.exceptions import RelayFailed, SessionEnded
+from mksfilter.proxy.console import control_channel
+from mksfilter.proxy.relay.driver import Relay, RelayOptions
 from mksfilter.proxy.relay.frames import CLOSE, ControlFrame, FrameTracker, Violation
-from mksfilter.proxy.relay.relay import Relay, RelayOptions
 from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
 __all__ = ["TestOneInput"]
@@ -70,7 +71,7 @@ class _Table:
             PlainTransport(client),
             Upstream(PlainTransport(upstream), b"", "websocket" if self.framed else "bytes"),
             options=RelayOptions(
-                control=self.control,
+                end_message=control_channel.end if self.control else None,
                 view_only=bool(options & 4),
                 rfb_handshake=_HANDSHAKES[options >> 3 & 3],
             ),

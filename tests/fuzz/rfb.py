@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from mksfilter.proxy.relay.rfb import PlayedHandshake, RFBViolation, ViewOnlyFilter, is_greeting
+from mksfilter.exceptions import RFBViolation
+from mksfilter.proxy.relay.rfb import PlayedHandshake, ViewOnlyFilter, is_greeting
 
 __all__ = ["TestOneInput", "check_viewer"]
 

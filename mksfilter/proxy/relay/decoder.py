@@ -9,14 +9,9 @@ from __future__ import annotations
 from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
+from mksfilter.exceptions import MessageTooBig, RFBViolation
 from mksfilter.proxy.relay.frames import BINARY, frame
-from mksfilter.proxy.relay.rfb import (
-    GREETING,
-    PlayedHandshake,
-    RFBViolation,
-    ViewOnlyFilter,
-    is_greeting,
-)
+from mksfilter.proxy.relay.rfb import GREETING, PlayedHandshake, ViewOnlyFilter, is_greeting
 
 __all__ = ["ClientDecoder"]
 
@@ -73,11 +68,12 @@ class ClientDecoder:
         """Take whole or partial data frames of the browser, masks and all.
 
         :returns: what goes to the host, ready for its wire, and messages to the browser.
-        :raises RFBViolation: what was said must not be said.
+        :raises RFBViolation: what was said must not be said; MessageTooBig when a message is longer
+            than 1 MiB.
         """
         self._protocol.receive_data(data)
         if self._protocol.parser_exc is not None:
-            raise RFBViolation(f"message of more than {_MAX_MESSAGE} bytes")
+            raise MessageTooBig(f"message of more than {_MAX_MESSAGE} bytes")
         payload = b"".join(
             bytes(event.data)
             for event in self._protocol.events_received()

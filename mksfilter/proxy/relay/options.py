@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Final
 
-__all__ = ["RelayOptions"]
+from mksfilter.exceptions import SessionEnded
+
+__all__ = ["BUFFER_SIZE", "RelayOptions"]
+
+BUFFER_SIZE: Final = 256 * 1024
+"""Bytes read at once; fewer, larger system calls are what makes bulk cheap."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +19,8 @@ class RelayOptions:
     """What is the same for many sessions; share one object among them.
 
     :param view_only: keys, pointer and clipboard of the browser do not pass.
-    :param control: the browser speaks ``mks.v1``.
+    :param end_message: makes the text frame that tells a page why its session ends; None for a
+        client without the control channel ``mks.v1``, which never gets a text frame.
     :param rfb_handshake: of the display stream: ``full``, ``missing``, or ``auto``.
     :param stall_timeout: seconds for which a peer may refuse to read.
     :param idle_timeout: seconds without data from the browser; 0: no limit.
@@ -22,7 +30,7 @@ class RelayOptions:
     """
 
     view_only: bool = False
-    control: bool = False
+    end_message: Callable[[SessionEnded], str] | None = None
     rfb_handshake: str = "full"
     stall_timeout: float = 60.0
     idle_timeout: float = 0.0

@@ -8,16 +8,14 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-__all__ = ["GREETING", "PlayedHandshake", "RFBViolation", "ViewOnlyFilter", "is_greeting"]
+from mksfilter.exceptions import RFBViolation
+
+__all__ = ["GREETING", "PlayedHandshake", "ViewOnlyFilter", "is_greeting"]
 
 GREETING: Final = b"RFB 003.008\n"
 _SECURITY_TYPES: Final = b"\x01\x01"
 _SECURITY_NONE: Final = b"\x01"
 _SECURITY_OK: Final = b"\x00\x00\x00\x00"
-
-
-class RFBViolation(Exception):
-    """The client says what RFB, or a viewer without rights, does not say."""
 
 
 def is_greeting(start: bytes) -> bool | None:

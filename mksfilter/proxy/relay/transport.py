@@ -17,8 +17,9 @@ import ssl
 import struct
 from typing import Any, Final, Literal, Protocol
 
+from mksfilter.proxy.relay.options import BUFFER_SIZE
+
 __all__ = [
-    "BUFFER_SIZE",
     "ROOM",
     "PlainTransport",
     "RecordFollower",
@@ -27,9 +28,6 @@ __all__ = [
     "Upstream",
     "send_all",
 ]
-
-BUFFER_SIZE: Final = 256 * 1024
-"""Bytes read at once; fewer, larger system calls are what makes bulk cheap."""
 
 _RECORD: Final = 16 * 1024
 
@@ -234,11 +232,6 @@ class RecordFollower:
             return position + wanted
         self.missing = length
         return self.follow(data, position + wanted)
-
-    @property
-    def between(self) -> bool:
-        """Whether all records so far are whole."""
-        return not self.missing and not self._head
 
 
 class TLSTransport(PlainTransport):

@@ -59,7 +59,7 @@ class Upgrade:
         The handler then neither reads nor closes it, and its greenlet ends when the application
         returns.
 
-        :returns: a transport for :class:`mksfilter.proxy.relay.relay.Relay`.
+        :returns: a transport for :class:`mksfilter.proxy.relay.driver.Relay`.
         :raises OSError: the client is gone.
         """
         return self._handler.hand_over(headers)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mksfilter.exceptions import RFBViolation
 from mksfilter.proxy.relay.rfb import (
     GREETING,
     PlayedHandshake,
-    RFBViolation,
     ViewOnlyFilter,
     is_greeting,
 )
-from tests.proxy.relay.test_relay import KEYS
+from tests.proxy.relay.test_driver import KEYS
 
 HANDSHAKE = GREETING + b"\x01\x01"
 

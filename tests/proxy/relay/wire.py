@@ -10,8 +10,9 @@ from gevent.event import AsyncResult
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
+from mksfilter.proxy.console import control_channel
+from mksfilter.proxy.relay.driver import Relay, RelayOptions
 from mksfilter.proxy.relay.frames import BINARY, PING, PONG, TEXT, close_frame, frame
-from mksfilter.proxy.relay.relay import Relay, RelayOptions
 from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 
 PATIENCE = 10
@@ -130,6 +131,8 @@ class Wire:
         self._end: AsyncResult = AsyncResult()
         self.ends = 0
         options.setdefault("close_timeout", 1.0)
+        if options.pop("control", False):
+            options["end_message"] = control_channel.end
         self.relay = Relay(
             PlainTransport(inner),
             Upstream(PlainTransport(outer), early, framing),

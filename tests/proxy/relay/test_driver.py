@@ -34,7 +34,7 @@ def wire():
 def fast_clock(monkeypatch):
     """Slots of 10 ms, so that timeouts of tests are short and still met in order."""
     wheel = timers.TimerWheel(gevent.get_hub().loop, resolution=0.01)
-    monkeypatch.setattr("mksfilter.proxy.relay.relay.shared_wheel", lambda: wheel)
+    monkeypatch.setattr("mksfilter.proxy.relay.driver.shared_wheel", lambda: wheel)
 
 
 def test_what_is_said_on_one_side_is_heard_on_the_other(wire):
@@ -91,7 +91,7 @@ def test_a_side_that_does_not_read_stops_the_other(wire):
         while True:
             session.host.sock.sendall(chunk)
             sent += len(chunk)
-    held = session.relay._client.transport.unsent
+    held = session.relay._browser.transport.unsent
     assert 0 < held <= 300 * 1024
     with gevent.Timeout(0.2, False):
         session.host.sock.sendall(chunk)
@@ -255,7 +255,7 @@ def test_frames_beyond_all_memory_cost_none(wire):
     session.browser.sock.recv(100)
     session.browser.send_raw(raw_frame(BINARY, masked=True, length=1 << 62) + b"x")
     session.host.sock.recv(100)
-    assert session.relay._client.transport.unsent == 0
+    assert session.relay._browser.transport.unsent == 0
 
 
 def test_a_fault_of_ours_ends_its_session_and_no_other(wire, monkeypatch, caplog):
@@ -264,7 +264,7 @@ def test_a_fault_of_ours_ends_its_session_and_no_other(wire, monkeypatch, caplog
     def fail(*args):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(broken.relay._upstream.tracker.__class__, "feed", fail)
+    monkeypatch.setattr(broken.relay._host.state.tracker.__class__, "feed", fail)
     broken.host.send(b"x")
     assert isinstance(broken.reason(), exceptions.RelayFailed)
     assert "ZeroDivisionError" in caplog.text
@@ -391,7 +391,7 @@ def test_a_browser_that_does_not_answer_pings_is_given_up(wire, fast_clock):
 def test_a_browser_that_answers_pings_and_says_nothing_else_stays(wire, monkeypatch):
     """On a clock as coarse as the real one is beside its interval: an answer within a tick."""
     wheel = timers.TimerWheel(gevent.get_hub().loop, resolution=0.05)
-    monkeypatch.setattr("mksfilter.proxy.relay.relay.shared_wheel", lambda: wheel)
+    monkeypatch.setattr("mksfilter.proxy.relay.driver.shared_wheel", lambda: wheel)
     session = wire(ping_interval=0.15)
     for _ in range(8):
         session.browser.until(lambda browser: browser.pings)
