@@ -42,6 +42,7 @@ MAX_IN_FLIGHT = 16
 #: nobody's ``[consoleauth] token_ttl`` is longer.
 REMEMBERED = 86_400
 
+_WEBMKS_PATH = re.compile(r"/ticket/[!-~]+")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -65,6 +66,8 @@ class NovaTokens:
     ) -> None:
         self._adapter = settings.adapter
         self._ticket = settings.ticket
+        self._console_ca_file = settings.console_ca_file
+        self._console_insecure = settings.console_insecure
         self._timeout = settings.timeout
         self._audience = audience
         self._clock = clock
@@ -79,6 +82,14 @@ class NovaTokens:
                     detail="the connections to Keystone and Nova can be intercepted",
                 )
             )
+        if settings.ticket == "issued" and settings.console_insecure:
+            LOG.warning(
+                event(
+                    "certificate-not-verified",
+                    option="[nova] console_insecure",
+                    detail="consoles of issued webmks tickets can be intercepted",
+                )
+            )
 
     def verify(self, token: str) -> tuple[Claims, Endpoint | None]:
         """What *token* opens.
@@ -87,7 +98,7 @@ class NovaTokens:
         :raises TokenMalformed: not a token of Nova's; Nova is not asked.
         :raises TokenExpired: Nova does not know it, or not any more.
         :raises TokenServiceUnavailable: Nova or Keystone is down, slow, or refuses us.
-        :raises TicketRefused: ``ticket = issued``, and what Nova stored is no mks ticket.
+        :raises TicketRefused: ``ticket = issued``, and what Nova stored is no ticket of vSphere's.
         """
         if not is_nova_token(token):
             raise TokenMalformed("neither a token of ours nor one of Nova's")
@@ -106,8 +117,46 @@ class NovaTokens:
             use="connect",
             mode="full",
         )
-        LOG.info(event("nova-token-accepted", jti=name, instance=instance, ticket=self._ticket))
-        return claims, _endpoint(name, console) if self._ticket == "issued" else None
+        endpoint = self._issued(name, console) if self._ticket == "issued" else None
+        LOG.info(
+            event(
+                "nova-token-accepted",
+                jti=name,
+                instance=instance,
+                ticket=self._ticket,
+                certificate="" if endpoint is None else _verified_by(endpoint),
+            )
+        )
+        return claims, endpoint
+
+    def _issued(self, name: str, console: Mapping[str, Any]) -> Endpoint:
+        """Where the ticket leads that Nova's driver was given.
+
+        A driver that takes webmks tickets stores the WebSocket's path, and no thumbprint: the
+        host's certificate is verified by a CA.
+        """
+        try:
+            host, port = console["host"], int(console["port"])
+            path = console["internal_access_path"]
+            if not isinstance(host, str) or not host or not 0 < port < 65536:
+                raise ValueError("no address")
+            if not _WEBMKS_PATH.fullmatch(path):
+                return _authd(host, port, path)
+        except (KeyError, TypeError, ValueError):
+            # Not chained: the original error may quote the ticket.
+            raise TicketRefused(
+                f"token {name}: nova's console is neither an authd ticket of the VMware driver "
+                f"nor the path of a webmks ticket"
+            ) from None
+        return Endpoint(
+            kind="websocket",
+            host=host,
+            port=port,
+            resource=path,
+            server_name=host,
+            ca_file=self._console_ca_file,
+            insecure=self._console_insecure,
+        )
 
     def _console(self, name: str, token: str) -> Mapping[str, Any]:
         response = self._within_time(name, lambda: self._ask(name, token))
@@ -195,24 +244,24 @@ def _name_of(token: str) -> str:
     return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
 
-def _endpoint(name: str, console: Mapping[str, Any]) -> Endpoint:
-    """The authd console of the VMware driver's ticket."""
-    try:
-        path = json.loads(console["internal_access_path"])
-        digest = CertificateDigest.parse(path["thumbprint"])
-        host, port = str(console["host"]), int(console["port"])
-        ticket, config_file = str(path["ticket"]), str(path["cfgFile"])
-    except (KeyError, TypeError, ValueError):
-        # Not chained: the original error may quote the ticket.
-        raise TicketRefused(
-            f"token {name}: nova's console is not one of the VMware driver's mks consoles"
-        ) from None
+def _authd(host: str, port: int, path: str) -> Endpoint:
+    """Stock Nova's VMware driver stores an authd ticket, with the host's thumbprint, as JSON.
+
+    :raises ValueError, KeyError, TypeError: something else.
+    """
+    stored = json.loads(path)
     return Endpoint(
         kind="authd",
         host=host,
         port=port,
         server_name=host,
-        digests=(digest,),
-        ticket=ticket,
-        config_file=config_file,
+        digests=(CertificateDigest.parse(stored["thumbprint"]),),
+        ticket=str(stored["ticket"]),
+        config_file=str(stored["cfgFile"]),
     )
+
+
+def _verified_by(endpoint: Endpoint) -> str:
+    if endpoint.digests:
+        return "thumbprint"
+    return "not-verified" if endpoint.insecure else endpoint.ca_file or "system-cas"

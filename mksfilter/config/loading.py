@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -218,7 +219,25 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
             # keystoneauth itself would find out at the first console.
             if not conf[NOVA_GROUP][needed]:
                 raise ConfigurationError(f"[nova] {needed} is not set")
-    return NovaSettings(adapter, ticket=conf[NOVA_GROUP].ticket, timeout=timeout)
+    ca_file, insecure = conf[NOVA_GROUP].console_ca_file, conf[NOVA_GROUP].console_insecure
+    if ca_file and insecure:
+        raise ConfigurationError(
+            "[nova] console_insecure = true contradicts console_ca_file; remove one"
+        )
+    if ca_file:
+        try:
+            ssl.create_default_context(cafile=ca_file)
+        except OSError as exc:  # ssl.SSLError is one
+            raise ConfigurationError(
+                f"[nova] console_ca_file {ca_file} cannot be used: {exc.strerror or exc}"
+            ) from exc
+    return NovaSettings(
+        adapter,
+        ticket=conf[NOVA_GROUP].ticket,
+        timeout=timeout,
+        console_ca_file=ca_file or None,
+        console_insecure=insecure,
+    )
 
 
 def _vcenter(conf: cfg.ConfigOpts, name: str) -> VCenterSettings:

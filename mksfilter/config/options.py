@@ -275,9 +275,21 @@ NOVA_OPTS = [
         default="own",
         choices=[
             ("own", "the proxy takes a ticket of its own by the instance's UUID"),
-            ("issued", "it uses the authd ticket (ESXi port 902) that nova-compute was given"),
+            ("issued", "it uses the ticket that nova-compute was given: of authd, or of webmks"),
         ],
         help="Which console ticket a token of Nova's own [mks] consoles leads to.",
+    ),
+    cfg.StrOpt(
+        "console_ca_file",
+        help="With ticket = issued: CA certificates (PEM) that vouch for the console hosts of "
+        "webmks tickets (internal_access_path /ticket/...), which come without a thumbprint. "
+        "Empty: the system's CAs.",
+    ),
+    cfg.BoolOpt(
+        "console_insecure",
+        default=False,
+        help="Do not verify the certificates of those console hosts at all. Anybody on the way "
+        "can then read and control every console.",
     ),
 ]
 

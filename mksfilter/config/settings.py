@@ -82,8 +82,12 @@ class NovaSettings:
 
     :param adapter: a ``keystoneauth1.adapter.Adapter``; it connects at its first use.
     :param timeout: seconds within which an answer must be there, Keystone's included.
+    :param console_ca_file: vouches for the hosts of issued webmks tickets; None: the system's CAs.
+    :param console_insecure: those hosts' certificates are not verified.
     """
 
     adapter: Any = dataclasses.field(repr=False)
     ticket: str = "own"
     timeout: float = 10.0
+    console_ca_file: str | None = None
+    console_insecure: bool = False

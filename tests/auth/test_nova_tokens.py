@@ -78,6 +78,100 @@ def test_issued_ticket_is_an_authd_endpoint(settings):
     assert [str(digest) for digest in endpoint.digests] == [f"sha1:{THUMBPRINT}"]
 
 
+WEBMKS = {**CONSOLE, "port": 443, "internal_access_path": f"/ticket/{TICKET}"}
+
+
+def test_issued_webmks_ticket_is_a_websocket_that_a_ca_vouches_for(
+    cloud, settings, caplog, certificate
+):
+    """A driver that takes webmks tickets stores the WebSocket's path, and no thumbprint."""
+    ca_file = str(certificate / "cert.pem")
+    caplog.set_level(logging.INFO)
+    cloud.body = json.dumps({"console": WEBMKS})
+
+    _, endpoint = NovaTokens(settings("ticket = issued", f"console_ca_file = {ca_file}")).verify(
+        TOKEN
+    )
+
+    assert (endpoint.kind, endpoint.address) == ("websocket", "esxi-1.example.com:443")
+    assert endpoint.resource == f"/ticket/{TICKET}"
+    assert (endpoint.tls, endpoint.server_name) == (True, "esxi-1.example.com")
+    assert (endpoint.ca_file, endpoint.digests, endpoint.insecure) == (ca_file, (), False)
+    assert f"ticket=issued certificate={ca_file}" in caplog.text
+    assert TICKET not in caplog.text + repr(endpoint)
+
+
+def test_without_a_ca_file_the_systems_cas_have_to_vouch(cloud, settings, caplog):
+    caplog.set_level(logging.INFO)
+    cloud.body = json.dumps({"console": WEBMKS})
+
+    _, endpoint = NovaTokens(settings("ticket = issued")).verify(TOKEN)
+
+    assert (endpoint.ca_file, endpoint.insecure) == (None, False)
+    assert "certificate=system-cas" in caplog.text
+    assert "certificate-not-verified" not in caplog.text
+
+
+def test_that_nothing_vouches_is_allowed_by_an_option_and_said_in_the_log(cloud, settings, caplog):
+    caplog.set_level(logging.INFO)
+    cloud.body = json.dumps({"console": WEBMKS})
+
+    tokens = NovaTokens(settings("ticket = issued", "console_insecure = true"))
+
+    assert 'event=certificate-not-verified option="[nova] console_insecure"' in caplog.text
+    assert tokens.verify(TOKEN)[1].insecure
+    assert "certificate=not-verified" in caplog.text
+
+
+def test_the_option_does_not_loosen_a_thumbprint(settings, caplog):
+    caplog.set_level(logging.INFO)
+    _, endpoint = NovaTokens(settings("ticket = issued", "console_insecure = true")).verify(TOKEN)
+
+    assert not endpoint.insecure
+    assert "certificate=thumbprint" in caplog.text
+
+
+def test_a_ca_and_no_verification_contradict_each_other(settings):
+    with pytest.raises(ConfigurationError, match=r"console_insecure.*console_ca_file"):
+        settings("console_ca_file = /ca.pem", "console_insecure = true")
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_a_ca_file_that_cannot_be_used_is_found_at_the_start(settings, tmp_path, text):
+    path = tmp_path / "ca.pem"
+    if text:
+        path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"\[nova\] console_ca_file .*ca.pem"):
+        settings(f"console_ca_file = {path}")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"internal_access_path": "/ticket/"},
+        {"internal_access_path": f"/ticket/{TICKET} HTTP/1.1\r\nX: y"},
+        {"internal_access_path": f"/other/{TICKET}"},
+        {"internal_access_path": f"//evil.example/ticket/{TICKET}"},
+        {"internal_access_path": f"wss://evil.example/ticket/{TICKET}"},
+        {"host": ""},
+        {"host": None},
+        {"host": 7},
+        {"port": 0},
+        {"port": 65536},
+        {"port": "x"},
+        {"port": None},
+    ],
+)
+def test_what_is_no_webmks_ticket_is_refused(cloud, settings, stored):
+    cloud.body = json.dumps({"console": {**WEBMKS, **stored}})
+
+    with pytest.raises(TicketRefused) as refused:
+        NovaTokens(settings("ticket = issued")).verify(TOKEN)
+
+    assert TICKET not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
 def test_session_of_a_nova_token_can_be_resumed(settings, tmp_path):
     from mksfilter.auth.keys import KeyRepository
 

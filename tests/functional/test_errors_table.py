@@ -23,6 +23,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
+from tests.support.cloud import Cloud
 from tests.support.proxy import KEY, Answer, RunningProxy, configuration
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -496,6 +497,27 @@ def _(bench):
 def _(bench):
     bench.vsphere.set_all("host", wrong_certificate=True)
     return bench.console(WEB_1)
+
+
+def _issued(bench, path):
+    host = bench.vsphere.host_of("web-1")
+    console = {"host": "127.0.0.1", "port": host["port"], "internal_access_path": path}
+    with Cloud() as cloud:
+        cloud.body = json.dumps({"console": {"instance_uuid": WEB_1, **console}})
+        nova = bench.directory / "nova.conf"
+        nova.write_text(cloud.configuration() + "ticket = issued\n")
+        proxy = bench.start("--config-file", str(nova))
+        return bench.upgrade("9f3c5f5e-5b2c-4a7e-9a55-0d5a7e7f0b11", proxy)
+
+
+@scenario("ws-issued-no-ca")
+def _(bench):
+    return _issued(bench, "/ticket/5f1c7e20")
+
+
+@scenario("ws-issued-other")
+def _(bench):
+    return _issued(bench, "/console/5f1c7e20")
 
 
 @scenario("ws-host-unresolvable")

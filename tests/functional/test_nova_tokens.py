@@ -71,6 +71,57 @@ def test_issued_ticket_shows_the_screen(cloud, proxy, vsphere):
     assert issued.ticket not in running.log()
 
 
+@pytest.fixture
+def webmks(cloud, vsphere):
+    """A webmks ticket as nova-compute was given it, and the file of the CA behind its host."""
+    machine = vsphere.vm("web-1")
+    consoles = Consoles([vsphere.vcenter_settings(backend="webmks")])
+    issued = consoles.connect(machine["uuid"])
+    consoles.close()
+    nova_stores(
+        cloud,
+        machine["uuid"],
+        host=issued.host,
+        port=issued.port,
+        internal_access_path=issued.resource,
+    )
+    return issued, vsphere.vcenter_settings().ca_file
+
+
+def test_issued_webmks_ticket_shows_the_screen(proxy, vsphere, webmks):
+    issued, ca_file = webmks
+    running = proxy("ticket = issued", f"console_ca_file = {ca_file}")
+    before = vsphere.calls()["total"]
+
+    with running.viewer(TOKEN) as viewer:
+        assert len(viewer.framebuffer().getcolors(1 << 24)) > 1
+
+    assert vsphere.calls()["total"] == before
+    assert issued.resource not in running.log()
+
+
+def test_a_host_that_no_ca_vouches_for_is_refused_before_it_gets_the_ticket(proxy, webmks):
+    running = proxy("ticket = issued")
+
+    assert running.upgrade(TOKEN).status == 502
+
+    line = running.wait_for_log("reason=certificate-mismatch")
+    assert "set [nova] console_ca_file" in line
+    # The ticket is good for one use: it was not sent.
+    with proxy("ticket = issued", "console_insecure = true").viewer(TOKEN) as viewer:
+        assert viewer.name == "web-1"
+
+
+def test_an_option_allows_it_and_the_log_says_so(proxy, webmks):
+    running = proxy("ticket = issued", "console_insecure = true")
+
+    with running.viewer(TOKEN) as viewer:
+        assert viewer.name == "web-1"
+
+    running.wait_for_log('event=certificate-not-verified option="[nova] console_insecure"')
+    running.wait_for_log("certificate=not-verified")
+
+
 def test_machine_that_is_gone_is_refused_though_nova_knows_the_token(cloud, proxy, vsphere):
     """A token must not outlive its machine (CVE-2013-0335)."""
     machine = vsphere.vm("web-1")

@@ -47,9 +47,9 @@ def dial(endpoint: Endpoint, *, timeout: float, allowed_networks: Sequence[str] 
             f"{name}: no console within {timeout:g} s; check the route and the firewall from here"
         ) from None
     except (ssl.SSLCertVerificationError, ssl.CertificateError) as exc:
-        raise CertificateMismatch(
-            f"{name}: {exc.verify_message}; set ca_file of its vCenter"
-        ) from exc
+        # Only a ticket that nova-compute was given comes from no vCenter of ours.
+        option = "ca_file of its vCenter" if endpoint.vcenter else "[nova] console_ca_file"
+        raise CertificateMismatch(f"{name}: {exc.verify_message}; set {option}") from exc
     except ssl.SSLError as exc:
         raise UpstreamRefused(f"{name}: TLS failed: {exc.reason or exc}") from exc
     except OSError as exc:
