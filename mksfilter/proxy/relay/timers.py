@@ -1,8 +1,22 @@
-"""One timer for all sessions of a process.
+"""The scheduler of a process: one timer of the event loop for whatever has a deadline.
 
-A session has many deadlines (stall, idle, ping, lifetime) that nearly always move before they are
-due. It keeps one place in a wheel of coarse slots; when its slot comes up it looks at its clocks
-and says when it wants to be asked again. An event costs a session nothing but reading :attr:`now`.
+A session, for example, has many deadlines (stall, idle, ping, lifetime), and nearly all of them
+move before they are due. So it sets no timers. It has one place in a wheel of coarse slots; when
+its slot comes up it looks at its own clocks and says when it wants to be asked again. An event
+that moves a deadline costs it nothing but reading :attr:`TimerWheel.now`.
+
+How to use it: have an attribute ``slot``, 0 at first, and a method ``on_timer`` (see
+:class:`Timed`), and call ``shared_wheel().schedule(self, when)``.
+
+* An object has one place. Scheduling it again moves it, to a sooner or a later time; what has
+  several deadlines schedules the soonest and answers with the next one.
+* Times are on the scale of :attr:`TimerWheel.now` (``time.monotonic()``), and are rounded up to
+  the next slot: an object is asked up to one resolution late, never early.
+* ``now`` stands still while the wheel is empty. What is scheduled relative to it is scheduled
+  twice: ``schedule(self, 0)`` starts the clock, then ``schedule(self, wheel.now + seconds)``.
+* ``on_timer`` runs in the hub and must not wait for anything; work that may goes into a greenlet.
+* The wheel holds a reference to what stands in it; :meth:`TimerWheel.cancel` ends that.
+* It belongs to one hub, and is not to be used from another thread.
 """
 
 from __future__ import annotations
@@ -11,34 +25,42 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
 
 from mksfilter.log import event
 
-__all__ = ["Timed", "Timer", "TimerWheel", "shared_wheel"]
+__all__ = ["Timed", "TimerWheel", "shared_wheel"]
 
 LOG = logging.getLogger(__name__)
 
 
 class Timed(Protocol):
-    """What can stand in a wheel; *slot* belongs to the wheel and is 0 outside it."""
+    """What can stand in a wheel.
+
+    :ivar slot: belongs to the wheel; 0 outside it. ``bool(entry.slot)``: whether it is scheduled.
+    """
 
     slot: int
 
     def on_timer(self, now: float) -> float | None:
-        """Called in the hub, so it must not block.
+        """Its time has come. Called in the hub, so it must not block; what it raises is logged.
 
-        :returns: the time of :attr:`TimerWheel.now` at which to be asked again, or None for never.
+        :param now: the same as :attr:`TimerWheel.now`.
+        :returns: the time at which to be asked again; None for never, or when it has scheduled
+            itself anew.
         """
 
 
 class TimerWheel:
     """Slots of *resolution* seconds, driven by one timer of the event loop while any is taken.
 
-    :ivar now: monotonic seconds as of the last tick; at most *resolution* old while the wheel runs.
+    All calls take constant time, whatever the number of entries.
+
+    :param loop: of the hub.
+    :param resolution: seconds.
+    :ivar now: monotonic seconds as of the last tick; at most *resolution* old while an entry waits.
     """
 
     def __init__(self, loop: Any, *, resolution: float = 1.0) -> None:
@@ -49,7 +71,10 @@ class TimerWheel:
         self._last = 0
 
     def schedule(self, entry: Timed, when: float) -> None:
-        """Ask *entry* at *when* (on the scale of :attr:`now`), and not at the time said before."""
+        """Ask *entry* at *when*, and not at the time said before.
+
+        :param when: on the scale of :attr:`now`; a time that is over means the next tick.
+        """
         if not self._slots:
             self.now = time.monotonic()
             self._last = int(self.now / self._resolution)
@@ -71,14 +96,6 @@ class TimerWheel:
                     del self._slots[entry.slot]
             entry.slot = 0
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call *callback* in the hub in *delay* seconds, rounded up; it must not block."""
-        if not self._slots:
-            self.now = time.monotonic()
-        timer = Timer(self, callback, args)
-        self.schedule(timer, self.now + delay)
-        return timer
-
     def _tick(self) -> None:
         self.now = now = time.monotonic()
         current = int(now / self._resolution)
@@ -98,28 +115,6 @@ class TimerWheel:
         self._last = max(self._last, current)
         if not self._slots:
             self._timer.stop()
-
-
-class Timer:
-    """One call in the future."""
-
-    __slots__ = ("__weakref__", "_args", "_callback", "_wheel", "slot")
-
-    def __init__(
-        self, wheel: TimerWheel, callback: Callable[..., object], args: tuple[Any, ...]
-    ) -> None:
-        self.slot = 0
-        self._wheel = wheel
-        self._callback = callback
-        self._args = args
-
-    def cancel(self) -> None:
-        """Not to be called any more; harmless afterwards."""
-        self._wheel.cancel(self)
-
-    def on_timer(self, now: float) -> None:  # noqa: ARG002
-        """Called by the wheel."""
-        self._callback(*self._args)
 
 
 _wheels: weakref.WeakKeyDictionary[Any, TimerWheel] = weakref.WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import ssl
 from typing import Any, Final
 
@@ -17,13 +16,16 @@ _RECORD: Final = 16 * 1024
 
 
 class TLSStream:
-    """A TLS connection with the calls of a socket that blocks its greenlet.
+    """A TLS connection to a console host, each call of which waits in its greenlet.
 
-    It has what gevent's and gunicorn's servers ask of a socket; :meth:`detach_transport` then hands
-    the connection over to the relay, which a socket of :mod:`ssl` does not allow.
+    :meth:`detach_transport` then hands the connection over to the relay, which a socket of
+    :mod:`ssl` does not allow.
 
-    :param sock: a connected gevent socket.
-    :param context: a client's or a server's context.
+    :param sock: a connected gevent socket; its time-out bounds each wait.
+    :param context: a client's context.
+    :param server_hostname: sent as SNI, and what the certificate is compared with.
+    :param session: an earlier TLS session of *context* to resume.
+    :ivar tls: the :class:`ssl.SSLObject`.
     """
 
     def __init__(
@@ -31,7 +33,6 @@ class TLSStream:
         sock: gevent.socket.socket,
         context: ssl.SSLContext,
         *,
-        server_side: bool = False,
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
@@ -41,15 +42,13 @@ class TLSStream:
         self.tls = context.wrap_bio(
             self._incoming,
             self._outgoing,
-            server_side=server_side,
             server_hostname=server_hostname,
             session=session,
         )
-        self._server_side = server_side
         self._records = RecordFollower()
 
     def do_handshake(self) -> None:
-        """Shake hands; bounded by the caller.
+        """TLS's handshake; its duration is bounded by the caller.
 
         :raises OSError: the connection is lost; ssl.SSLError when the peers do not agree.
         """
@@ -63,10 +62,7 @@ class TLSStream:
                 self._flush_quietly()  # the alert that tells the peer why
                 raise
             else:
-                # A client's last flight travels with its request, which follows at once.
-                if self._server_side:
-                    self._flush()
-                return
+                return  # a client's last flight travels with its request, which follows at once
 
     def recv(self, size: int = _RECORD) -> bytes:
         """At most *size* bytes; empty at the end, which has to be told by close_notify.
@@ -84,24 +80,15 @@ class TLSStream:
             else:
                 return data
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ARG002
-        """As :meth:`recv`, into *buffer*."""
-        view = memoryview(buffer).cast("B")
-        data = self.recv(nbytes or len(view))
-        view[: len(data)] = data
-        return len(data)
+    def sendall(self, data: bytes) -> None:
+        """Send all of *data*, waiting as long as it takes.
 
-    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002
-        """Send all of *data*, waiting as long as it takes."""
-        view = memoryview(data).cast("B")
+        :raises OSError: the connection is lost.
+        """
+        view = memoryview(data)
         while view:
             view = view[self.tls.write(view) :]
         self._flush()
-
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002
-        """As :meth:`sendall`; returns the number of bytes."""
-        self.sendall(data)
-        return len(data)
 
     def detach_transport(self) -> TLSTransport:
         """The connection as a transport; this object is of no use afterwards."""
@@ -129,56 +116,9 @@ class TLSStream:
                 return data
             data += more
 
-    # What servers ask of a socket.
-
-    def makefile(self, mode: str = "r", buffering: int | None = None, **_: Any) -> Any:
-        """A binary file object, for servers that read requests with one."""
-        raw = _StreamIO(self, mode)
-        if buffering == 0:
-            return raw
-        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-        return io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-
-    def fileno(self) -> int:
-        """The file descriptor; -1 when closed or handed over."""
-        return int(self._sock.fileno())
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._sock.getpeername()
-
-    def getsockname(self) -> Any:
-        """Our address."""
-        return self._sock.getsockname()
-
-    def setsockopt(self, *args: Any) -> None:
-        """Pass an option to the socket."""
-        self._sock.setsockopt(*args)
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Bound each wait."""
-        self._sock.settimeout(timeout)
-
-    def gettimeout(self) -> float | None:
-        """What bounds each wait."""
-        timeout: float | None = self._sock.gettimeout()
-        return timeout
-
     def getpeercert(self, binary_form: bool = False) -> Any:
         """The peer's certificate, as :meth:`ssl.SSLObject.getpeercert` has it."""
         return self.tls.getpeercert(binary_form)
-
-    def shutdown(self, how: int) -> None:
-        """Shut the socket down."""
-        self._sock.shutdown(how)
-
-    def close(self) -> None:
-        """Say goodbye as far as that does not block, and close."""
-        if self._sock.fileno() >= 0:
-            with contextlib.suppress(OSError, ValueError):
-                self.tls.unwrap()
-            self._flush_quietly()
-        self._sock.close()
 
     def _fill(self) -> None:
         data = self._sock.recv(_RECORD)
@@ -198,21 +138,3 @@ class TLSStream:
             if self._outgoing.pending:
                 self._sock.settimeout(0)
                 self._sock.send(self._outgoing.read())
-
-
-class _StreamIO(io.RawIOBase):
-    def __init__(self, stream: TLSStream, mode: str) -> None:
-        self._stream = stream
-        self._mode = mode
-
-    def readable(self) -> bool:
-        return "r" in self._mode
-
-    def writable(self) -> bool:
-        return "w" in self._mode
-
-    def readinto(self, buffer: Any) -> int:
-        return self._stream.recv_into(buffer)
-
-    def write(self, data: Any) -> int:
-        return self._stream.send(data)

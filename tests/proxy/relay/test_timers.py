@@ -1,4 +1,4 @@
-"""One timer for all sessions."""
+"""One timer for all that has a deadline."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from gevent.event import Event
 
 from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
+LIMIT = 5
+
 
 @pytest.fixture
 def wheel():
@@ -19,80 +21,129 @@ def wheel():
 class Entry:
     """Notes when it is asked, and wants to be asked again as often as told."""
 
-    def __init__(self, wheel, again=()) -> None:
+    def __init__(self, again=(), *, then=None) -> None:
         self.slot = 0
-        self.wheel = wheel
         self.again = list(again)
+        self.then = then
         self.asked: list[float] = []
-        self.event = Event()
+        self.over = Event()
 
     def on_timer(self, now):
         self.asked.append(now)
-        self.event.set()
-        return now + self.again.pop(0) if self.again else None
+        if self.then is not None:
+            self.then()
+        if self.again:
+            return now + self.again.pop(0)
+        self.over.set()
+        return None
+
+
+def schedule(wheel, entry, delay: float) -> float:
+    """Schedule *entry* in *delay* seconds; returns the time that is."""
+    wheel.schedule(entry, 0)
+    when = wheel.now + delay
+    wheel.schedule(entry, when)
+    return when
+
+
+def passed(wheel, delay: float) -> None:
+    """Wait until the wheel is *delay* seconds further."""
+    entry = Entry()
+    schedule(wheel, entry, delay)
+    assert entry.over.wait(LIMIT)
 
 
 def test_an_entry_is_asked_when_it_is_due_and_not_before(wheel):
-    entry = Entry(wheel)
-    started = time.monotonic()
-    wheel.call_later(0, lambda: None)
-    wheel.schedule(entry, wheel.now + 0.05)
-    assert entry.event.wait(5)
-    assert time.monotonic() - started >= 0.05
+    entry = Entry()
+    when = schedule(wheel, entry, 0.05)
+    assert entry.over.wait(LIMIT)
+    assert time.monotonic() >= when
+    assert entry.asked[0] >= when
     assert entry.slot == 0
 
 
 def test_an_entry_says_when_to_be_asked_again(wheel):
-    entry = Entry(wheel, again=[0.02, 0.02])
-    wheel.schedule(entry, 0)
-    done = Event()
-    wheel.call_later(0.3, done.set)
-    assert done.wait(5)
+    entry = Entry([0.02, 0.02])
+    schedule(wheel, entry, 0)
+    assert entry.over.wait(LIMIT)
     assert len(entry.asked) == 3
     assert entry.asked[1] - entry.asked[0] >= 0.02
+    assert entry.asked[2] - entry.asked[1] >= 0.02
+    passed(wheel, 0.1)
+    assert len(entry.asked) == 3
 
 
 def test_an_entry_has_one_place(wheel):
-    entry, done = Entry(wheel), Event()
-    wheel.schedule(entry, wheel.now + 100)
-    wheel.schedule(entry, wheel.now + 0.02)
-    wheel.call_later(0.2, done.set)
-    assert done.wait(5)
+    entry = Entry()
+    schedule(wheel, entry, 100)
+    schedule(wheel, entry, 0.02)
+    passed(wheel, 0.2)
     assert len(entry.asked) == 1
 
 
-def test_a_cancelled_call_is_not_made_even_by_one_of_the_same_slot(wheel):
-    called = []
-    timers = []
+def test_an_entry_may_be_moved_to_a_later_time(wheel):
+    entry = Entry()
+    schedule(wheel, entry, 0.02)
+    when = schedule(wheel, entry, 0.1)
+    assert entry.over.wait(LIMIT)
+    assert entry.asked[0] >= when
 
-    def first_come(name):
-        called.append(name)
-        for timer in timers:
-            timer.cancel()
 
-    timers += [wheel.call_later(0.02, first_come, name) for name in "ab"]
-    done = Event()
-    wheel.call_later(0.1, done.set)
-    assert done.wait(5)
-    assert len(called) == 1
+def test_an_entry_that_schedules_itself_anew_is_asked_then(wheel):
+    entry = Entry()
+    entry.then = lambda: len(entry.asked) == 1 and wheel.schedule(entry, wheel.now + 0.02)
+    schedule(wheel, entry, 0)
+    passed(wheel, 0.2)
+    assert len(entry.asked) == 2
+
+
+def test_a_cancelled_entry_is_not_asked_even_by_one_of_the_same_slot(wheel):
+    entries = []
+
+    def cancel_all():
+        for entry in entries:
+            wheel.cancel(entry)
+
+    entries += [Entry(then=cancel_all) for _ in range(2)]
+    wheel.schedule(entries[0], 0)
+    when = wheel.now + 0.05
+    for entry in entries:
+        wheel.schedule(entry, when)
+    passed(wheel, 0.1)
+    assert sum(len(entry.asked) for entry in entries) == 1
+
+
+def test_cancelling_what_is_not_there_is_harmless(wheel):
+    entry = Entry()
+    wheel.cancel(entry)
+    schedule(wheel, entry, 0)
+    assert entry.over.wait(LIMIT)
+    wheel.cancel(entry)
 
 
 def test_one_that_fails_does_not_stop_the_others(wheel, caplog):
-    done = Event()
-
     def fail():
         raise ZeroDivisionError
 
-    wheel.call_later(0.01, fail)
-    wheel.call_later(0.05, done.set)
-    assert done.wait(5)
+    schedule(wheel, Entry(then=fail), 0.01)
+    passed(wheel, 0.05)
     assert "timer-failed" in caplog.text
 
 
+def test_a_loop_that_was_held_up_asks_all_that_are_due(wheel):
+    entries = [Entry() for _ in range(5)]
+    for number, entry in enumerate(entries):
+        schedule(wheel, entry, 0.02 * number)
+    deadline = time.monotonic() + 0.1
+    while time.monotonic() < deadline:
+        pass
+    assert entries[-1].over.wait(LIMIT)
+    assert [len(entry.asked) for entry in entries] == [1] * 5
+    assert len({entry.asked[0] for entry in entries}) < 5
+
+
 def test_nothing_ticks_while_nobody_waits(wheel):
-    done = Event()
-    wheel.call_later(0.01, done.set)
-    assert done.wait(5)
+    passed(wheel, 0.01)
     gevent.sleep(0)
     assert not wheel._timer.active
 

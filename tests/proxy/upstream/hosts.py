@@ -9,9 +9,9 @@ import gevent.socket
 from websockets.server import ServerProtocol
 
 from mksfilter.endpoint import Endpoint
-from mksfilter.proxy.relay.tls_stream import TLSStream
 from mksfilter.proxy.relay.transport import ROOM
 from mksfilter.proxy.upstream.dial import dial
+from tests.support.tls_stream import TLSServerStream
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 TICKET = "/ticket/cafebabe12345678"
@@ -30,7 +30,7 @@ class Console:
     def __call__(self, sock) -> None:
         stream = sock
         if self.context:
-            stream = TLSStream(sock, self.context, server_side=True)
+            stream = TLSServerStream(sock, self.context)
             stream.do_handshake()
             self.reused.append(bool(stream.tls.session_reused))
         protocol = ServerProtocol(subprotocols=["binary"])

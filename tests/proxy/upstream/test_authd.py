@@ -9,9 +9,9 @@ import pytest
 
 from mksfilter import exceptions
 from mksfilter.endpoint import Endpoint
-from mksfilter.proxy.relay.tls_stream import TLSStream
 from mksfilter.proxy.relay.transport import TLSTransport
 from tests.proxy.upstream.hosts import connect, endpoint, heard
+from tests.support.tls_stream import TLSServerStream
 
 
 class Authd:
@@ -26,7 +26,7 @@ class Authd:
 
     def __call__(self, sock) -> None:
         sock.sendall(b"220 VMware Authentication Daemon Version 1.10: SSL Required\r\n")
-        stream = TLSStream(sock, self.first, server_side=True)
+        stream = TLSServerStream(sock, self.first)
         stream.do_handshake()
         for answer in (b"331 Password required", b"230 User logged in", None, b"200 Connect"):
             line = b""
@@ -37,7 +37,7 @@ class Authd:
                 stream.sendall(b"530 Login incorrect: " + line)
                 return
             stream.sendall((answer or b"200 " + self.announce.encode()) + b"\r\n")
-        inner = TLSStream(stream.detach_socket(), self.second, server_side=True)
+        inner = TLSServerStream(stream.detach_socket(), self.second)
         inner.do_handshake()
         self.nonce = inner.recv(16)
         inner.sendall(b"display")
