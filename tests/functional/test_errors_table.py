@@ -501,7 +501,7 @@ def _(bench):
 
 def _issued(bench, path):
     host = bench.vsphere.host_of("web-1")
-    console = {"host": "127.0.0.1", "port": host["port"], "internal_access_path": path}
+    console = {"host": host["address"], "port": host["port"], "internal_access_path": path}
     with Cloud() as cloud:
         cloud.body = json.dumps({"console": {"instance_uuid": WEB_1, **console}})
         nova = bench.directory / "nova.conf"
