@@ -9,10 +9,14 @@ import os
 import shutil
 import socket
 import tempfile
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
 from mksfilter.log import event
+
+if TYPE_CHECKING:
+    from mksfilter.proxy.app import ConsoleProxy
+    from mksfilter.proxy.server.gunicorn_adapter import EmbeddedServer
 
 __all__ = ["configure", "run"]
 
@@ -54,52 +58,47 @@ def run(args: argparse.Namespace) -> int:
     """
     _check_certificate(args)
     listener = _listen(args.bind)
-    # Built once here, so that a broken configuration is one line and not a worker's traceback.
-    server = _server(args)
-    _rehearse(server.wsgi())
     scheme = "https" if args.certfile else "http"
     host, port = listener.getsockname()[:2]
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    server = _server(
+        args,
+        bind=f"fd://{listener.fileno()}",
+        when_ready=lambda _arbiter: print(f"listening on {address}", flush=True),
+    )
+    _rehearse(server.wsgi())
     with contextlib.ExitStack() as stack:
         if args.workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             directory = tempfile.mkdtemp(prefix="mksfilter-metrics-")
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
             stack.callback(_remove, directory, os.getpid())
-        server.cfg.set("bind", f"fd://{listener.detach()}")
-        server.cfg.set("when_ready", lambda _arbiter: print(f"listening on {address}", flush=True))
+        listener.detach()  # it is gunicorn's now
         server.run()
     return 0
 
 
-def _server(args: argparse.Namespace) -> Any:
-    from gunicorn.app.base import BaseApplication
-
+def _server(args: argparse.Namespace, **settings: Any) -> EmbeddedServer:
     from mksfilter.proxy.app import app_factory
+    from mksfilter.proxy.server.gunicorn_adapter import EmbeddedServer
 
-    def build() -> Any:
-        return app_factory({"config_file": ",".join(args.config_file)})
-
-    class Server(BaseApplication):
-        """gunicorn with our settings in place of its command line."""
-
-        def load_config(self) -> None:
-            for name, value in _gunicorn_settings(args).items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Any:
-            return build()
+    class Server(EmbeddedServer):
+        """SIGHUP: new workers read the configuration again, if it is good."""
 
         def reload(self) -> None:
-            """SIGHUP: new workers read the configuration again, if it is good."""
             try:
-                self.callable = build()
+                super().reload()
             except MksFilterError as exc:
                 LOG.error(event("configuration-not-reloaded", detail=exc))
 
-    return Server(prog="mksfilter serve")
+    def build() -> ConsoleProxy:
+        return app_factory({"config_file": ",".join(args.config_file)})
+
+    # The application is made here, so that a broken configuration is one line and not a worker's
+    # traceback. Nothing but the server may hold it: after a reload it has to go.
+    return Server({**_gunicorn_settings(args), **settings}, build)
 
 
-def _rehearse(app: Any) -> None:
+def _rehearse(app: ConsoleProxy) -> None:
     """Start *app* as a worker would, in a process that ends right after.
 
     What a worker makes (vCenter sessions, the replay cache) must be made after gevent's patches,
@@ -119,7 +118,7 @@ def _rehearse(app: Any) -> None:
         raise ConfigurationError(problem)
 
 
-def _start_and_exit(app: Any, writer: int) -> NoReturn:
+def _start_and_exit(app: ConsoleProxy, writer: int) -> NoReturn:
     problem = ""
     try:
         from gevent import monkey
@@ -148,15 +147,9 @@ def _gunicorn_settings(args: argparse.Namespace) -> dict[str, Any]:
         "accesslog": args.access_log,
         "proc_name": "mksfilter",
         "loglevel": "warning",
-        # A second way into the process, of no use here.
-        **({"control_socket_disable": True} if _knows("control_socket_disable") else {}),
+        # A second way into the process, of no use here. gunicorn 23 does not have it.
+        "control_socket_disable": True,
     }
-
-
-def _knows(setting: str) -> bool:
-    from gunicorn.config import Config
-
-    return setting in Config().settings
 
 
 def _check_certificate(args: argparse.Namespace) -> None:

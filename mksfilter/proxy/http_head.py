@@ -24,8 +24,8 @@ __all__ = [
 
 #: Bytes of request line and headers together. A token may be 4096 long and come twice.
 MAX_HEAD = 32768
-#: Bytes of the request line.
-MAX_REQUEST_LINE = 8192
+#: Bytes of the request line, as in Apache httpd; pywsgi would answer 8192 by itself.
+MAX_REQUEST_LINE = 8190
 #: Header lines.
 MAX_HEADERS = 64
 
@@ -35,7 +35,6 @@ _PHRASES = {
     408: "Request Timeout",
     414: "URI Too Long",
     431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }

@@ -63,6 +63,7 @@ class _Server:
     def __init__(self, application: Any) -> None:
         self.application = application
         self.state = ServerState()
+        self.logger = logging.getLogger("geventwebsocket")
         self.log = SimpleNamespace(access=lambda *_: None)
         self.environ = {
             "SERVER_NAME": "proxy",
@@ -80,6 +81,9 @@ class _Server:
 
     def get_environ(self) -> dict[str, Any]:
         return dict(self.environ)
+
+    def pre_start_hook(self, _handler: object) -> bool:
+        return True
 
     def park(self, connection: Any) -> None:
         pass
@@ -146,7 +150,7 @@ def _handshake(changes: bytes) -> bytes:
 
 def _serve(server: _Server, connection: _Connection) -> None:
     # Not at the top: it imports gevent's server, and the other targets do without.
-    from mksfilter.proxy.server.worker import ConsoleHandler
+    from mksfilter.proxy.server.handler import ConsoleHandler
 
     handler = ConsoleHandler(connection, connection.address, server)
     handler.handle()

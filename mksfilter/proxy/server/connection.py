@@ -7,13 +7,17 @@ needs no greenlet and the relay can take the connection over as it stands.
 
 from __future__ import annotations
 
+import _socket  # the C socket: gevent's wrapper watches the hub, and none of it is wanted here
 import contextlib
-import socket as stdlib_socket
 import ssl
+import time
 from io import BytesIO
+from socket import socket
 from typing import Any
 
-from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport, send_all
+from gevent.socket import wait_write
+
+from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport
 from mksfilter.proxy.server import proxy_protocol
 
 __all__ = ["Connection", "TLSState"]
@@ -34,17 +38,17 @@ class TLSState:
 
 
 class Connection:
-    """What the handler knows as its socket.
+    """What pywsgi's handler knows as its socket.
 
     :ivar address: the peer, as ``accept`` returned it.
     :ivar received: bytes that have arrived and that nobody has read yet.
     """
 
-    __slots__ = ("__weakref__", "_preface", "_sock", "address", "received", "tls")
+    __slots__ = ("_preface", "_sock", "_write_timeout", "address", "received", "tls")
 
     def __init__(
         self,
-        sock: Any,
+        sock: socket,
         address: Any,
         context: ssl.SSLContext | None,
         *,
@@ -52,11 +56,13 @@ class Connection:
         proxy_header: bool = False,
     ) -> None:
         """
+        :param sock: connected, of any make; it is detached and must not be used any more.
         :param write_timeout: seconds for the peer to take an answer.
-        :param proxy_header: a PROXY header comes first, and says who the client is.
+        :param proxy_header: a PROXY protocol header comes first, and says who the client is.
         """
-        sock.settimeout(write_timeout)
-        self._sock = sock
+        self._sock = _socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+        self._sock.setblocking(False)
+        self._write_timeout = write_timeout
         self._preface = bytearray() if proxy_header else None
         self.address = address
         self.received = bytearray()
@@ -67,7 +73,7 @@ class Connection:
 
     def fileno(self) -> int:
         """The file descriptor, -1 once closed or handed over."""
-        return int(self._sock.fileno())
+        return self._sock.fileno()
 
     def pull(self) -> bool:
         """Read what there is, without blocking, into ``received``.
@@ -77,7 +83,7 @@ class Connection:
             protocol where it has to.
         """
         try:
-            data = self._sock._sock.recv(_CHUNK)
+            data = self._sock.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
             return True
         if self._preface is not None and data:
@@ -129,7 +135,7 @@ class Connection:
         # A handshake's answers fit into an empty socket buffer; a peer whose buffer they do not
         # fit into has been writing without reading, and loses its connection.
         data = tls.outgoing.read()
-        if data and self._sock._sock.send(data) != len(data):
+        if data and self._sock.send(data) != len(data):
             raise ConnectionAbortedError("the peer does not read")
 
     def send_unblocked(self, data: bytes) -> None:
@@ -140,7 +146,7 @@ class Connection:
         if self.tls is not None:
             self.tls.sslobj.write(data)
             self._flush_unblocked(self.tls)
-        elif self._sock._sock.send(data) != len(data):
+        elif self._sock.send(data) != len(data):
             raise ConnectionAbortedError("the peer does not read")
 
     def sendall(self, data: bytes) -> None:
@@ -151,7 +157,18 @@ class Connection:
         if self.tls is not None:
             self.tls.sslobj.write(data)
             data = self.tls.outgoing.read()
-        send_all(self._sock, data)
+        rest = memoryview(data)
+        deadline = time.monotonic() + self._write_timeout
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[self._sock.send(rest) :]
+            if not rest:
+                return
+            wait_write(
+                self._sock.fileno(),
+                max(0.0, deadline - time.monotonic()),
+                TimeoutError("the peer does not read"),
+            )
 
     def makefile(self, *_args: object) -> BytesIO:
         """No request of ours has a body; pywsgi asks for a file nonetheless."""
@@ -164,7 +181,7 @@ class Connection:
                 with contextlib.suppress(ssl.SSLError):
                     self.tls.sslobj.unwrap()
                 self._flush_unblocked(self.tls)
-            self._sock.shutdown(stdlib_socket.SHUT_WR)
+            self._sock.shutdown(_socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the socket, unless it was handed over."""

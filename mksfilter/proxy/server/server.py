@@ -1,9 +1,9 @@
 """The server whose connections wait for a whole request without a greenlet.
 
 gunicorn's gevent server spends a greenlet, and a place in its pool, on each connection from its
-first moment, so clients that connect and say nothing lock everybody out. Here a connection waits
-in the lobby, watched by the hub, until its request head has arrived; only then it gets a greenlet,
-for one request. Between requests (keep-alive) and while it is being closed it waits there again.
+first moment, so clients that connect and say nothing lock everybody out. Here a connection waits,
+watched by the hub, until its request head has arrived; only then it gets a greenlet, for one
+request. Between requests (keep-alive), and while it lingers before it is closed, it waits again.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import logging
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gunicorn.workers.ggevent import PyWSGIServer
+import gevent
 
 from mksfilter.log import event
 from mksfilter.proxy import http_head
 from mksfilter.proxy.http_head import HeadError
+from mksfilter.proxy.relay.timers import shared_wheel
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.connection import Connection
+from mksfilter.proxy.server.gevent_adapter import Server
 from mksfilter.proxy.server.state import ServerState
 
 __all__ = ["ConsoleServer"]
@@ -29,54 +32,39 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between requests of one connection; a page's files follow each other closely.
 _IDLE_SECONDS = 5.0
-#: Seconds for a client to read our last words and close.
+#: Seconds for a client to read the last answer and close.
 _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
-_TICK = 0.25
+
+_READABLE = 1  # libev's and libuv's flag for the event loop's ``io``
 
 
-class _Room:
-    """Connections that wait for the same thing, in the order in which their time runs out."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.waiting: OrderedDict[Connection, tuple[float, Any]] = OrderedDict()
-
-    def deadline(self, now: float) -> float:
-        return now + self._seconds
-
-
-class ConsoleServer(PyWSGIServer):
-    """gunicorn's pywsgi server with a lobby before its pool.
+class ConsoleServer(Server):
+    """A server with waiting connections before its pool.
 
     TLS, where gunicorn is given a certificate, is spoken by :class:`Connection`.
 
     :ivar state: of the worker process.
     """
 
-    def __init__(self, *args: Any, state: ServerState, **kwargs: Any) -> None:
+    def __init__(
+        self, listener: Any, *, state: ServerState, ssl_context: Any = None, **kwargs: Any
+    ) -> None:
+        if ssl_context is not None:
+            kwargs["ssl_context"] = ssl_context
         self.state = state
-        self._tls = kwargs.get("ssl_context")
-        self._arriving = _Room(state.handshake_timeout)
-        self._idle = _Room(_IDLE_SECONDS)
-        self._leaving = _Room(_LINGER_SECONDS)
-        self._timer: Any = None
-        super().__init__(*args, **kwargs)
+        self._tls = ssl_context
+        # A request that does not come in time is the only one that is counted.
+        self._arriving = _WaitingList(
+            state.handshake_timeout, lambda: state.refused("request-timeout")
+        )
+        self._idle = _WaitingList(_IDLE_SECONDS)
+        self._lingering = _WaitingList(_LINGER_SECONDS)
+        super().__init__(listener, **kwargs)
         self._capacity = fd_budget.waiting(fd_budget.limit())
 
-    # -- gevent's BaseServer ---------------------------------------------------------------
-
-    def set_spawn(self, spawn: Any) -> None:
-        """Never stop accepting because the pool is full; an overload is answered, not queued."""
-        super().set_spawn(spawn)
-        self.__dict__.pop("full", None)
-
-    def full(self) -> bool:
-        """See :meth:`set_spawn`."""
-        return False
-
-    def do_handle(self, sock: Any, address: Any) -> None:
+    def accepted(self, sock: Any, address: Any) -> None:
         """A connection was accepted."""
         connection = Connection(
             sock,
@@ -85,21 +73,26 @@ class ConsoleServer(PyWSGIServer):
             write_timeout=_WRITE_SECONDS,
             proxy_header=self.state.expects_proxy_header(address[0] if address else ""),
         )
-        if self._count() >= self._capacity:
+        if self.waiting >= self._capacity:
             self._evict()
-        self._wait(self._arriving, connection, self._on_head_bytes)
+        self._arriving.add(connection, self._on_head_bytes)
 
     def close(self) -> None:
         """Stop accepting. Who is in the middle of a request may finish it."""
         if not self.closed:
             super().close()
-        for connection in list(self._idle.waiting):
-            self._drop(self._idle, connection)
+        for connection in list(self._idle):
+            self._idle.drop(connection)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that wait for something, and have no greenlet."""
+        return len(self._arriving) + len(self._idle) + len(self._lingering)
 
     @property
     def arriving(self) -> int:
         """Connections whose request is on its way."""
-        return sum(bool(connection.received) for connection in self._arriving.waiting)
+        return sum(bool(connection.received) for connection in self._arriving)
 
     # -- for the handler -------------------------------------------------------------------
 
@@ -108,10 +101,10 @@ class ConsoleServer(PyWSGIServer):
         if self.closed:
             connection.close()
         elif connection.received:
-            self._wait(self._arriving, connection, self._on_head_bytes)
+            self._arriving.add(connection, self._on_head_bytes)
             self._dispatch_when_whole(connection)
         else:
-            self._wait(self._idle, connection, self._on_idle_bytes)
+            self._idle.add(connection, self._on_idle_bytes)
 
     def linger(self, connection: Connection) -> None:
         """The last answer is sent; close when the peer has read it.
@@ -120,7 +113,7 @@ class ConsoleServer(PyWSGIServer):
         the answer.
         """
         connection.finish()
-        self._wait(self._leaving, connection, self._on_leaving_bytes)
+        self._lingering.add(connection, self._on_lingering_bytes)
 
     # -- hub callbacks: nothing here may block -----------------------------------------------
 
@@ -128,45 +121,43 @@ class ConsoleServer(PyWSGIServer):
         try:
             alive = connection.pull()
         except OSError:
-            self._drop(self._arriving, connection)
+            self._arriving.drop(connection)
             return
         if not alive and not connection.received:
-            self._drop(self._arriving, connection)
+            self._arriving.drop(connection)
             return
         self._dispatch_when_whole(connection)
-        if not alive and connection in self._arriving.waiting:
-            self._drop(self._arriving, connection)
+        if not alive and connection in self._arriving:
+            self._arriving.drop(connection)
 
     def _on_idle_bytes(self, connection: Connection) -> None:
-        self._leave(self._idle, connection)
-        self._wait(self._arriving, connection, self._on_head_bytes)
+        self._idle.remove(connection)
+        self._arriving.add(connection, self._on_head_bytes)
         self._on_head_bytes(connection)
 
-    def _on_leaving_bytes(self, connection: Connection) -> None:
+    def _on_lingering_bytes(self, connection: Connection) -> None:
         try:
             alive = connection.pull()
         except OSError:
             alive = False
         connection.received.clear()
         if not alive:
-            self._drop(self._leaving, connection)
+            self._lingering.drop(connection)
 
     def _dispatch_when_whole(self, connection: Connection) -> None:
-        end = connection.received.find(b"\r\n\r\n")
-        if end < 0:
+        if b"\r\n\r\n" not in connection.received:
             problem = http_head.hopeless(connection.received)
             if problem is not None:
-                self._leave(self._arriving, connection)
-                self.refuse(connection, problem)
+                self._arriving.remove(connection)
+                self._refuse(connection, problem)
             return
-        self._leave(self._arriving, connection)
-        if self.pool is not None and self.pool.full():
-            self.refuse(connection, HeadError(503, "all of worker_connections are at work"))
+        self._arriving.remove(connection)
+        if self.pool.full():
+            self._refuse(connection, HeadError(503, "all of worker_connections are at work"))
             return
         self.pool.spawn(self._serve, connection)
 
-    def refuse(self, connection: Connection, problem: HeadError) -> None:
-        """Answer *problem* and close; may be called in the hub."""
+    def _refuse(self, connection: Connection, problem: HeadError) -> None:
         LOG.debug(event("request-refused", client=connection.address, detail=problem))
         self.state.refused("bad-request" if problem.status != 503 else "overload")
         try:
@@ -176,6 +167,16 @@ class ConsoleServer(PyWSGIServer):
             return
         self.linger(connection)
 
+    def _evict(self) -> None:
+        """Make room: lingering connections first, then idle ones, then the slowest to arrive."""
+        for waiting in (self._lingering, self._idle, self._arriving):
+            if waiting:
+                self.state.refused("evicted")
+                waiting.drop(next(iter(waiting)))
+                return
+
+    # -- a greenlet ----------------------------------------------------------------------------
+
     def _serve(self, connection: Connection) -> None:
         handler = self.handler_class(connection, connection.address, self)
         try:
@@ -184,56 +185,74 @@ class ConsoleServer(PyWSGIServer):
             LOG.exception(event("unexpected-error", client=connection.address))
             connection.close()
 
-    # -- bookkeeping -------------------------------------------------------------------------
 
-    def _wait(self, room: _Room, connection: Connection, callback: Any) -> None:
-        watcher = self.loop.io(connection.fileno(), 1)
-        room.waiting[connection] = (room.deadline(time.monotonic()), watcher)
-        watcher.start(self._guarded, room, connection, callback)
-        if self._timer is None:
-            self._timer = self.loop.timer(_TICK, _TICK)
-            self._timer.start(self._expire)
+class _WaitingList:
+    """Connections that wait for the same thing, oldest first; each is closed after *seconds*.
 
-    def _guarded(self, room: _Room, connection: Connection, callback: Any) -> None:
+    :param expired: called for each that is.
+    """
+
+    def __init__(self, seconds: float, expired: Callable[[], None] = lambda: None) -> None:
+        self._loop = gevent.get_hub().loop
+        self._wheel = shared_wheel()
+        self._seconds = seconds
+        self._expired = expired
+        self._entries: OrderedDict[Connection, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._entries)
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._entries
+
+    def add(self, connection: Connection, callback: Callable[[Connection], None]) -> None:
+        """Call *callback* in the hub when *connection* has something to read."""
+        watcher = self._loop.io(connection.fileno(), _READABLE)
+        entry = self._entries[connection] = _Entry(self, connection, watcher)
+        watcher.start(self._guarded, connection, callback)
+        self._wheel.schedule(entry, time.monotonic() + self._seconds)
+
+    def remove(self, connection: Connection) -> None:
+        """*connection* does not wait here any more."""
+        entry = self._entries.pop(connection)
+        self._wheel.cancel(entry)
+        entry.watcher.stop()
+        entry.watcher.close()
+
+    def drop(self, connection: Connection) -> None:
+        """Close *connection*, whether it waits here or has just left."""
+        if connection in self._entries:
+            self.remove(connection)
+        connection.close()
+
+    def expire(self, connection: Connection) -> None:
+        """The time of *connection* is over."""
+        self._expired()
+        self.drop(connection)
+
+    def _guarded(self, connection: Connection, callback: Callable[[Connection], None]) -> None:
         """A watcher that raises stays armed and spins; a connection that does is dropped."""
         try:
             callback(connection)
         except Exception:
-            self.loop.handle_error(connection, *sys.exc_info())
-            self._drop(room, connection)
+            self._loop.handle_error(connection, *sys.exc_info())
+            self.drop(connection)
 
-    def _leave(self, room: _Room, connection: Connection) -> None:
-        _, watcher = room.waiting.pop(connection)
-        watcher.stop()
-        watcher.close()
 
-    def _drop(self, room: _Room, connection: Connection) -> None:
-        if connection in room.waiting:
-            self._leave(room, connection)
-        connection.close()
+class _Entry:
+    """A waiting connection in the timer wheel."""
 
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for room in (self._arriving, self._idle, self._leaving):
-            while room.waiting:
-                connection, (deadline, _) = next(iter(room.waiting.items()))
-                if deadline > now:
-                    break
-                if room is self._arriving:
-                    self.state.refused("request-timeout")
-                self._drop(room, connection)
-        if not self._count():
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
+    __slots__ = ("_connection", "_list", "slot", "watcher")
 
-    def _evict(self) -> None:
-        """Make room: whoever leaves, then who idles, then who has been slow for longest."""
-        for room in (self._leaving, self._idle, self._arriving):
-            if room.waiting:
-                self.state.refused("evicted")
-                self._drop(room, next(iter(room.waiting)))
-                return
+    def __init__(self, waiting: _WaitingList, connection: Connection, watcher: Any) -> None:
+        self.slot = 0
+        self.watcher = watcher
+        self._list = waiting
+        self._connection = connection
 
-    def _count(self) -> int:
-        return sum(len(room.waiting) for room in (self._arriving, self._idle, self._leaving))
+    def on_timer(self, _now: float) -> None:
+        """See :class:`mksfilter.proxy.relay.timers.Timed`."""
+        self._list.expire(self._connection)

@@ -1,112 +1,23 @@
-"""The server that waits for whole requests without a greenlet, and the handler behind it."""
+"""The server whose connections wait for whole requests without a greenlet."""
 
 from __future__ import annotations
 
-import logging
+import gc
 
-import gevent
 import gevent.event
-import gevent.socket
 import pytest
-from gevent.pool import Pool
 
 from mksfilter.proxy.server import server as server_module
-from mksfilter.proxy.server.server import ConsoleServer
-from mksfilter.proxy.server.state import ServerState
-from mksfilter.proxy.server.worker import ConsoleHandler
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-LAST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-
-
-class Log:
-    """gunicorn's logger, as far as the handler uses it."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def access(self, response, request_headers, environ, request_time) -> None:
-        self.lines.append((response.status, environ["RAW_URI"]))
-
-    def log(self, *args) -> None:
-        raise AssertionError(args)
-
-
-class Application:
-    """An application as the worker sees it."""
-
-    handshake_timeout = 0.3
-    sessions = 0
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def refused(self, reason: str) -> None:
-        self.reasons.append(reason)
-
-    def expects_proxy_header(self, peer: str) -> bool:
-        return False
-
-
-@pytest.fixture
-def application():
-    return Application()
-
-
-@pytest.fixture
-def serve(application):
-    servers = []
-
-    def serve(app, *, size: int = 10, **ssl_args) -> ConsoleServer:
-        listener = gevent.socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        server = ConsoleServer(
-            listener,
-            application=app,
-            spawn=Pool(size),
-            log=Log(),
-            handler_class=ConsoleHandler,
-            state=ServerState([application]),
-            **ssl_args,
-        )
-        server.start()
-        servers.append(server)
-        return server
-
-    yield serve
-    for server in servers:
-        server.stop()
-
-
-def hello(environ, start_response):
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"hi"]
-
-
-def connect(server: ConsoleServer) -> gevent.socket.socket:
-    sock = gevent.socket.create_connection(("127.0.0.1", server.address[1]))
-    sock.settimeout(5)
-    return sock
-
-
-def read_to_end(sock) -> bytes:
-    data = b""
-    while chunk := sock.recv(65536):
-        data += chunk
-    return data
-
-
-def exchange(server: ConsoleServer, request: bytes) -> bytes:
-    with connect(server) as sock:
-        sock.sendall(request)
-        return read_to_end(sock)
-
-
-def wait_for(condition) -> None:
-    with gevent.Timeout(5):
-        while not condition():
-            gevent.sleep(0.005)
+from mksfilter.proxy.server.connection import Connection
+from tests.proxy.server.running import (
+    LAST,
+    REQUEST,
+    connect,
+    exchange,
+    hello,
+    read_to_end,
+    wait_for,
+)
 
 
 def test_a_request_costs_a_greenlet_only_once_it_is_whole(serve):
@@ -118,6 +29,11 @@ def test_a_request_costs_a_greenlet_only_once_it_is_whole(serve):
         sock.sendall(REQUEST[-1:])
         assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
         wait_for(lambda: server.pool.free_count() == 10)
+
+
+def test_two_requests_that_come_at_once_are_answered_one_after_the_other(serve):
+    answer = exchange(serve(hello), REQUEST + LAST)
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"\r\n\r\nhi") == 2
 
 
 def test_who_does_not_finish_in_time_is_closed_and_counted(serve, application):
@@ -138,7 +54,18 @@ def test_a_kept_connection_is_closed_when_it_idles(serve, monkeypatch, applicati
     assert application.reasons == []
 
 
-def test_many_who_wait_make_room_for_who_comes(serve, application, monkeypatch):
+def test_a_client_that_does_not_close_is_closed(serve, monkeypatch, application):
+    monkeypatch.setattr(server_module, "_LINGER_SECONDS", 0.1)
+    server = serve(hello)
+    with connect(server) as sock:
+        sock.sendall(LAST)
+        assert read_to_end(sock).endswith(b"hi")
+        assert server.waiting == 1
+        wait_for(lambda: server.waiting == 0)
+    assert application.reasons == []
+
+
+def test_many_who_wait_make_room_for_who_comes(serve, application):
     server = serve(hello)
     server._capacity = 3
     waiting = [connect(server) for _ in range(5)]
@@ -146,6 +73,28 @@ def test_many_who_wait_make_room_for_who_comes(serve, application, monkeypatch):
     assert application.reasons == ["evicted"] * 3
     for sock in waiting:
         sock.close()
+
+
+def test_who_lingers_makes_room_before_who_idles_and_who_is_slow(serve, monkeypatch, application):
+    application.handshake_timeout = 60
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 60)
+    monkeypatch.setattr(server_module, "_LINGER_SECONDS", 60)
+    server = serve(hello)
+    server._capacity = 3
+    with connect(server) as slow, connect(server) as idle, connect(server) as lingering:
+        slow.sendall(REQUEST[:-1])
+        idle.sendall(REQUEST)
+        assert idle.recv(1000).endswith(b"hi")
+        lingering.sendall(LAST)
+        assert read_to_end(lingering).endswith(b"hi")
+        wait_for(lambda: server.waiting == 3)
+        with connect(server):
+            wait_for(lambda: application.reasons == ["evicted"])
+            with connect(server):
+                assert idle.recv(1) == b""
+                assert application.reasons == ["evicted", "evicted"]
+                with connect(server):
+                    assert slow.recv(1) == b""
 
 
 def test_more_work_than_places_is_answered_and_not_queued(serve, application):
@@ -165,6 +114,17 @@ def test_more_work_than_places_is_answered_and_not_queued(serve, application):
     assert application.reasons == ["overload"]
 
 
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [(b"\x16\x03\x01\x02", 400), (b"GET /" + b"a" * 9000, 414)],
+    ids=["a TLS hello", "a long line"],
+)
+def test_a_head_that_cannot_become_good_is_answered_at_once(serve, application, start, status):
+    application.handshake_timeout = 60
+    assert exchange(serve(hello), start).startswith(b"HTTP/1.1 %d " % status)
+    assert application.reasons == ["bad-request"]
+
+
 def test_an_answer_survives_what_the_client_was_still_sending(serve):
     """A close with unread bytes resets the connection, and the answer with it."""
     server = serve(hello)
@@ -173,79 +133,8 @@ def test_an_answer_survives_what_the_client_was_still_sending(serve):
         assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_fault_of_the_application_is_500_and_its_words_stay_inside(serve, caplog):
-    def broken(environ, start_response):
-        raise ValueError("mks1.0123456789ab.secret.mac")
-
-    server = serve(broken)
-    answer = exchange(server, b"GET /x?token=secret HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert b"Traceback" not in answer
-    assert b"secret" not in answer
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "path=/x" in record.getMessage()
-    assert "token" not in record.getMessage()
-    assert server.log.lines == [("500 Internal Server Error", "/x?***")]
-
-
-def test_an_accepted_upgrade_belongs_to_who_accepted_it(serve, caplog):
-    taken = []
-
-    def take(environ, start_response):
-        taken.append(environ["mksfilter.connection"].accept([("Upgrade", "websocket")]))
-        return []
-
-    server = serve(take)
-    with connect(server) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n")
-        assert sock.recv(1000) == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
-        wait_for(lambda: server.pool.free_count() == 10)
-        (transport,) = taken
-        server.close()
-        assert transport.send(b"still here")
-        assert sock.recv(100) == b"still here"
-        sock.sendall(b"me too")
-        buffer = memoryview(bytearray(1 << 20))
-        wait_for(lambda: transport.receive(buffer) > 0)
-        assert bytes(buffer[:6]) == b"me too"
-        transport.close()
-        assert sock.recv(1) == b""
-    assert server.log.lines == [("101 Switching Protocols", "/")]
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_a_refused_upgrade_ends_with_its_last_words(serve):
-    def refuse(environ, start_response):
-        environ["mksfilter.connection"].refuse([("Upgrade", "websocket")], b"farewell")
-        return []
-
-    answer = exchange(serve(refuse), b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n")
-    assert answer.endswith(b"\r\n\r\nfarewell")
-
-
-def test_early_data_and_a_client_that_left_are_seen(serve):
-    seen = []
-
-    def look(environ, start_response):
-        gevent.sleep(0.05)
-        try:
-            seen.append(environ["mksfilter.connection"].early_data())
-        except OSError:
-            seen.append("gone")
-        return hello(environ, start_response)
-
-    server = serve(look)
-    upgrade = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n"
-    with connect(server) as sock:
-        sock.sendall(upgrade + b"too early")
-        wait_for(lambda: seen)
-    with connect(server) as sock:
-        sock.sendall(upgrade)
-    wait_for(lambda: len(seen) == 2)
-    assert seen == [b"too early", "gone"]
-
-
-def test_a_server_that_closes_lets_a_request_finish_that_is_on_its_way(serve):
+def test_a_server_that_closes_lets_a_request_finish_that_is_on_its_way(serve, application):
+    application.handshake_timeout = 60
     server = serve(hello)
     with connect(server) as arriving, connect(server) as idle:
         idle.sendall(REQUEST)
@@ -259,7 +148,14 @@ def test_a_server_that_closes_lets_a_request_finish_that_is_on_its_way(serve):
         wait_for(lambda: server.arriving == 0)
 
 
-def test_nobody_waiting_costs_no_timer(serve):
+def test_a_worker_that_drains_keeps_no_connection_alive(serve):
+    server = serve(hello)
+    server.state.draining = True
+    assert exchange(server, REQUEST).endswith(b"hi")
+
+
+def test_who_has_left_is_not_remembered(serve):
     server = serve(hello)
     assert exchange(server, LAST).endswith(b"hi")
-    wait_for(lambda: server._timer is None)
+    wait_for(lambda: server.waiting == 0)
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]

@@ -1,0 +1,67 @@
+"""gunicorn: the one module that relies on names that its documentation does not have.
+docs/development.md lists them; each is named below where it is used.
+
+What a worker overrides of ``gunicorn.workers.base.Worker`` stands in
+:mod:`mksfilter.proxy.server.worker`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+
+__all__ = ["EmbeddedServer", "exit_for_good", "on_worker_exit"]
+
+
+class EmbeddedServer(BaseApplication):
+    """gunicorn with a table of settings in place of its command line.
+
+    :param settings: by their names in gunicorn; those that this release does not have are left out.
+    :param build: makes the application: now, and again on SIGHUP for the workers that then start.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], build: Callable[[], Any]) -> None:
+        self._settings = settings
+        self._build = build
+        self._application = build()
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called by gunicorn before it starts."""
+        for name, value in self._settings.items():
+            # ``Config`` has an attribute for each setting that it knows.
+            if hasattr(self.cfg, name):
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """See :meth:`wsgi`."""
+        return self._application
+
+    def wsgi(self) -> Any:
+        """The application. gunicorn's own ``wsgi`` keeps for ever what ``load`` gave it first."""
+        return self._application
+
+    def reload(self) -> None:
+        """SIGHUP. gunicorn's own would read its command line again."""
+        self._application = self._build()
+
+
+def exit_for_good() -> NoReturn:
+    """End a worker whose application cannot be loaded: the arbiter stops too, where it would
+    otherwise start worker after worker (``Arbiter.APP_LOAD_ERROR``)."""
+    sys.exit(Arbiter.APP_LOAD_ERROR)
+
+
+def on_worker_exit(cfg: Any, callback: Callable[[int], None]) -> None:
+    """Have the master call *callback* with the process id of each worker that ended, unless the
+    operator has a hook of his own there.
+
+    Works from a worker's constructor: it runs in the master, before the fork.
+    """
+    if cfg.child_exit is Config().child_exit:
+        cfg.set("child_exit", lambda _arbiter, worker: callback(worker.pid))
