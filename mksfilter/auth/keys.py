@@ -16,7 +16,6 @@ import dataclasses
 import fcntl
 import logging
 import os
-import pwd
 import secrets
 import stat
 import threading
@@ -24,8 +23,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from mksfilter.auth.token import MIN_KEY_BYTES, Key
+from mksfilter.auth.weak_keys import weakness
 from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
 from mksfilter.log import event
+from mksfilter.private_files import Place, directory_fault, file_fault, owner_name, place_of
 
 __all__ = ["DEFAULT_MAX_ACTIVE_KEYS", "KeyEntry", "KeyRepository"]
 
@@ -42,15 +43,8 @@ VANISHED_GRACE = 5.0
 
 _STAGED = 0
 _MAX_FILE = 4096
-# A random key of 32 bytes has fewer different ones once in 10**20; a typed or repeated text has.
-_MIN_DISTINCT_BYTES = 12
-_EXAMPLES = frozenset(
-    {
-        bytes(range(32)),  # test vectors everywhere
-        bytes(range(1, 33)),
-        bytes.fromhex("730ff4c7af3d46923e8ed451ee813c87f790b0a226bc96a92de49b5e9c05e1ee"),  # Fernet
-    }
-)
+# How often reading starts anew because a volume was replaced meanwhile.
+_READINGS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +121,13 @@ class KeyRepository:
         """
         keys = _read(self.path)
         highest = max(keys)
+        path = _place(self.path).path
         return [
             KeyEntry(
                 number=number,
                 role=_role(number, highest),
                 kid=key.kid,
-                created=os.stat(os.path.join(self.path, str(number))).st_mtime,
+                created=os.stat(os.path.join(path, str(number))).st_mtime,
             )
             for number, key in sorted(keys.items())
         ]
@@ -144,13 +139,14 @@ class KeyRepository:
         """
         with _explained(self.path):
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            _refuse_volume(self.path)
             with _locked(self.path) as directory:
                 if any(_number(name) is not None for name in os.listdir(self.path)):
                     raise KeyRepositoryError(
                         f"key repository {self.path}: has keys already; "
                         f"use 'mksfilter keys rotate' to replace them"
                     )
-                _refuse_open(os.fstat(directory), self.path, 0o700)
+                _refuse(directory_fault(os.fstat(directory), self.path))
                 _write(self.path, directory, 1)
                 _write(self.path, directory, _STAGED)
 
@@ -168,6 +164,7 @@ class KeyRepository:
         if max_active_keys < 3:
             raise ValueError("max_active_keys must be 3 or more: staged, primary, the one before")
         with _explained(self.path), _locked(self.path) as directory:
+            _refuse_volume(self.path)
             numbers = sorted(_read(self.path))
             for name in os.listdir(self.path):
                 if name.startswith(_TEMPORARY):
@@ -254,36 +251,48 @@ def _role(number: int, highest: int) -> str:
     return "staged" if number == _STAGED else "active"
 
 
-def _fingerprint(path: str) -> tuple[tuple[str, int, int, int, int], ...]:
-    """Differs when a file was added, replaced, rewritten or its mode changed."""
+def _place(path: str) -> Place:
+    """Where the keys of *path* are read from."""
     with _explained(path):
-        own = os.stat(path)
-        found = [(".", own.st_ino, own.st_mtime_ns, 0, own.st_mode)]
-        with os.scandir(path) as files:
+        return place_of(path)
+
+
+def _fingerprint(path: str) -> tuple[tuple[str, int, int, int, int], ...]:
+    """Differs when a file was added, replaced, rewritten or its mode or owner changed."""
+    place = _place(path)
+    with _explained(path):
+        found = []
+        for directory in {path, place.path}:
+            own = os.stat(directory)
+            found.append((directory, own.st_ino, own.st_mtime_ns, own.st_uid, own.st_mode))
+        with os.scandir(place.path) as files:
             for file in files:
                 if _number(file.name) is None:
                     continue
                 with contextlib.suppress(FileNotFoundError):  # renamed by a rotation
                     info = os.stat(file.path)
                     found.append(
-                        (file.name, info.st_ino, info.st_mtime_ns, info.st_size, info.st_mode)
+                        (file.name, info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_mode)
                     )
     return tuple(sorted(found))
 
 
 def _read(path: str) -> dict[int, Key]:
-    with _explained(path):
-        info = os.stat(path)
-        if not stat.S_ISDIR(info.st_mode):
-            raise KeyRepositoryError(f"key repository {path}: not a directory")
-        _refuse_open(info, path, 0o700)
-        numbers = [number for name in os.listdir(path) if (number := _number(name)) is not None]
-    keys: dict[int, Key] = {}
-    for number in numbers:
-        file = os.path.join(path, str(number))
-        # A rotation may rename or remove the file between the listing and now.
-        with _explained(file), contextlib.suppress(FileNotFoundError):
-            keys[number] = _read_key(file)
+    for _ in range(_READINGS):
+        place = _place(path)
+        if place.fault:
+            raise KeyRepositoryError(f"{place.fault}; {_COMPROMISED}")
+        try:
+            keys = _read_from(path, place)
+        except KeyRepositoryError:
+            if _place(path) == place:
+                raise
+            continue
+        # A volume is replaced whole: files of two of its states do not go together.
+        if not place.volume or _place(path) == place:
+            break
+    else:
+        raise KeyRepositoryError(f"key repository {path}: changes all the time")
     if not set(keys) - {_STAGED}:
         raise KeyRepositoryError(
             f"key repository {path}: no primary key in it; run 'mksfilter keys setup'"
@@ -291,9 +300,27 @@ def _read(path: str) -> dict[int, Key]:
     return keys
 
 
-def _read_key(file: str) -> Key:
+def _read_from(path: str, place: Place) -> dict[int, Key]:
+    with _explained(path):
+        info = os.stat(place.path)
+        if not stat.S_ISDIR(info.st_mode):
+            raise KeyRepositoryError(f"key repository {path}: not a directory")
+        _refuse(directory_fault(info, place.path, volume=place.volume))
+        numbers = [
+            number for name in os.listdir(place.path) if (number := _number(name)) is not None
+        ]
+    keys: dict[int, Key] = {}
+    for number in numbers:
+        file = os.path.join(place.path, str(number))
+        # A rotation may rename or remove the file between the listing and now.
+        with _explained(file, volume=place.volume), contextlib.suppress(FileNotFoundError):
+            keys[number] = _read_key(file, volume=place.volume, owner=info.st_uid)
+    return keys
+
+
+def _read_key(file: str, *, volume: bool, owner: int) -> Key:
     with open(file, "rb") as stream:
-        _refuse_open(os.fstat(stream.fileno()), file, 0o600)
+        _refuse(file_fault(os.fstat(stream.fileno()), file, volume=volume, owner=owner))
         text = stream.read(_MAX_FILE).strip()
     try:
         secret = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -304,20 +331,25 @@ def _read_key(file: str) -> Key:
         raise KeyRepositoryError(
             f"key {file}: {len(secret)} bytes, and a key needs {MIN_KEY_BYTES}; {_REPLACE}"
         )
-    if secret in _EXAMPLES or len(set(secret)) < _MIN_DISTINCT_BYTES:
-        raise KeyRepositoryError(f"key {file}: a well-known or guessable key; {_REPLACE}")
+    if why := weakness(secret, text):
+        raise KeyRepositoryError(f"key {file}: a well-known or guessable key ({why}); {_REPLACE}")
     return Key(secret)
 
 
 _REPLACE = "remove it and make keys with 'mksfilter keys setup'"
+_COMPROMISED = "make new keys if others may have read these"
 
 
-def _refuse_open(info: os.stat_result, path: str, wanted: int) -> None:
-    mode = stat.S_IMODE(info.st_mode)
-    if mode & 0o077:
+def _refuse(fault: str) -> None:
+    if fault:
+        raise KeyRepositoryError(f"{fault}; {_COMPROMISED}")
+
+
+def _refuse_volume(path: str) -> None:
+    if place_of(path).volume:
         raise KeyRepositoryError(
-            f"{path} is open to others (mode {mode:04o}): chmod {wanted:04o} it, and make new keys "
-            f"if others may have read these"
+            f"key repository {path}: a volume of Kubernetes; change the keys where its Secret is "
+            f"made from, and replace the Secret"
         )
 
 
@@ -354,7 +386,7 @@ def _locked(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: str, *, volume: bool = False) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:
@@ -363,9 +395,14 @@ def _explained(path: str) -> Iterator[None]:
             f"or correct the option key_repository"
         ) from exc
     except PermissionError as exc:
+        remedy = (
+            "set the pod's fsGroup"
+            if volume
+            else "give it to the user that the service runs as (chown -R)"
+        )
         raise KeyRepositoryError(
-            f"key repository {path}: user {_user(os.geteuid())} may not use it"
-            f"{_owner(path)}; give it to the user that the service runs as (chown -R)"
+            f"key repository {path}: user {owner_name(os.geteuid())} may not use it"
+            f"{_owner(path)}; {remedy}"
         ) from exc
     except OSError as exc:
         raise KeyRepositoryError(f"key repository {path}: {exc.strerror or exc}") from exc
@@ -373,13 +410,6 @@ def _explained(path: str) -> Iterator[None]:
 
 def _owner(path: str) -> str:
     try:
-        return f", it belongs to {_user(os.stat(path).st_uid)}"
+        return f", it belongs to {owner_name(os.stat(path).st_uid)}"
     except OSError:
         return ""
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

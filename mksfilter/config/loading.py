@@ -38,6 +38,7 @@ from mksfilter.config.unknown import (
     unused_groups,
 )
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.private_files import file_fault, place_of
 
 __all__ = [
     "Refused",
@@ -265,18 +266,22 @@ def _vcenter(conf: cfg.ConfigOpts, name: str) -> VCenterSettings:
 
 
 def _read_password(group: str, path: str) -> str:
+    named = f"[{group}] password_file"
     try:
-        with open(path, encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read()
+        place = place_of(os.path.dirname(path) or ".")
+        found = os.path.join(place.path, os.path.basename(path)) if place.volume else path
+        with open(found, encoding="utf-8") as file:
+            info = os.fstat(file.fileno())
+            # Root reads what is kept for another user.
+            fault = place.fault or file_fault(info, path, volume=place.volume, owner=info.st_uid)
+            if fault:
+                raise ConfigurationError(f"{named} {fault}")
+            return file.read().rstrip("\r\n")
     except OSError as exc:
-        raise ConfigurationError(f"[{group}] password_file {path}: {exc.strerror}") from exc
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"[{group}] password_file {path} is open to others (mode {mode & 0o777:04o}); "
-            f"chmod 0600 it"
-        )
-    return text.rstrip("\r\n")
+        raise ConfigurationError(f"{named} {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        # Not chained: the error quotes what it could not decode.
+        raise ConfigurationError(f"{named} {path}: not UTF-8") from None
 
 
 class _Refused:

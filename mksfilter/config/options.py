@@ -27,7 +27,8 @@ SHARED_OPTS = [
         "key_repository",
         default="/etc/mksfilter/keys",
         help="Directory of the signing keys, made by 'mksfilter keys setup'. The filter and every "
-        "proxy need the same keys. Mode 0700, its files 0600; anything more open is refused.",
+        "proxy need the same keys. Mode 0700, its files 0600, or a volume of Kubernetes with files "
+        "0440; anything more open is refused.",
     ),
     cfg.StrOpt(
         "audience",
@@ -231,7 +232,10 @@ VCENTER_OPTS = [
         "username", help="User with System.View and VirtualMachine.Interact.ConsoleInteract."
     ),
     cfg.StrOpt("password", secret=True, help="Password. Better: password_file."),
-    cfg.StrOpt("password_file", help="File that holds the password; its mode must be 0600."),
+    cfg.StrOpt(
+        "password_file",
+        help="File that holds the password; mode 0600, or 0440 in a volume of Kubernetes.",
+    ),
     cfg.StrOpt("ca_file", help="CA certificates (PEM) that vouch for the vCenter and its hosts."),
     cfg.StrOpt(
         "thumbprint",

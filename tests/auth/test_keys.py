@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -16,9 +18,11 @@ import pytest
 from mksfilter.auth import keys as keys_module
 from mksfilter.auth.keys import CHECK_INTERVAL, FORCED_CHECKS, VANISHED_GRACE, KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.auth.weak_keys import weakness
 from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock
+from tests.support.volume import Volume
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
@@ -202,6 +206,22 @@ class TestRefusal:
         assert len(text) < 5 or text not in str(caught.value)
         assert caught.value.__cause__ is None, "the cause's text could hold the key"
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_of_a_key_that_belongs_to_somebody_else(self, repository, path):
+        os.chown(path / "1", 12345, -1)
+        with pytest.raises(KeyRepositoryError, match=r"keys/1 belongs to 12345.*chown it to root"):
+            repository.load()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_of_a_key_that_does_not_belong_to_its_directorys_owner(self, repository, path):
+        os.chown(path, 12345, -1)  # root may keep the keys of another user
+        os.chown(path / "0", 12345, -1)
+        os.chown(path / "1", 12345, -1)
+        repository.load()
+        os.chown(path / "1", 12346, -1)
+        with pytest.raises(KeyRepositoryError, match="belongs to 12346"):
+            repository.load()
+
     def test_of_a_repository_that_is_not_there(self, path):
         with pytest.raises(KeyRepositoryError, match=r"no such.*keys setup.*key_repository"):
             KeyRepository(str(path)).load()
@@ -314,6 +334,163 @@ class TestReload:
         clock.advance(VANISHED_GRACE)
         with pytest.raises(TokenKeyUnknown, match=old):
             repository.get(old)
+
+
+class TestVolume:
+    """A Secret that Kubernetes mounts: links to files of root's that the pod's group reads."""
+
+    @pytest.fixture
+    def volume(self, path):
+        return Volume(path, new_keys())
+
+    @pytest.fixture
+    def mounted(self, volume, clock):
+        return KeyRepository(str(volume.path), clock=clock)
+
+    def test_is_read_in_place(self, mounted):
+        assert roles(mounted) == [(0, "staged"), (1, "primary")]
+        assert mounted.primary().kid == kids(mounted)[1]
+
+    def test_may_have_the_keys_in_a_directory_of_it(self, tmp_path):
+        keys = {f"keys/{name}": text for name, text in new_keys().items()}
+        volume = Volume(tmp_path / "volume", keys)
+        assert len(roles(KeyRepository(str(volume.path / "keys")))) == 2
+
+    def test_follows_a_rotation_within_a_second(self, mounted, volume, clock):
+        before = mounted.primary().kid
+        volume.replace(new_keys())
+        clock.advance(CHECK_INTERVAL)
+        assert mounted.primary().kid not in (before, None)
+
+    def test_is_read_again_when_it_is_replaced_meanwhile(self, mounted, volume, monkeypatch):
+        """Never keys of two states, and no moment without keys."""
+        after = new_keys()
+        read = keys_module._read_key
+
+        def replaced(file, **options):
+            monkeypatch.setattr(keys_module, "_read_key", read)
+            key = read(file, **options)
+            volume.replace(after)
+            return key
+
+        monkeypatch.setattr(keys_module, "_read_key", replaced)
+        mounted.load()
+        assert mounted.primary().kid == kids(KeyRepository(str(volume.path)))[1]
+        assert {entry.kid for entry in mounted.entries()} == set(mounted._state.by_kid)
+
+    @pytest.mark.parametrize("mode", [0o444, 0o644, 0o460])
+    def test_that_more_than_its_group_may_read_is_refused(self, mounted, volume, mode):
+        (volume.dated / "1").chmod(mode)
+        with pytest.raises(KeyRepositoryError, match=rf"{mode:04o}.*defaultMode: 0440"):
+            mounted.load()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_never_holds_what_others_put_beside_its_link(self, mounted, volume):
+        (volume.path / "9").write_text(new_keys()["1"])
+        (volume.path / "9").chmod(0o440)
+        os.chown(volume.path / "9", 12345, 12345)
+        (volume.path / "8").symlink_to("..data/1")
+        os.chown(volume.path / "8", 12345, 12345, follow_symlinks=False)
+        assert roles(mounted) == [(0, "staged"), (1, "primary")]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_with_a_file_of_somebody_elses_is_refused(self, mounted, volume):
+        os.chown(volume.dated / "1", 12345, 0)
+        with pytest.raises(KeyRepositoryError, match="1 belongs to 12345, who could replace it"):
+            mounted.load()
+
+    def test_with_an_open_directory_is_refused_without_the_sticky_bit(self, mounted, volume):
+        volume.path.chmod(0o777)
+        with pytest.raises(KeyRepositoryError, match=r"0777.*chmod \+t.*make new keys"):
+            mounted.load()
+
+    @pytest.mark.parametrize("action", ["setup", "rotate"])
+    def test_is_not_written(self, mounted, volume, action):
+        before = sorted(os.listdir(volume.path))
+        with pytest.raises(KeyRepositoryError, match="replace the Secret"):
+            getattr(mounted, action)()
+        assert sorted(os.listdir(volume.path)) == before
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+    @pytest.mark.parametrize(
+        ("groups", "told"), [([12345], "2 keys"), ([], "user nobody may not use it.*fsGroup")]
+    )
+    def test_is_read_by_the_pods_user_through_the_pods_group(self, volume, groups, told):
+        for file in volume.dated.iterdir():
+            os.chown(file, 0, 12345)
+        for parent in volume.path.parents:
+            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
+                parent.chmod(0o755)
+        code = (
+            "import os\n"
+            "from mksfilter.auth.keys import KeyRepository\n"
+            f"os.setgroups({groups}); os.setgid(65534); os.setuid(65534)\n"
+            f"print(len(KeyRepository({str(volume.path)!r}).entries()), 'keys')"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        )
+        assert re.search(told, result.stdout + result.stderr), result
+
+
+class TestWeakKeys:
+    @pytest.mark.parametrize(
+        ("secret", "why"),
+        [
+            (bytes(32), "repeats"),
+            (b"\xff" * 64, "repeats"),
+            (os.urandom(16) * 2, "repeats"),
+            ((os.urandom(13) * 3)[:32], "repeats"),
+            (bytes(range(32)), "count"),
+            (bytes(range(1, 33)), "count"),
+            (bytes(range(200, 168, -1)), "count"),
+            (bytes(number * 7 % 256 for number in range(48)), "count"),
+            (b"".join(number.to_bytes(2, "big") for number in range(1, 40)), "count"),
+            (b"".join(number.to_bytes(4, "little") for number in range(1, 40)), "count"),
+            (b"correct horse battery staple! 123", "text"),
+            (b"0123456789abcdefghijklmnopqrstuv", "text"),
+            (hashlib.sha256(b"changeme").digest(), "digest"),
+            (hashlib.sha256(b"changeme\n").digest(), "digest"),
+            (hashlib.sha512(b"Password").digest(), "digest"),
+            (hashlib.sha3_256(b"").digest(), "digest"),
+            (hashlib.blake2s(b"mksfilter").digest(), "digest"),
+        ],
+    )
+    def test_are_refused_whatever_they_are_made_of(self, repository, path, secret, why):
+        write(path, 1, base64.urlsafe_b64encode(secret).decode())
+        with pytest.raises(KeyRepositoryError, match=rf"keys/1: .*{why}.*keys setup") as caught:
+            repository.load()
+        assert base64.urlsafe_b64encode(secret).decode()[:12] not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("changeme" * 6, "repeats"),
+            ("correct-horse-battery-staple-correct_horses", "text"),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZ-ABCDEFGHIJKLMNOP", "text"),
+            ("3141592653589793238462643383279502884197169", "text"),
+            (hashlib.sha256(b"secret").hexdigest(), "digest"),
+            (hashlib.sha256(b"secret\n").hexdigest().upper(), "digest"),
+        ],
+    )
+    def test_are_refused_when_they_were_typed(self, repository, path, text, why):
+        write(path, 1, text)
+        with pytest.raises(KeyRepositoryError, match=rf"keys/1: .*{why}.*keys setup"):
+            repository.load()
+
+    def test_are_never_what_a_random_generator_makes(self):
+        for _ in range(5000):
+            secret = os.urandom(32)
+            assert weakness(secret, base64.urlsafe_b64encode(secret)) == ""
+
+    def test_are_not_digests_of_what_nobody_knows(self, repository, path):
+        write(path, 1, hashlib.sha256(os.urandom(32)).hexdigest())
+        repository.load()
+
+
+def new_keys():
+    """Text by name, as in a Secret made of the files of a repository."""
+    return {name: base64.urlsafe_b64encode(os.urandom(32)).decode() + "\n" for name in ("0", "1")}
 
 
 def count_looks(monkeypatch):
