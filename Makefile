@@ -55,7 +55,7 @@ $(VENV)/.demo $(VENV)/.test: setup.cfg pyproject.toml
 # noVNC comes from npm and is never committed; the lock file pins it by digest.
 page: $(PAGE)
 
-$(PAGE): page/package.json page/package-lock.json $(wildcard page/src/*)
+$(PAGE): page/package.json page/package-lock.json $(wildcard page/src/*.js) mksfilter/exceptions.py tools/reasons
 	tools/build-page
 
 # What the tests run against: Chromium, QEMU, Xvnc, HAProxy, nginx, memcached, redis, govmomi.

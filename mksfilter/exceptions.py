@@ -1,14 +1,22 @@
 """Every error mksfilter raises on purpose, and what the outside is told about it.
 
-One tree; each class owns its HTTP status, its WebSocket close code, a slug for logs, metrics and
-the control channel, and the words a console user may read::
+One tree; each class of a console request owns its HTTP status, its WebSocket close code, a slug for
+logs, metrics and the control channel, the words a console user may read, and what the console page
+does next::
 
     MksFilterError
     +-- ConfigurationError           what an operator wrote is wrong (exit code 2)
     |   +-- KeyRepositoryError
     +-- OperationError               a command could not do its work (exit code 1)
+    |   +-- simulator: SimulatorError, ViewerError
+    +-- api.faults.Fault             the console request to the API is answered with an error
     +-- ConsoleError                 one console request could not be served
         +-- DrainingError
+        +-- RequestError             not a request that an application may see
+        |   +-- MethodNotAllowed, RequestLineTooLong, HeadTooLarge, HTTPVersionUnsupported
+        +-- Overloaded
+        +-- ConnectionDropped        closed without an answer
+        |   +-- ClientGone, RequestTimeout, Evicted, ProxyHeaderError
         +-- HandshakeError           the request is not a WebSocket request we accept
         |   +-- UpgradeRequired
         |   +-- EarlyData
@@ -37,27 +45,33 @@ the control channel, and the words a console user may read::
                 LifetimeReached, SlowReader, ServerDraining, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
-remedy. ``public`` is for the user and never holds a host name, a ticket or a token.
+remedy. ``public`` is for the user and never holds a host name, a ticket or a token. The page
+``docs/errors.md`` has a row for each slug; ``tools/reasons`` gives the console page the words.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 __all__ = [
     "AccessDenied",
     "BackendError",
     "CertificateMismatch",
+    "ClientGone",
     "ClientLost",
     "ClientViolation",
     "ConfigurationError",
+    "ConnectionDropped",
     "ConnectionLimitReached",
     "ConsoleError",
     "ConsoleNotPermitted",
     "DrainingError",
     "EarlyData",
     "EndpointForbidden",
+    "Evicted",
+    "HTTPVersionUnsupported",
     "HandshakeError",
+    "HeadTooLarge",
     "HostDisconnected",
     "HostUnreachable",
     "HostUnresolvable",
@@ -70,13 +84,20 @@ __all__ = [
     "LifetimeReached",
     "LimitReached",
     "MessageTooBig",
+    "MethodNotAllowed",
     "MksFilterError",
     "OperationError",
     "OriginDenied",
+    "Overloaded",
+    "ProxyHeaderError",
     "RFBViolation",
     "RateLimitReached",
     "RelayFailed",
     "ReplayCacheUnavailable",
+    "RequestError",
+    "RequestLineTooLong",
+    "RequestTimeout",
+    "Retry",
     "ServerDraining",
     "SessionEnded",
     "SessionLimitReached",
@@ -103,6 +124,9 @@ __all__ = [
     "VCenterLoginRefused",
     "VCenterUnreachable",
 ]
+
+
+Retry = Literal["automatic", "reopen", "offer", "never"]
 
 
 class MksFilterError(Exception):
@@ -132,12 +156,17 @@ class ConsoleError(MksFilterError):
     :cvar close_code: WebSocket close code after it (RFC 6455 section 7.4, or 4000-4999).
     :cvar reason: stable slug for logs, metrics and the ``mks.v1`` control channel.
     :cvar public: what the user is told, plain text without any secret or host name.
+    :cvar retry: what the console page does: ``automatic``: it connects again by itself, since a
+        new ticket on another host or node may find the machine again; ``reopen``: so it does when
+        a console was there before, and otherwise offers to; ``offer``: it shows a button;
+        ``never``: nothing that the page holds can open the console again.
     """
 
     status: ClassVar[int] = 500
     close_code: ClassVar[int] = 1011
     reason: ClassVar[str] = "internal-error"
     public: ClassVar[str] = "The console could not be opened because of an internal error."
+    retry: ClassVar[Retry] = "offer"
 
 
 class DrainingError(ConsoleError):
@@ -147,6 +176,83 @@ class DrainingError(ConsoleError):
     close_code = 1012
     reason = "draining"
     public = "This console server is restarting. Try again in a moment."
+    retry = "automatic"
+
+
+class RequestError(ConsoleError):
+    """A request that is not plain HTTP/1.1 (RFC 9112); no application sees it."""
+
+    status = 400
+    close_code = 1002
+    reason = "bad-request"
+    public = "The request is not valid."
+
+
+class MethodNotAllowed(RequestError):
+    """A method other than GET and HEAD."""
+
+    status = 405
+
+
+class RequestLineTooLong(RequestError):
+    """The request line is longer than any of ours."""
+
+    status = 414
+
+
+class HeadTooLarge(RequestError):
+    """More headers, or more bytes of them, than any client of ours sends."""
+
+    status = 431
+
+
+class HTTPVersionUnsupported(RequestError):
+    """Neither HTTP/1.0 nor HTTP/1.1."""
+
+    status = 505
+
+
+class Overloaded(ConsoleError):
+    """All of ``worker_connections`` are at work."""
+
+    status = 503
+    close_code = 1013
+    reason = "overload"
+    public = "This console server is full. Try again in a moment."
+    retry = "reopen"
+
+
+class ConnectionDropped(ConsoleError):
+    """A connection that is closed without an answer: nobody is left to read one, or it is not
+    worth one."""
+
+    close_code = 1006
+    reason = "dropped"
+    public = "The connection to the console was lost. Reconnect."
+
+
+class ClientGone(ConnectionDropped):
+    """The client left before its console was there."""
+
+    reason = "client-gone"
+
+
+class RequestTimeout(ConnectionDropped):
+    """The client did not send a whole request within ``handshake_timeout``."""
+
+    reason = "request-timeout"
+
+
+class Evicted(ConnectionDropped):
+    """A connection without a request made room for a new one."""
+
+    reason = "evicted"
+
+
+class ProxyHeaderError(ConnectionDropped):
+    """``proxy_protocol`` is on, and a load balancer did not begin with a PROXY header."""
+
+    reason = "bad-proxy-header"
 
 
 class HandshakeError(ConsoleError):
@@ -178,6 +284,7 @@ class AccessDenied(ConsoleError):
     close_code = 1008
     reason = "denied"
     public = "This console link is not valid or has expired. Ask for a new one."
+    retry = "never"
 
 
 class OriginDenied(AccessDenied):
@@ -253,6 +360,7 @@ class ReplayCacheUnavailable(ConsoleError):
     close_code = 1013
     reason = "replay-cache-unavailable"
     public = "The console service cannot check your link at the moment. Try again in a moment."
+    retry = "reopen"
 
 
 class TokenServiceUnavailable(ConsoleError):
@@ -262,6 +370,7 @@ class TokenServiceUnavailable(ConsoleError):
     close_code = 1013
     reason = "token-service-unavailable"
     public = "The console service cannot check your link at the moment. Try again in a moment."
+    retry = "reopen"
 
 
 class LimitReached(ConsoleError):
@@ -278,6 +387,7 @@ class SessionLimitReached(LimitReached):
 
     reason = "node-session-limit"
     public = "This console server is full. Try again in a moment."
+    retry = "reopen"
 
 
 class InstanceLimitReached(LimitReached):
@@ -286,6 +396,7 @@ class InstanceLimitReached(LimitReached):
     status = 429
     reason = "instance-session-limit"
     public = "Too many consoles of this machine are open. Close one and try again."
+    retry = "reopen"
 
 
 class UserLimitReached(LimitReached):
@@ -294,6 +405,7 @@ class UserLimitReached(LimitReached):
     status = 429
     reason = "user-session-limit"
     public = "You have too many consoles open. Close one and try again."
+    retry = "reopen"
 
 
 class RateLimitReached(LimitReached):
@@ -302,6 +414,7 @@ class RateLimitReached(LimitReached):
     status = 429
     reason = "rate-limit"
     public = "Too many attempts. Wait a moment and try again."
+    retry = "reopen"
 
 
 class BackendError(ConsoleError):
@@ -320,6 +433,7 @@ class InstanceNotFound(BackendError):
     close_code = 4404
     reason = "instance-not-found"
     public = "This machine does not exist any more, or is not on vSphere."
+    retry = "never"
 
 
 class InstancePoweredOff(BackendError):
@@ -353,6 +467,7 @@ class ConnectionLimitReached(BackendError):
     close_code = 4429
     reason = "connection-limit"
     public = "Another console of this machine is open, and it allows no more. Close that one first."
+    retry = "reopen"
 
 
 class HostDisconnected(BackendError):
@@ -361,6 +476,7 @@ class HostDisconnected(BackendError):
     status = 503
     reason = "host-disconnected"
     public = "The host of this machine is not available at the moment. Try again later."
+    retry = "reopen"
 
 
 class TicketRefused(BackendError):
@@ -368,6 +484,7 @@ class TicketRefused(BackendError):
 
     reason = "ticket-refused"
     public = "The console of this machine refused the connection. Try again."
+    retry = "reopen"
 
 
 class TicketMissing(BackendError):
@@ -380,6 +497,7 @@ class TicketMissing(BackendError):
     close_code = 1008
     reason = "token-without-ticket"
     public = "This console link was good for one connection. Ask for a new one."
+    retry = "never"
 
 
 class VCenterUnreachable(BackendError):
@@ -388,6 +506,7 @@ class VCenterUnreachable(BackendError):
     status = 504
     reason = "vcenter-unreachable"
     public = "The console service cannot reach this machine's cloud at the moment. Try again later."
+    retry = "reopen"
 
 
 class VCenterLoginRefused(BackendError):
@@ -403,6 +522,7 @@ class VCenterBusy(BackendError):
     close_code = 1013
     reason = "vcenter-busy"
     public = "Many consoles are being opened at the moment. Try again in a moment."
+    retry = "reopen"
 
 
 class CertificateMismatch(BackendError):
@@ -415,6 +535,7 @@ class HostUnresolvable(BackendError):
     """The name of the console host does not resolve."""
 
     reason = "host-unresolvable"
+    retry = "reopen"
 
 
 class HostUnreachable(BackendError):
@@ -422,6 +543,7 @@ class HostUnreachable(BackendError):
 
     status = 504
     reason = "host-unreachable"
+    retry = "reopen"
 
 
 class EndpointForbidden(BackendError):
@@ -435,6 +557,7 @@ class UpstreamRefused(BackendError):
 
     reason = "upstream-refused"
     public = "The console of this machine refused the connection. Try again."
+    retry = "reopen"
 
 
 class SessionEnded(ConsoleError):
@@ -487,6 +610,7 @@ class UpstreamLost(SessionEnded):
     close_code = 1011
     reason = "upstream-lost"
     public = "The machine's console closed the connection. It may have been switched off or moved."
+    retry = "automatic"
 
 
 class IdleTimeout(SessionEnded):
@@ -503,6 +627,7 @@ class LifetimeReached(SessionEnded):
     close_code = 4410
     reason = "lifetime-reached"
     public = "The console session has reached its time limit. Ask for a new one."
+    retry = "never"
 
 
 class SlowReader(SessionEnded):
@@ -511,6 +636,7 @@ class SlowReader(SessionEnded):
     close_code = 1013
     reason = "slow-reader"
     public = "The connection was too slow for the console. Reconnect."
+    retry = "automatic"
 
 
 class ServerDraining(SessionEnded):
@@ -519,6 +645,7 @@ class ServerDraining(SessionEnded):
     close_code = 1012
     reason = "server-draining"
     public = "The console server is restarting."
+    retry = "automatic"
 
 
 class RelayFailed(SessionEnded):

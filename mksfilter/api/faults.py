@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mksfilter.exceptions import MksFilterError
+
 __all__ = ["DEFAULT", "GENERIC", "MAXIMUM", "NOT_FOUND", "Answer", "Fault", "Version"]
 
 # Where Nova's words differ from Python's for the same status.
@@ -118,7 +120,7 @@ class Answer:
         )
 
 
-class Fault(Exception):
+class Fault(MksFilterError):
     """A request that is answered with an error.
 
     :param version: sets the version headers; None: the request has no version (yet).

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mksfilter.config import VCenterSettings
+from mksfilter.exceptions import OperationError
 
 __all__ = ["DB_1", "OFF_1", "OTHER_1", "WEB_1", "SimulatedVSphere", "SimulatorError", "start"]
 
@@ -29,7 +30,7 @@ _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 10.0
 
 
-class SimulatorError(RuntimeError):
+class SimulatorError(OperationError):
     """The simulator did not start, or refused a request."""
 
 

@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 import websockets.exceptions
 import websockets.sync.client
 
+from mksfilter.exceptions import OperationError
+
 if TYPE_CHECKING:
     import ssl
 
@@ -28,7 +30,7 @@ RAW = 0
 KEYSYMS = {"\n": 0xFF0D, "\b": 0xFF08, "\t": 0xFF09}
 
 
-class ViewerError(Exception):
+class ViewerError(OperationError):
     """The other side is not the RFB server this viewer understands; one line says why."""
 
 

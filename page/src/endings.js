@@ -1,5 +1,8 @@
 // What to do when a connection ends: come back by ourselves, offer to, or leave it.
 
+// Reasons of `end` frames, as mksfilter/exceptions.py has them; tools/build-page writes the file.
+import REASONS from "./reasons.json" with { type: "json" };
+
 /** Come back without being asked. */
 export const AUTOMATIC = "automatic";
 /** Show a button; whoever sits in front decides. */
@@ -7,33 +10,20 @@ export const OFFER = "offer";
 /** Nothing this page holds can open the console again. */
 export const FINAL = "final";
 
-// Reasons of `end` frames (mksfilter/exceptions.py). The machine or the node went away and a new
-// ticket on another host or node may find it again: vMotion, a node that is taken out of service.
-const COMES_BACK = new Set(["upstream-lost", "server-draining", "draining", "slow-reader"]);
-
-// Worth further attempts once a console was there, but no reason to hammer at a first opening.
-const PASSING = new Set([
-    "replay-cache-unavailable",
-    "token-service-unavailable",
-    "node-session-limit",
-    "rate-limit",
-    "vcenter-unreachable",
-    "vcenter-busy",
-    "host-disconnected",
-    "host-unreachable",
-    "host-unresolvable",
-    "ticket-refused",
-    "upstream-refused",
-    // After a drop the old session may still count for a moment.
-    "instance-session-limit",
-    "user-session-limit",
-    "connection-limit",
-]);
-
-const OVER = new Set(["denied", "origin-denied", "lifetime-reached", "instance-not-found"]);
-
 // RFC 6455 section 7.4: gone, no close frame at all, internal error, restart, try later, gateway.
 const LOST_CODES = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
+
+// `reopen`: worth further attempts once a console was there, but no reason to hammer at a first
+// opening. After a drop, the old session may still count towards a limit for a moment.
+const OUTCOMES = {
+    automatic: () => AUTOMATIC,
+    reopen: (established) => (established ? AUTOMATIC : OFFER),
+    offer: () => OFFER,
+    never: () => FINAL,
+};
+
+/** The words for a reason whose `end` frame brought none; undefined for one that is not known. */
+export const wordsFor = (reason) => REASONS[reason]?.words;
 
 /**
  * @param {{reason?: string, code?: number, established: boolean}} ending `reason` from an `end`
@@ -41,11 +31,8 @@ const LOST_CODES = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
  * @returns {"automatic"|"offer"|"final"}
  */
 export function policy({ reason, code, established }) {
-    if (reason) {
-        if (COMES_BACK.has(reason)) return AUTOMATIC;
-        if (PASSING.has(reason)) return established ? AUTOMATIC : OFFER;
-        return OVER.has(reason) || reason.startsWith("token-") ? FINAL : OFFER;
-    }
+    // A newer server may have reasons that this page does not know.
+    if (reason) return OUTCOMES[REASONS[reason]?.retry]?.(established) ?? OFFER;
     return established && LOST_CODES.has(code) ? AUTOMATIC : OFFER;
 }
 

@@ -3,7 +3,7 @@
 import RFB from "@novnc/novnc";
 
 import { Channel, isSendable } from "./channel.js";
-import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy } from "./endings.js";
+import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy, wordsFor } from "./endings.js";
 import * as words from "./words.js";
 
 // Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
@@ -205,7 +205,9 @@ export class Session extends EventTarget {
     #finish(ending) {
         const outcome = this.#outcome(ending);
         const facts = {
-            message: ending.message || (ending.byUser ? "" : words.closed(ending.code)),
+            message:
+                ending.message ||
+                (ending.byUser ? "" : (wordsFor(ending.reason) ?? words.closed(ending.code))),
             moving: Boolean(ending.moving),
             byUser: Boolean(ending.byUser),
         };

@@ -1,4 +1,6 @@
-// Everything the page says, in one place.
+// Everything the page says, in one place; the server's own words are in mksfilter/exceptions.py.
+
+import { wordsFor } from "./endings.js";
 
 export const CONSOLE = "Console";
 export const CONNECTING = "Connecting to the console";
@@ -54,8 +56,8 @@ export const closed = (code) =>
         1001: "The console server closed the connection.",
         1002: "The connection was closed because of a protocol error.",
         1008: "The console server closed the connection.",
-        1011: "The machine's console closed the connection. It may have been switched off or moved.",
-        1012: "The console server is restarting.",
+        1011: wordsFor("upstream-lost"),
+        1012: wordsFor("server-draining"),
         1013: "The console server is busy. Try again in a moment.",
         1014: "The host of the machine closed the connection.",
     })[code] ?? "The connection to the console was lost.";

@@ -9,6 +9,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
+from mksfilter.exceptions import IdleTimeout
+
 from .fake_server import HEIGHT, LEFT, RIGHT, WIDTH, Plan
 
 TOKEN = "mks1.k1.cGF5bG9hZA.bWFj"
@@ -237,6 +239,14 @@ def test_a_console_that_does_not_open_says_why(opened, reason, button):
     if button:
         expect(screen.find("#retry")).to_have_text(button)
     assert screen.complaints == []
+
+
+def test_an_end_without_words_gets_those_of_its_reason(console):
+    screen, connection = console
+    connection.control(type="end", reason=IdleTimeout.reason)
+    connection.websocket.close(IdleTimeout.close_code)
+    screen.wait_until("ended")
+    screen.wait_for_words(IdleTimeout.public)
 
 
 @pytest.mark.parametrize(

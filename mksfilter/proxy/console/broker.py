@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mksfilter.exceptions import (
     AccessDenied,
     BackendError,
+    ClientGone,
     ConsoleError,
     DrainingError,
     EarlyData,
@@ -37,15 +38,9 @@ if TYPE_CHECKING:
     from mksfilter.endpoint import Endpoint
     from mksfilter.proxy.web.metrics import Metrics
 
-__all__ = ["Broker", "ClientGone"]
+__all__ = ["Broker"]
 
 LOG = logging.getLogger(__name__)
-
-
-class ClientGone(ConsoleError):
-    """The browser left before its console was there; nobody is left to be told."""
-
-    reason = "client-gone"
 
 
 class Broker:

@@ -17,6 +17,7 @@ from typing import Final
 import gevent
 
 from mksfilter.exceptions import RelayFailed, SessionEnded
+from mksfilter.log import event
 from mksfilter.proxy.relay.actions import Action, Close, Ended, Pause, Resume, Send
 from mksfilter.proxy.relay.options import RelayOptions
 from mksfilter.proxy.relay.peer import Peer
@@ -27,7 +28,7 @@ from mksfilter.proxy.relay.transport import ROOM, Transport, Upstream
 
 __all__ = ["Relay", "RelayOptions"]
 
-_log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _HEADROOM: Final = 16  # for the header of a frame made around what was read
 
@@ -287,7 +288,7 @@ class Relay:
     def _fail(self, exc: Exception) -> None:
         """A fault of ours: the session ends, the others do not notice."""
         # Logging may wait for a lock, which the hub must not.
-        gevent.spawn(_log.error, "event=relay-failed", exc_info=exc)
+        gevent.spawn(LOG.error, event("relay-failed"), exc_info=exc)
         reason = self.reason
         if reason is None:
             reason = self._failure = RelayFailed(f"{type(exc).__name__} in the relay")
