@@ -226,7 +226,6 @@ class ConnectionDropped(ConsoleError):
     """A connection that is closed without an answer: nobody is left to read one, or it is not
     worth one."""
 
-    close_code = 1006
     reason = "dropped"
     public = "The connection to the console was lost. Reconnect."
 

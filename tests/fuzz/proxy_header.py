@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from mksfilter.proxy.server.proxy_protocol import ProxyHeader, ProxyHeaderError, parse
+from mksfilter.exceptions import ProxyHeaderError
+from mksfilter.proxy.server.proxy_protocol import ProxyHeader, parse
 
 __all__ = ["TestOneInput"]
 

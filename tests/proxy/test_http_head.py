@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mksfilter.exceptions import RequestError
 from mksfilter.proxy import http_head
 
 GOOD = b"GET /x?token=a HTTP/1.1\r\nHost: h\r\nX-Y:  spaced \r\n\r\n"
 
 
 def status_of(raw: bytes) -> int:
-    with pytest.raises(http_head.HeadError) as refused:
+    with pytest.raises(RequestError) as refused:
         http_head.parse(raw)
-    answer = refused.value.response()
+    answer = http_head.refusal(refused.value)
     assert answer.startswith(b"HTTP/1.1 %d " % refused.value.status)
     assert b"Connection: close\r\nContent-Length: 0\r\n\r\n" in answer
     return refused.value.status
@@ -98,7 +99,7 @@ def test_too_many_headers_are_refused():
 
 @given(st.binary(max_size=200))
 def test_whatever_arrives_there_is_a_request_or_a_status(raw):
-    with contextlib.suppress(http_head.HeadError):
+    with contextlib.suppress(RequestError):
         assert http_head.parse(raw + b"\r\n\r\n").method in ("GET", "HEAD")
 
 

@@ -79,8 +79,8 @@ class Connection:
         """Read what there is, without blocking, into ``received``.
 
         :returns: False when the peer has closed.
-        :raises OSError: the connection failed, or the peer does not speak TLS or the PROXY
-            protocol where it has to.
+        :raises OSError: the connection failed, or the peer does not speak TLS where it has to.
+        :raises ProxyHeaderError: it does not begin with a PROXY header where it has to.
         """
         try:
             data = self._sock.recv(_CHUNK)
@@ -103,10 +103,7 @@ class Connection:
         """What follows the PROXY header; nothing while it is incomplete."""
         assert self._preface is not None
         self._preface += data
-        try:
-            header = proxy_protocol.parse(self._preface)
-        except proxy_protocol.ProxyHeaderError as exc:
-            raise ConnectionAbortedError(str(exc)) from exc
+        header = proxy_protocol.parse(self._preface)
         if header is None:
             return b""
         rest = bytes(self._preface[header.size :])

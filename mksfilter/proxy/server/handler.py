@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from mksfilter.exceptions import RequestError
 from mksfilter.log import event
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.transport import Transport
@@ -94,16 +95,16 @@ class ConsoleHandler(RequestHandler):
         raw, received[:] = bytes(received[:end]), received[end:]
         try:
             request = http_head.parse(raw)
-        except http_head.HeadError as exc:
+        except RequestError as exc:
             self._refuse(exc)
             return False
         return self.serve(request)
 
-    def _refuse(self, problem: http_head.HeadError) -> None:
+    def _refuse(self, problem: RequestError) -> None:
         LOG.debug(event("request-refused", client=self.client_address, detail=problem))
-        self.server.state.refused("bad-request")
+        self.server.state.refused(problem.reason)
         try:
-            self.socket.sendall(problem.response())
+            self.socket.sendall(http_head.refusal(problem))
         except OSError:
             LOG.debug(event("client-gone", client=self.client_address))
 

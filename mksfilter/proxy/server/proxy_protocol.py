@@ -9,7 +9,9 @@ import dataclasses
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-__all__ = ["ProxyHeader", "ProxyHeaderError", "parse"]
+from mksfilter.exceptions import ProxyHeaderError
+
+__all__ = ["ProxyHeader", "parse"]
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 #: Section 2.1: a line of version 1 has at most 107 bytes with its line end.
@@ -17,10 +19,6 @@ _LINE_MAX = 107
 #: Section 2.2: what comes after the addresses may be long; ours come from machines we trust.
 _BLOCK_MAX = 4096
 _SIZES = {0x11: (4, IPv4Address), 0x21: (16, IPv6Address)}
-
-
-class ProxyHeaderError(ValueError):
-    """The bytes are no such header."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

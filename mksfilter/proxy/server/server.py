@@ -17,9 +17,15 @@ from typing import Any
 
 import gevent
 
+from mksfilter.exceptions import (
+    ConsoleError,
+    Evicted,
+    Overloaded,
+    ProxyHeaderError,
+    RequestTimeout,
+)
 from mksfilter.log import event
 from mksfilter.proxy import http_head
-from mksfilter.proxy.http_head import HeadError
 from mksfilter.proxy.relay.timers import shared_wheel
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.connection import Connection
@@ -57,7 +63,7 @@ class ConsoleServer(Server):
         self._tls = ssl_context
         # A request that does not come in time is the only one that is counted.
         self._arriving = _WaitingList(
-            state.handshake_timeout, lambda: state.refused("request-timeout")
+            state.handshake_timeout, lambda: state.refused(RequestTimeout.reason)
         )
         self._idle = _WaitingList(_IDLE_SECONDS)
         self._lingering = _WaitingList(_LINGER_SECONDS)
@@ -120,6 +126,11 @@ class ConsoleServer(Server):
     def _on_head_bytes(self, connection: Connection) -> None:
         try:
             alive = connection.pull()
+        except ProxyHeaderError as exc:
+            LOG.debug(event("request-refused", client=connection.address, detail=exc))
+            self.state.refused(exc.reason)
+            self._arriving.drop(connection)
+            return
         except OSError:
             self._arriving.drop(connection)
             return
@@ -153,15 +164,15 @@ class ConsoleServer(Server):
             return
         self._arriving.remove(connection)
         if self.pool.full():
-            self._refuse(connection, HeadError(503, "all of worker_connections are at work"))
+            self._refuse(connection, Overloaded("all of worker_connections are at work"))
             return
         self.pool.spawn(self._serve, connection)
 
-    def _refuse(self, connection: Connection, problem: HeadError) -> None:
+    def _refuse(self, connection: Connection, problem: ConsoleError) -> None:
         LOG.debug(event("request-refused", client=connection.address, detail=problem))
-        self.state.refused("bad-request" if problem.status != 503 else "overload")
+        self.state.refused(problem.reason)
         try:
-            connection.send_unblocked(problem.response())
+            connection.send_unblocked(http_head.refusal(problem))
         except OSError:
             connection.close()
             return
@@ -171,7 +182,7 @@ class ConsoleServer(Server):
         """Make room: lingering connections first, then idle ones, then the slowest to arrive."""
         for waiting in (self._lingering, self._idle, self._arriving):
             if waiting:
-                self.state.refused("evicted")
+                self.state.refused(Evicted.reason)
                 waiting.drop(next(iter(waiting)))
                 return
 

@@ -17,7 +17,7 @@ from websockets.headers import build_host, parse_connection, parse_upgrade
 from websockets.utils import accept_key, generate_key
 
 from mksfilter.endpoint import Endpoint
-from mksfilter.exceptions import BackendError, TicketRefused, UpstreamRefused
+from mksfilter.exceptions import BackendError, RequestError, TicketRefused, UpstreamRefused
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 from mksfilter.proxy.upstream import tls
@@ -97,7 +97,7 @@ def check(answer: bytes, key: str) -> None:
             sent.setdefault(name.lower(), []).append(value.decode("latin-1"))
         options = [word for each in sent.get(b"connection", ()) for word in parse_connection(each)]
         upgrades = [name for each in sent.get(b"upgrade", ()) for name in parse_upgrade(each)]
-    except (http_head.HeadError, InvalidHeader):
+    except (RequestError, InvalidHeader):
         # The library's message quotes the header, in which a host may repeat what it was asked for.
         raise UpstreamRefused("malformed headers") from None
     if "upgrade" not in [option.lower() for option in options]:

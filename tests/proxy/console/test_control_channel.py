@@ -54,6 +54,6 @@ def test_every_reason_fits_into_a_close_frame_and_has_a_code_that_may_be_sent():
 
     for cls in tree(ConsoleError):
         assert cls.close_code in range(1000, 5000)
-        assert cls.close_code not in (1004, 1005, 1006, 1015)
+        assert cls.close_code not in (1004, 1005, 1006, 1015), cls
         assert len(cls.reason.encode()) <= 123
         assert len(frames(control_channel.farewell(cls("x")))) == 2

@@ -36,12 +36,13 @@ class Application:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.proxy_headers = False
 
     def refused(self, reason: str) -> None:
         self.reasons.append(reason)
 
     def expects_proxy_header(self, peer: str) -> bool:
-        return False
+        return self.proxy_headers
 
 
 def start(app, application: Application, *, size: int = 10, **ssl_args) -> ConsoleServer:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.proxy.server.proxy_protocol import ProxyHeader, ProxyHeaderError, parse
+from mksfilter.exceptions import ProxyHeaderError
+from mksfilter.proxy.server.proxy_protocol import ProxyHeader, parse
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V4 = bytes([198, 51, 100, 9, 10, 0, 0, 1]) + struct.pack("!HH", 5151, 443)

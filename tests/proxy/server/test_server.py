@@ -65,6 +65,14 @@ def test_a_client_that_does_not_close_is_closed(serve, monkeypatch, application)
     assert application.reasons == []
 
 
+def test_a_load_balancer_that_sends_no_proxy_header_is_closed_and_counted(serve, application):
+    application.proxy_headers = True
+    server = serve(hello)
+    assert exchange(server, LAST) == b""
+    assert application.reasons == ["bad-proxy-header"]
+    assert exchange(server, b"PROXY UNKNOWN\r\n" + LAST).endswith(b"hi")
+
+
 def test_many_who_wait_make_room_for_who_comes(serve, application):
     server = serve(hello)
     server._capacity = 3
