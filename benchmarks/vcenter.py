@@ -13,7 +13,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from mksfilter.simulator.certificates import thumbprint
+from mksfilter.simulator.net.certificates import thumbprint
 from mksfilter.simulator.server import Options, Simulator, serve
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
@@ -21,7 +21,7 @@ _BEGIN = "-----BEGIN CERTIFICATE-----"
 
 def main() -> None:
     port, certificate, machines = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    simulator = Simulator(Options(machines=machines))
+    simulator = Simulator(Options(vms=machines))
     try:
         pem = _BEGIN + certificate.read_text().partition(_BEGIN)[2]
         der = ssl.PEM_cert_to_DER_cert(pem)

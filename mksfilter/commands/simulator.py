@@ -6,11 +6,12 @@ import argparse
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mksfilter.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from mksfilter.simulator.model.description import Description
     from mksfilter.simulator.server import Options
 
 __all__ = ["configure", "run"]
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control-port", type=int, default=0, help="the control API's port (any)")
     parser.add_argument("--vcenters", type=int, default=1, metavar="N", help="how many (1)")
     parser.add_argument(
-        "--vms", type=int, default=0, metavar="N", help="machines beside the demo's four (0)"
+        "--vms", type=int, default=0, metavar="N", help="VMs beside the demo's four (0)"
     )
     parser.add_argument(
         "--api-version", metavar="VERSION", help="vSphere API version, 5.5 to 9.0 (8.0)"
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]HOST:PORT",
-        help="show a real VNC server on all machines, or on the named one; may be repeated",
+        help="show a real VNC server on all VMs, or on the named one; may be repeated",
     )
     parser.add_argument(
         "--screen",
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set",
         action="append",
         default=[],
-        metavar="THING.FIELD=VALUE",
+        metavar="ITEM.FIELD=VALUE",
         help="start with a fault: vm, host or vcenter (all of them) or a name, then a field: "
         "vcenter.delay=2, host.silent=true, web-1.max_connections=1; a wrong field lists the right "
         "ones; may be repeated",
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> Options:
     from mksfilter.simulator.server import Options
 
-    settings: list[tuple[str, str, dict[str, Any]]] = []
+    settings: list[tuple[str, str, dict[str, object]]] = []
     if args.api_version:
         settings.append(("vcenter", "", {"api_version": args.api_version}))
     if args.screen:
@@ -103,25 +104,25 @@ def _options(args: argparse.Namespace) -> Options:
         port=args.port,
         control_port=args.control_port,
         vcenters=args.vcenters,
-        machines=args.vms,
+        vms=args.vms,
         username=args.username,
         password=args.password,
         settings=tuple(settings),
     )
 
 
-def _setting(word: str) -> tuple[str, str, dict[str, Any]]:
+def _setting(word: str) -> tuple[str, str, dict[str, object]]:
     target, equals, value = word.partition("=")
-    thing, dot, field = target.rpartition(".")
-    if not (equals and dot and thing and field):
-        raise ConfigurationError(f"--set {word}: write it as THING.FIELD=VALUE")
-    if thing in ("vm", "host", "vcenter"):
-        return thing, "", {field: value}
-    kind = "host" if thing.startswith("esxi-") else "vcenter" if thing.startswith("vc") else "vm"
-    return kind, thing, {field: value}
+    item, dot, field = target.rpartition(".")
+    if not (equals and dot and item and field):
+        raise ConfigurationError(f"--set {word}: write it as ITEM.FIELD=VALUE")
+    if item in ("vm", "host", "vcenter"):
+        return item, "", {field: value}
+    kind = "host" if item.startswith("esxi-") else "vcenter" if item.startswith("vc") else "vm"
+    return kind, item, {field: value}
 
 
-def _words(state: dict[str, Any]) -> str:
+def _words(state: Description) -> str:
     lines = []
     for vcenter in state["vcenters"]:
         lines += [
@@ -133,7 +134,7 @@ def _words(state: dict[str, Any]) -> str:
         ]
     lines += [f"host {h['name']}  {h['address']}:{h['port']}" for h in state["hosts"]]
     lines += [
-        f"machine {vm['name']:<10} {vm['uuid']}  project {vm['project_id']}, power {vm['power']}, "
+        f"VM {vm['name']:<10} {vm['uuid']}  project {vm['project_id']}, power {vm['power']}, "
         f"on {vm['host']}"
         for vm in state["vms"]
     ]

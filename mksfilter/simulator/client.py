@@ -13,11 +13,18 @@ import subprocess
 import sys
 import threading
 import urllib.parse
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
 
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import OperationError
+from mksfilter.simulator.model.description import (
+    Calls,
+    Description,
+    HostDescription,
+    VCenterDescription,
+    VMDescription,
+)
 
 __all__ = ["DB_1", "OFF_1", "OTHER_1", "WEB_1", "SimulatedVSphere", "SimulatorError", "start"]
 
@@ -35,7 +42,7 @@ class SimulatorError(OperationError):
 
 
 @contextlib.contextmanager
-def start(*arguments: str, log: Any = None) -> Iterator[SimulatedVSphere]:
+def start(*arguments: str, log: int | IO[str] | None = None) -> Iterator[SimulatedVSphere]:
     """Run ``mksfilter simulator`` with *arguments* for as long as the context lasts.
 
     :param log: where its standard error goes; nowhere by default.
@@ -77,12 +84,12 @@ class SimulatedVSphere:
     not follow changes; :meth:`state` does.
     """
 
-    def __init__(self, ready: dict[str, Any], *, pid: int | None = None) -> None:
-        self.vcenter: dict[str, Any] = ready["vcenter"]
-        self.vcenters: list[dict[str, Any]] = ready["vcenters"]
-        self.hosts: list[dict[str, Any]] = ready["hosts"]
-        self.vms: list[dict[str, Any]] = ready["vms"]
-        self.control: str = ready["control"]
+    def __init__(self, ready: Description, *, pid: int | None = None) -> None:
+        self.vcenter = ready["vcenter"]
+        self.vcenters = ready["vcenters"]
+        self.hosts = ready["hosts"]
+        self.vms = ready["vms"]
+        self.control = ready["control"]
         self.pid = pid
 
     def vcenter_settings(self, vcenter: int | str = 0, **overrides: Any) -> VCenterSettings:
@@ -98,55 +105,57 @@ class SimulatedVSphere:
         )
         return dataclasses.replace(settings, **overrides)
 
-    def vm(self, name: str) -> dict[str, Any]:
-        """A machine by name or UUID, as in the ready line."""
+    def vm(self, name: str) -> VMDescription:
+        """A VM by name or UUID, as in the ready line."""
         return next(vm for vm in self.vms if name in (vm["name"], vm["uuid"]))
 
-    def host_of(self, vm: str) -> dict[str, Any]:
-        """The host that a machine is on now."""
+    def host_of(self, vm: str) -> HostDescription:
+        """The host that a VM is on now."""
         state = self.state()
-        name = next(v["host"] for v in state["vms"] if vm in (v["name"], v["uuid"]))
+        name = self._now(vm)["host"]
         return next(host for host in state["hosts"] if host["name"] == name)
 
     # Looking
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Description:
         """Everything, as it is now."""
-        return dict(self._get("/state"))
+        description: Description = self._get("/state")
+        return description
 
-    def calls(self, vcenter: int | str = 0) -> dict[str, Any]:
+    def calls(self, vcenter: int | str = 0) -> Calls:
         """``calls`` by method, ``total``, ``in_flight``, ``max_in_flight``, ``connections`` and
         ``sessions`` of a vCenter since the last reset."""
         name = self._named(self.vcenters, vcenter)["name"]
-        return dict(self._get("/calls")[name])
+        calls: Calls = self._get("/calls")[name]
+        return calls
 
     def connections(
         self, vm: str, *, count: int | None = None, timeout: float = 5.0
     ) -> list[dict[str, str]]:
-        """A machine's open consoles; with *count*, waits until there are that many."""
+        """A VM's open consoles; with *count*, waits until there are that many."""
         query = {} if count is None else {"count": count, "timeout": timeout}
         return list(self._get(f"/vms/{vm}/connections", query))
 
     def screen(self, vm: str, *, text: str = "", timeout: float = 5.0) -> list[str]:
-        """The lines on a machine's screen; with *text*, waits until one contains it."""
+        """The lines on a VM's screen; with *text*, waits until one contains it."""
         query = {"text": text, "timeout": timeout} if text else {}
         return list(self._get(f"/vms/{vm}/screen", query)["lines"])
 
     # Changing
 
-    def set_vm(self, vm: str, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.states.MachineState`."""
+    def set_vm(self, vm: str, **fields: object) -> None:
+        """Set fields of :class:`~mksfilter.simulator.model.states.VMState`."""
         self._post(f"/vms/{vm}", fields)
 
-    def set_host(self, host: int | str, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.states.HostState`."""
+    def set_host(self, host: int | str, **fields: object) -> None:
+        """Set fields of :class:`~mksfilter.simulator.model.states.HostState`."""
         self._post(f"/hosts/{host}", fields)
 
-    def set_vcenter(self, vcenter: int | str = 0, **fields: Any) -> None:
-        """Set fields of :class:`~mksfilter.simulator.states.VCenterState`."""
+    def set_vcenter(self, vcenter: int | str = 0, **fields: object) -> None:
+        """Set fields of :class:`~mksfilter.simulator.model.states.VCenterState`."""
         self._post(f"/vcenters/{vcenter}", fields)
 
-    def set_all(self, kind: str, **fields: Any) -> None:
+    def set_all(self, kind: str, **fields: object) -> None:
         """Set fields of every ``vm``, ``host`` or ``vcenter``."""
         self._post("/faults", {kind: fields})
 
@@ -160,31 +169,29 @@ class SimulatedVSphere:
         self.set_vm(vm, power="suspended")
 
     def delete(self, vm: str) -> None:
-        """Nobody finds the machine any more."""
+        """Nobody finds the VM any more."""
         self.set_vm(vm, deleted=True)
 
     def drop(self, vm: str) -> None:
-        """Reset the machine's open consoles."""
+        """Reset the VM's open consoles."""
         self.set_vm(vm, drop=True)
 
     def close(self, vm: str) -> None:
-        """Close the machine's open consoles in good order, with a close frame."""
+        """Close the VM's open consoles in good order, with a close frame."""
         self.set_vm(vm, close=True)
 
     def vmotion(self, vm: str, host: int | None = None) -> None:
-        """Move the machine to the other host of its vCenter, or to that of an index."""
+        """Move the VM to the other host of its vCenter, or to that of an index."""
         if host is None:
-            state = next(v for v in self.state()["vms"] if vm in (v["name"], v["uuid"]))["state"]
-            host = 1 - state["host"]
+            host = 1 - int(self._now(vm)["state"]["host"])
         self.set_vm(vm, host=host)
 
     def reregister(self, vm: str) -> None:
-        """Take the machine out of the inventory and back: it gets another managed object id."""
-        state = next(v for v in self.state()["vms"] if vm in (v["name"], v["uuid"]))["state"]
-        self.set_vm(vm, registration=state["registration"] + 1)
+        """Take the VM out of the inventory and back: it gets another managed object id."""
+        self.set_vm(vm, registration=int(self._now(vm)["state"]["registration"]) + 1)
 
     def move(self, vm: str, vcenter: int) -> None:
-        """Move the machine to another vCenter, by index."""
+        """Move the VM to another vCenter, by index."""
         self.set_vm(vm, vcenter=vcenter)
 
     def expire_sessions(self, vcenter: int | str = 0) -> None:
@@ -195,19 +202,22 @@ class SimulatedVSphere:
         """Back to how it was started; everything open is dropped."""
         self._post("/reset", {})
 
-    @staticmethod
-    def _named(things: Sequence[dict[str, Any]], key: int | str) -> dict[str, Any]:
-        if isinstance(key, int):
-            return things[key]
-        return next(thing for thing in things if thing["name"] == key)
+    def _now(self, vm: str) -> VMDescription:
+        return next(one for one in self.state()["vms"] if vm in (one["name"], one["uuid"]))
 
-    def _get(self, path: str, query: dict[str, Any] | None = None) -> Any:
+    @staticmethod
+    def _named(vcenters: Sequence[VCenterDescription], key: int | str) -> VCenterDescription:
+        if isinstance(key, int):
+            return vcenters[key]
+        return next(vcenter for vcenter in vcenters if vcenter["name"] == key)
+
+    def _get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         if query:
             path += "?" + urllib.parse.urlencode(query)
         return self._request("GET", path, None)
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._request("POST", path, json.dumps(body))
+    def _post(self, path: str, body: dict[str, object]) -> None:
+        self._request("POST", path, json.dumps(body))
 
     def _request(self, method: str, path: str, body: str | None) -> Any:
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.control).netloc)

@@ -13,7 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import parse_qs
 
 from mksfilter.api.faults import DEFAULT, MAXIMUM, NOT_FOUND, Answer, Fault, Version
@@ -21,8 +21,9 @@ from mksfilter.exceptions import ConfigurationError
 
 __all__ = ["TOKENS", "ComputeAPI", "StaticAuth", "User", "app_factory", "auth_factory"]
 
-Application = Callable[..., Iterable[bytes]]
-Environ = dict[str, Any]
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PATH = re.compile(
     r"/v2(?:\.1)?(?:/(?!servers(?:/|\Z))(?P<project>[^/]+))?/servers(?:/(?P<server>[^/]+))?"
@@ -63,20 +64,40 @@ TOKENS: Mapping[str, User] = {
 }
 
 
+class _ServerIdentity(TypedDict):
+    name: str
+    uuid: str
+    project_id: str
+
+
+class _Server(_ServerIdentity, total=False):
+    """One entry of the file of servers."""
+
+    user_id: str
+    host: str | None
+    power: str
+    task_state: str | None
+
+
 class StaticAuth:
     """Takes the place of keystone's middleware, and of the one that names requests."""
 
-    def __init__(self, app: Application, tokens: Mapping[str, User] = TOKENS) -> None:
+    def __init__(self, app: WSGIApplication, tokens: Mapping[str, User] = TOKENS) -> None:
         self._app = app
         self._tokens = tokens
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Set the caller's headers, or answer 401."""
         request_id = f"req-{uuid.uuid4()}"
 
-        def named(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        def named(
+            status: str,
+            headers: list[tuple[str, str]],
+            exc_info: OptExcInfo | None = None,
+            /,
+        ) -> Callable[[bytes], object]:
             ids = [("x-openstack-request-id", request_id), ("x-compute-request-id", request_id)]
-            return start_response(status, [*headers, *ids], *exc_info)
+            return start_response(status, [*headers, *ids], exc_info)
 
         for name in [name for name in environ if _IDENTITY.fullmatch(name)]:
             del environ[name]
@@ -115,7 +136,7 @@ class ComputeAPI:
         except (OSError, ValueError, TypeError, KeyError) as exc:
             raise ConfigurationError(f"servers {servers_file}: {exc}") from exc
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         version: Version | None = None
         try:
@@ -125,7 +146,7 @@ class ComputeAPI:
             answer = fault.answer(version)
         return _send(answer, start_response)
 
-    def _document(self, environ: Environ) -> dict[str, Any]:
+    def _document(self, environ: WSGIEnvironment) -> dict[str, object]:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             raise Fault(404, NOT_FOUND)
@@ -152,9 +173,9 @@ class ComputeAPI:
                 return {"server": _detail(server, base, is_admin)}
         raise Fault(404, f"Instance {match['server']} could not be found.")
 
-    def _servers(self) -> list[dict[str, Any]]:
+    def _servers(self) -> list[_Server]:
         with open(self._file, encoding="utf-8") as file:
-            servers: list[dict[str, Any]] = json.load(file)
+            servers: list[_Server] = json.load(file)
         for server in servers:
             _ = (server["name"], server["uuid"], server["project_id"])
         return servers
@@ -162,7 +183,7 @@ class ComputeAPI:
 
 def auth_factory(
     _global_conf: Mapping[str, str], **_local_conf: str
-) -> Callable[[Application], Application]:
+) -> Callable[[WSGIApplication], WSGIApplication]:
     """Paste's filter factory of :class:`StaticAuth`."""
     return StaticAuth
 
@@ -180,16 +201,16 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ComputeAPI
     return ComputeAPI(servers)
 
 
-def _summary(server: Mapping[str, Any], base: str) -> dict[str, Any]:
+def _summary(server: _Server, base: str) -> dict[str, object]:
     link = {"rel": "self", "href": f"{base}/{server['uuid']}"}
     return {"id": server["uuid"], "name": server["name"], "links": [link]}
 
 
-def _detail(server: Mapping[str, Any], base: str, is_admin: bool) -> dict[str, Any]:
+def _detail(server: _Server, base: str, is_admin: bool) -> dict[str, object]:
     host = server.get("host", "?")
     has_host = host not in (None, "")
     status, vm_state, power_state = _STATES.get(server.get("power", "on"), _STATES["on"])
-    detail = {
+    detail: dict[str, object] = {
         **_summary(server, base),
         "status": status,
         "tenant_id": server["project_id"],
@@ -209,7 +230,7 @@ def _detail(server: Mapping[str, Any], base: str, is_admin: bool) -> dict[str, A
     return detail
 
 
-def _versions(environ: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _versions(environ: WSGIEnvironment, path: str) -> dict[str, object]:
     version = {
         "id": "v2.1",
         "status": "CURRENT",
@@ -220,7 +241,7 @@ def _versions(environ: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {"version": version} if path.startswith("/v") else {"versions": [version]}
 
 
-def _base_url(environ: Mapping[str, Any]) -> str:
+def _base_url(environ: WSGIEnvironment) -> str:
     host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
     return f"{environ['wsgi.url_scheme']}://{host}"
 
@@ -236,6 +257,6 @@ def _unauthorized() -> Answer:
     return Answer("401 Unauthorized", [*headers, ("WWW-Authenticate", "Static")], body)
 
 
-def _send(answer: Answer, start_response: Any) -> list[bytes]:
+def _send(answer: Answer, start_response: StartResponse) -> list[bytes]:
     start_response(answer.status, answer.headers)
     return [answer.body]

@@ -14,8 +14,8 @@ POST    ``/faults``                           ``{"vm": {..}, "host": {..}, "vcen
 POST    ``/reset``                            back to how it was started
 ======  ====================================  ==========================================
 
-A machine is named by UUID or name, a host or vCenter by name or index. The fields are those of
-:mod:`mksfilter.simulator.states`.
+A VM is named by UUID or name, a host or vCenter by name or index. The fields are those of
+:mod:`mksfilter.simulator.model.states`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ import json
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import gevent
 
-from mksfilter.simulator.httpd import Request, Response
-from mksfilter.simulator.inventory import Machine
-from mksfilter.simulator.states import UnknownField
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.model.description import Calls, Description
+from mksfilter.simulator.model.inventory import VM, Inventory, Item
+from mksfilter.simulator.model.states import UnknownField
+from mksfilter.simulator.net.httpd import Request, Response
 
-if TYPE_CHECKING:
-    from mksfilter.simulator.server import Simulator
-
-__all__ = ["Control"]
+__all__ = ["Control", "Controlled"]
 
 _KINDS = {"vms": "vm", "hosts": "host", "vcenters": "vcenter"}
 _POLL = 0.005
@@ -46,10 +45,22 @@ class _NotFound(Exception):
     """No such resource."""
 
 
+class Controlled(Protocol):
+    """The simulator, as the control API changes it and looks into it."""
+
+    inventory: Inventory
+    consoles: Consoles
+
+    def state(self) -> Description: ...
+    def calls(self) -> Mapping[str, Calls]: ...
+    def change(self, item: Item, changes: Mapping[str, object]) -> None: ...
+    def reset(self) -> None: ...
+
+
 class Control:
     """Answers the control API's requests."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Controlled) -> None:
         self._simulator = simulator
 
     def handle(self, request: Request) -> Response:
@@ -68,58 +79,59 @@ class Control:
             return _json({"error": str(exc)}, 400)
         return Response(200, answer, "image/png") if isinstance(answer, bytes) else _json(answer)
 
-    def _get(self, path: list[str], query: Mapping[str, str]) -> Any:
+    def _get(self, path: list[str], query: Mapping[str, str]) -> object:
         simulator = self._simulator
         if path == ["state"]:
             return simulator.state()
         if path == ["calls"]:
             return simulator.calls()
         if len(path) == 3 and path[0] == "vms":
-            machine = simulator.inventory.find("vm", path[1])
+            vm = simulator.inventory.vm(path[1])
             if path[2] == "connections":
-                return self._connections(machine, query)
+                return self._connections(vm, query)
             if path[2] == "screen":
-                return self._screen(machine, query)
+                return self._screen(vm, query)
             if path[2] == "screen.png":
-                return simulator.consoles.screen(machine).picture()
+                return simulator.consoles.screen(vm).picture()
         raise _NotFound("/" + "/".join(path))
 
-    def _post(self, path: list[str], body: dict[str, Any]) -> Any:
+    def _post(self, path: list[str], body: dict[str, object]) -> object:
         if path == ["reset"]:
             self._simulator.reset()
         elif path == ["faults"]:
             for kind, changes in body.items():
-                for thing in self._simulator.inventory.all(kind):
-                    self._simulator.change(kind, thing, changes)
+                if not isinstance(changes, dict):
+                    raise UnknownField(f"{kind}: the fields have to be a JSON object")
+                for item in self._simulator.inventory.all(kind):
+                    self._simulator.change(item, changes)
         elif len(path) == 2 and path[0] in _KINDS:
-            kind = _KINDS[path[0]]
-            thing = self._simulator.inventory.find(kind, path[1])
-            self._simulator.change(kind, thing, body)
+            item = self._simulator.inventory.find(_KINDS[path[0]], path[1])
+            self._simulator.change(item, body)
         else:
             raise _NotFound("/" + "/".join(path))
         return {}
 
-    def _connections(self, machine: Machine, query: Mapping[str, str]) -> list[dict[str, str]]:
+    def _connections(self, vm: VM, query: Mapping[str, str]) -> list[dict[str, str]]:
         consoles = self._simulator.consoles
         if "count" in query:
             count = int(query["count"])
-            _wait(lambda: len(consoles.of(machine)) == count, query)
+            _wait(lambda: len(consoles.of(vm)) == count, query)
         return [
             {"label": console.label, "client": console.client, "user": console.user}
-            for console in consoles.of(machine)
+            for console in consoles.of(vm)
         ]
 
-    def _screen(self, machine: Machine, query: Mapping[str, str]) -> dict[str, Any]:
+    def _screen(self, vm: VM, query: Mapping[str, str]) -> dict[str, object]:
         text = query.get("text", "")
 
         def shown() -> list[str]:
-            return self._simulator.consoles.screen(machine).lines
+            return self._simulator.consoles.screen(vm).lines
 
         _wait(lambda: any(text in line for line in shown()), query)
-        return {"title": machine.name, "lines": shown()}
+        return {"title": vm.name, "lines": shown()}
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: object, status: int = 200) -> Response:
     return Response(status, json.dumps(value).encode(), "application/json")
 
 

@@ -27,7 +27,7 @@ def _vsphere_process() -> Iterator[SimulatedVSphere]:
 
 @pytest.fixture
 def vsphere(_vsphere_process: SimulatedVSphere) -> Iterator[SimulatedVSphere]:
-    """A vCenter with two ESXi hosts and four machines, as new for every test."""
+    """A vCenter with two ESXi hosts and four VMs, as new for every test."""
     _vsphere_process.reset()
     yield _vsphere_process
     _vsphere_process.reset()

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 import gevent
 from gevent import socket
@@ -18,23 +18,31 @@ from gevent.ssl import SSLContext
 
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
-from mksfilter.simulator import inventory as inventories
-from mksfilter.simulator import states
-from mksfilter.simulator.authd import Authd
-from mksfilter.simulator.certificates import Authority
-from mksfilter.simulator.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
-from mksfilter.simulator.consoles import Consoles
 from mksfilter.simulator.control import Control
-from mksfilter.simulator.description import describe
-from mksfilter.simulator.endpoint import Endpoint, hold, secure
-from mksfilter.simulator.esxi import WebMKS
-from mksfilter.simulator.httpd import serve_connection
-from mksfilter.simulator.inventory import Host, Inventory, Machine, VCenter
-from mksfilter.simulator.listeners import Listeners, own_loopback, reachable
-from mksfilter.simulator.methods import Methods
-from mksfilter.simulator.sessions import Credentials, Sessions
-from mksfilter.simulator.tickets import Tickets
-from mksfilter.simulator.vcenter import VCenterService
+from mksfilter.simulator.esxi.authd import Authd
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.esxi.endpoint import Endpoint, hold, secure
+from mksfilter.simulator.esxi.webmks import WebMKS
+from mksfilter.simulator.model import inventory as inventories
+from mksfilter.simulator.model import states
+from mksfilter.simulator.model.description import Calls, Description, describe
+from mksfilter.simulator.model.inventory import (
+    VM,
+    Credentials,
+    Host,
+    Inventory,
+    Item,
+    VCenter,
+)
+from mksfilter.simulator.model.tickets import Tickets
+from mksfilter.simulator.net.certificates import Authority
+from mksfilter.simulator.net.httpd import serve_connection
+from mksfilter.simulator.net.listeners import Listeners, own_loopback, reachable
+from mksfilter.simulator.net.sockets import PeerAddress, Socket
+from mksfilter.simulator.vcenter.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
+from mksfilter.simulator.vcenter.methods import Methods
+from mksfilter.simulator.vcenter.service import VCenterService
+from mksfilter.simulator.vcenter.sessions import Sessions
 
 __all__ = ["Options", "Simulator", "serve"]
 
@@ -47,7 +55,7 @@ class Options:
 
     :ivar host: address to listen on. On 127.0.0.1 the ESXi hosts take 127.0.0.2 and so on.
     :ivar port: port of the first vCenter; everything else is on ports that the system chooses.
-    :ivar machines: how many machines beside the demo's.
+    :ivar vms: how many VMs beside the demo's.
     :ivar settings: ``(kind, key, {field: value})``; an empty key means all of that kind.
     """
 
@@ -55,10 +63,10 @@ class Options:
     port: int = 0
     control_port: int = 0
     vcenters: int = 1
-    machines: int = 0
+    vms: int = 0
     username: str = "administrator@vsphere.local"
     password: str = "simulated"  # noqa: S105
-    settings: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
+    settings: tuple[tuple[str, str, Mapping[str, object]], ...] = ()
 
 
 class Simulator:
@@ -71,9 +79,7 @@ class Simulator:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.credentials = Credentials(options.username, options.password)
-        self.inventory: Inventory = inventories.build(
-            vcenters=options.vcenters, machines=options.machines
-        )
+        self.inventory: Inventory = inventories.build(vcenters=options.vcenters, vms=options.vms)
         self.tickets = Tickets()
         self.consoles = Consoles()
         self.authority = Authority(context_class=SSLContext)
@@ -108,37 +114,38 @@ class Simulator:
             service.reset()
         self._release_silent()
 
-    def change(self, kind: str, thing: Any, changes: Mapping[str, Any]) -> None:
-        """Set fields of a machine, host or vCenter, with what follows from it for consoles.
+    def change(self, item: Item, changes: Mapping[str, object]) -> None:
+        """Set fields of a VM, host or vCenter, with what follows from it for consoles.
 
         :raises UnknownField: a field or value that there is not.
         """
         fields = dict(changes)
-        drop = kind == "vm" and fields.pop("drop", False)
-        close = kind == "vm" and fields.pop("close", False)
-        expire = kind == "vcenter" and fields.pop("expire_sessions", False)
-        before = _whereabouts(thing) if kind == "vm" else None
-        states.change(thing, fields)
-        LOG.info(event("changed", kind=kind, name=thing.name, changes=dict(changes)))
-        if kind == "vm" and (drop or _whereabouts(thing) != before):
-            self.consoles.drop(thing)
-        if close:
-            self.consoles.finish(thing)
-        if expire:
-            self._services[thing.name].sessions.clear()
+        drop = isinstance(item, VM) and fields.pop("drop", False)
+        close = isinstance(item, VM) and fields.pop("close", False)
+        expire = isinstance(item, VCenter) and fields.pop("expire_sessions", False)
+        before = _whereabouts(item) if isinstance(item, VM) else None
+        states.change(item, fields)
+        LOG.info(event("changed", kind=type(item).__name__, name=item.name, changes=dict(changes)))
+        if isinstance(item, VM):
+            if drop or _whereabouts(item) != before:
+                self.consoles.drop(item)
+            if close:
+                self.consoles.finish(item)
+        elif expire:
+            self._services[item.name].sessions.clear()
         self._release_silent()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Description:
         """All that there is to know, for the ready line and ``GET /state``."""
         return describe(
             self.inventory,
-            consoles=self.consoles,
+            connections=lambda vm: len(self.consoles.of(vm)),
             credentials=self.credentials,
             ca_file=self.ca_file,
             control=f"http://127.0.0.1:{self._control_port}",
         )
 
-    def calls(self) -> dict[str, Any]:
+    def calls(self) -> dict[str, Calls]:
         """What each vCenter was asked since the start or the last reset."""
         return {
             name: {
@@ -152,11 +159,11 @@ class Simulator:
             for name, service in self._services.items()
         }
 
-    def _preset(self, kind: str, key: str, changes: Mapping[str, Any]) -> None:
+    def _preset(self, kind: str, key: str, changes: Mapping[str, object]) -> None:
         try:
-            things = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
-            for thing in things:
-                states.change(thing, changes)
+            items = [self.inventory.find(kind, key)] if key else self.inventory.all(kind)
+            for item in items:
+                states.change(item, changes)
         except KeyError as exc:
             raise ConfigurationError(f"simulator: there is no {kind} called {key}") from exc
         except states.UnknownField as exc:
@@ -167,7 +174,7 @@ class Simulator:
         self._control_port = self._listeners.serve(
             "127.0.0.1",
             self.options.control_port,
-            lambda sock, client: serve_connection(sock, client[0], control.handle),
+            lambda sock, peer: serve_connection(sock, peer[0], control.handle),
         )
         for number, vcenter in enumerate(self.inventory.vcenters):
             self._start_vcenter(vcenter, self.options.port if number == 0 else 0)
@@ -190,12 +197,12 @@ class Simulator:
         service = VCenterService(sessions, methods)
         self._services[vcenter.name] = service
 
-        def handle(sock: Any, client: Any) -> None:
+        def handle(sock: Socket, peer: PeerAddress) -> None:
             service.counts.connections += 1
             if vcenter.state.silent:
                 hold(sock, service.released)
             elif (tls := secure(sock, certificate.context)) is not None:
-                serve_connection(tls, str(client[0]), service.handle)
+                serve_connection(tls, peer[0], service.handle)
 
         vcenter.port = self._listeners.serve(address, port, handle)
         for name, path, context in (
@@ -240,13 +247,19 @@ class Simulator:
             _release(self._endpoints[host.name], host.state.silent)
 
 
-def _whereabouts(machine: Machine) -> tuple[object, ...]:
+def _whereabouts(vm: VM) -> tuple[object, ...]:
     """What a console does not survive a change of."""
-    state = machine.state
+    state = vm.state
     return state.power, state.host, state.vcenter, state.registration, state.deleted
 
 
-def _release(holder: Any, silent: bool) -> None:
+class _Holder(Protocol):
+    """What may meet connections with silence, until its event is set."""
+
+    released: Event
+
+
+def _release(holder: _Holder, silent: bool) -> None:
     if silent:
         holder.released.clear()
     else:

@@ -75,7 +75,7 @@ def test_busy_port_is_one_line():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "nonsense"], "THING.FIELD=VALUE"),
+        (["--set", "nonsense"], "ITEM.FIELD=VALUE"),
         (["--set", "vm.colour=red"], "no field 'colour'"),
         (["--set", "vm.power=maybe"], "'on', 'off', 'suspended'"),
         (["--set", "vm.host=7"], "an index below 2"),
@@ -126,7 +126,7 @@ def test_several_vcenters_are_several_worlds(vsphere_factory, client_of):
     for name, number in (("vm-0001", 1), ("vm-0002", 2), ("vm-0003", 0)):
         assert clients[number].vm(vsphere.vm(name)["uuid"]).name == name
     # The same id is another machine in another vCenter, as in real ones.
-    assert vsphere.vm("web-1")["moref"] == vsphere.vm("vm-0001")["moref"]
+    assert vsphere.vm("web-1")["moid"] == vsphere.vm("vm-0001")["moid"]
     assert vsphere.calls("vc2")["total"] < vsphere.calls("vc1")["total"] + 10
 
     vsphere.move(WEB_1, 2)
@@ -141,7 +141,7 @@ def test_clone_ticket_of_one_vcenter_is_no_good_at_another(vsphere_factory, clie
     other = client_of(vsphere, 0).login(version="vim.version.version9")
     ready, vm = vsphere.vcenters[1], vsphere.vm("vm-0001")
     url = (
-        f"ws://{ready['host']}:{ready['console_ports']['ws']}/console/authd?vmId={vm['moref']}"
+        f"ws://{ready['host']}:{ready['console_ports']['ws']}/console/authd?vmId={vm['moid']}"
         f"&vmName={vm['name']}&host={ready['fqdn']}&thumbprint={ready['digests']['sha1']}"
         f"&sessionTicket={other.content.sessionManager.AcquireCloneTicket()}"
     )

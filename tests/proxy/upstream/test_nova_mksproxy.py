@@ -20,8 +20,8 @@ import pytest
 from mksfilter.backends.resolver import Consoles
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.proxy.upstream.dial import dial
-from mksfilter.simulator.certificates import Authority
 from mksfilter.simulator.client import WEB_1
+from mksfilter.simulator.net.certificates import Authority
 
 TICKET, CONFIG_FILE = "52ab-ticket", "/vmfs/volumes/datastore 1/web-1/web-1.vmx"
 

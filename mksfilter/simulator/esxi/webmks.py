@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from mksfilter.log import event
-from mksfilter.simulator import hostile
-from mksfilter.simulator.consoles import Consoles
-from mksfilter.simulator.endpoint import Endpoint, secure
-from mksfilter.simulator.stream import WebSocketStream, opening_request
-from mksfilter.simulator.tickets import Tickets
+from mksfilter.simulator.esxi import hostile
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.esxi.endpoint import Endpoint, secure
+from mksfilter.simulator.esxi.stream import WebSocketStream, opening_request
+from mksfilter.simulator.model.tickets import Tickets
+from mksfilter.simulator.net.sockets import PeerAddress, Socket
 
 __all__ = ["WebMKS"]
 
@@ -26,7 +26,7 @@ class WebMKS:
         self._tickets = tickets
         self._consoles = consoles
 
-    def handle(self, sock: Any, address: Any) -> None:
+    def handle(self, sock: Socket, address: PeerAddress) -> None:
         if self._endpoint.held(sock):
             return
         tls = secure(sock, self._endpoint.context)
@@ -49,19 +49,12 @@ class WebMKS:
             stream.abort()
             return
         ticket = self._tickets.redeem(path.removeprefix(_PATH), "webmks")
-        machine = None if ticket is None else ticket.machine
-        if (
-            ticket is None
-            or machine is None
-            or not self._endpoint.serves(machine)
-            or self._consoles.full(machine)
-        ):
+        vm = None if ticket is None else ticket.vm
+        if ticket is None or vm is None or not self._endpoint.serves(vm) or self._consoles.full(vm):
             LOG.info(event("ticket-refused", host=name, client=address[0]))
             stream.reject(403)
             return
-        if not hostile.spoil(machine.state.hostile, stream, request) and stream.accept(
+        if not hostile.spoil(vm.state.hostile, stream, request) and stream.accept(
             request, "binary"
         ):
-            self._consoles.run(
-                machine, stream, client=str(address[0]), user=ticket.user, handshake=True
-            )
+            self._consoles.run(vm, stream, client=str(address[0]), user=ticket.user, handshake=True)

@@ -6,17 +6,16 @@ import collections
 import dataclasses
 import logging
 import re
-from typing import Any
 
 import gevent
 from gevent.event import Event
 
 from mksfilter.log import event
-from mksfilter.simulator import properties, soap
-from mksfilter.simulator.httpd import Request, Response
-from mksfilter.simulator.methods import Methods
-from mksfilter.simulator.sessions import Sessions
-from mksfilter.simulator.soap import Call, Fault, version_tuple
+from mksfilter.simulator.net.httpd import Request, Response
+from mksfilter.simulator.vcenter import properties, soap
+from mksfilter.simulator.vcenter.methods import Methods
+from mksfilter.simulator.vcenter.sessions import Sessions
+from mksfilter.simulator.vcenter.soap import Call, Fault, Value, version_tuple
 
 __all__ = ["Counts", "VCenterService"]
 
@@ -96,7 +95,7 @@ class VCenterService:
             return Response(500, soap.fault_response(fault), _XML)
         return Response(200, body, _XML, headers)
 
-    def _dispatch(self, call: Call, request: Request, headers: list[tuple[str, str]]) -> Any:
+    def _dispatch(self, call: Call, request: Request, headers: list[tuple[str, str]]) -> Value:
         own_version = version_tuple(self.vcenter.state.api_version)
         if call.version > own_version:
             version = ".".join(map(str, call.version))
@@ -112,18 +111,14 @@ class VCenterService:
             )
             return session.as_data()
         method = self.methods.find(call)
-        if session is None and not _anonymous(call):
+        if session is not None:
+            return method(call, session)
+        open_method = self.methods.open_to_all(call)
+        if open_method is None:
             raise Fault(
                 "NotAuthenticated",
                 "The session is not authenticated.",
                 object=call.this,
                 privilegeId="System.View",
             )
-        return method(call, session)
-
-
-def _anonymous(call: Call) -> bool:
-    """Whether a call needs no session."""
-    return call.method == "RetrieveServiceContent" or (
-        call.method == "Fetch" and call.this.type in ("ServiceInstance", "SessionManager")
-    )
+        return open_method(call, None)

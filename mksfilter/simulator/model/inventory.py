@@ -1,7 +1,7 @@
-"""What the simulated vSphere consists of, as plain data: vCenters, hosts, machines.
+"""What the simulated vSphere consists of, as plain data: vCenters, hosts, VMs.
 
-Each thing has an identity that never changes and a ``state`` whose fields can be set at run time
-(:mod:`~mksfilter.simulator.states`). :meth:`Inventory.reset` puts every state back to how the
+Each item has an identity that never changes and a ``state`` whose fields can be set at run time
+(:mod:`~mksfilter.simulator.model.states`). :meth:`Inventory.reset` puts every state back to how the
 simulator was started.
 """
 
@@ -10,23 +10,25 @@ from __future__ import annotations
 import copy
 import dataclasses
 import uuid as uuids
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from mksfilter.simulator.states import HostState, MachineState, VCenterState
+from mksfilter.simulator.model.states import HostState, VCenterState, VMState
 
 __all__ = [
+    "VM",
+    "Credentials",
     "Host",
     "Inventory",
-    "Machine",
+    "Item",
     "VCenter",
     "build",
 ]
 
 _NAMESPACE = uuids.UUID("6d6b7366-696c-4465-9200-00005e3a11ed")
 
-# The machines of the demo. Their UUIDs are written into its documentation.
-_MACHINES = (
+# The VMs of the demo. Their UUIDs are written into its documentation.
+_VMS = (
     ("web-1", "demo", 0, "on", "5f1c7e20-0000-4000-8000-000000000001"),
     ("db-1", "demo", 1, "on", "5f1c7e20-0000-4000-8000-000000000002"),
     ("off-1", "demo", 0, "off", "5f1c7e20-0000-4000-8000-000000000003"),
@@ -34,8 +36,16 @@ _MACHINES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """The one user of the simulated vCenters."""
+
+    username: str
+    password: str = dataclasses.field(repr=False)
+
+
 @dataclasses.dataclass(eq=False)
-class Machine:
+class VM:
     """A virtual machine.
 
     :ivar uuid: its ``instanceUuid``, which Nova sets to the server's id.
@@ -48,7 +58,7 @@ class Machine:
     project_id: str
     number: int
     vcenters: list[VCenter] = dataclasses.field(repr=False)
-    state: MachineState = dataclasses.field(default_factory=MachineState)
+    state: VMState = dataclasses.field(default_factory=VMState)
 
     def __post_init__(self) -> None:
         self.bios_uuid = str(uuids.uuid5(_NAMESPACE, f"bios {self.uuid}"))
@@ -59,7 +69,7 @@ class Machine:
         return self.vcenters[self.state.vcenter]
 
     @property
-    def moref(self) -> str:
+    def moid(self) -> str:
         """Its managed object id, as good as the vCenter and the registration."""
         travelled = 10_000 * (1 + self._home) if self.state.vcenter != self._home else 0
         return f"vm-{self.number + travelled + 1_000_000 * self.state.registration}"
@@ -89,7 +99,7 @@ class Host:
     """An ESXi host. Addresses and ports are filled in when its servers listen."""
 
     name: str
-    moref: str
+    moid: str
     uuid: str
     state: HostState = dataclasses.field(default_factory=HostState)
     address: str = ""
@@ -99,10 +109,14 @@ class Host:
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     pem: str = dataclasses.field(default="", repr=False)
 
+    @property
+    def limits(self) -> dict[str, int]:
+        return {}
+
 
 @dataclasses.dataclass(eq=False)
 class VCenter:
-    """A vCenter with its hosts. Which machines it has can change: the machines know."""
+    """A vCenter with its hosts. Which VMs it has can change: the VMs know."""
 
     name: str
     uuid: str
@@ -117,74 +131,100 @@ class VCenter:
     def fqdn(self) -> str:
         return f"{self.name}.vsphere.test"
 
+    @property
+    def limits(self) -> dict[str, int]:
+        return {}
+
+
+Item = VM | Host | VCenter
+ItemT = TypeVar("ItemT", VM, Host, VCenter, Item)
+
 
 class Inventory:
-    """All vCenters and machines, and the ways to find what is in them."""
+    """All vCenters and VMs, and the ways to find what is in them."""
 
-    def __init__(self, vcenters: list[VCenter], machines: list[Machine]) -> None:
+    def __init__(self, vcenters: list[VCenter], vms: list[VM]) -> None:
         self.vcenters = vcenters
-        self.machines = machines
-        self._initial: list[tuple[Any, Any]] = []
-        self._by_uuid = {machine.uuid: machine for machine in machines}
-        self._by_bios_uuid = {machine.bios_uuid: machine for machine in machines}
+        self.vms = vms
+        self._initial: list[Callable[[], None]] = []
+        self._by_uuid = {vm.uuid: vm for vm in vms}
+        self._by_bios_uuid = {vm.bios_uuid: vm for vm in vms}
 
     def hosts(self) -> Iterator[Host]:
         for vcenter in self.vcenters:
             yield from vcenter.hosts
 
-    def machines_of(self, vcenter: VCenter) -> Iterator[Machine]:
-        for machine in self.machines:
-            if machine.vcenter is vcenter and not machine.state.deleted:
-                yield machine
+    def vms_of(self, vcenter: VCenter) -> Iterator[VM]:
+        for vm in self.vms:
+            if vm.vcenter is vcenter and not vm.state.deleted:
+                yield vm
 
-    def search(self, vcenter: VCenter, uuid: str, *, instance: bool) -> Machine | None:
-        """The machine of *vcenter* with an instance UUID, or with a BIOS one."""
-        machine = (self._by_uuid if instance else self._by_bios_uuid).get(uuid.lower())
-        if machine is None or machine.vcenter is not vcenter or machine.state.deleted:
+    def search(self, vcenter: VCenter, uuid: str, *, instance: bool) -> VM | None:
+        """The VM of *vcenter* with an instance UUID, or with a BIOS one."""
+        vm = (self._by_uuid if instance else self._by_bios_uuid).get(uuid.lower())
+        if vm is None or vm.vcenter is not vcenter or vm.state.deleted:
             return None
-        return machine
+        return vm
 
-    def find(self, kind: str, key: str) -> Any:
-        """The ``vm`` (by UUID or name), ``host`` or ``vcenter`` (by name or index).
+    def vm(self, key: str) -> VM:
+        """A VM by UUID, name or index.
 
         :raises KeyError: there is none.
         """
-        if kind == "vm" and key in self._by_uuid:
-            return self._by_uuid[key]
-        things = self.all(kind)
-        if key.isdigit() and int(key) < len(things):
-            return things[int(key)]
-        for thing in things:
-            if thing.name == key:
-                return thing
-        raise KeyError(key)
+        return self._by_uuid.get(key) or _pick(self.vms, key)
 
-    def all(self, kind: str) -> list[Any]:
+    def find(self, kind: str, key: str) -> Item:
+        """The ``vm`` (by UUID, name or index), ``host`` or ``vcenter`` (by name or index).
+
+        :raises KeyError: there is none, or no such kind.
+        """
+        return self.vm(key) if kind == "vm" else _pick(self.all(kind), key)
+
+    def all(self, kind: str) -> Sequence[Item]:
         """All of a kind: ``vm``, ``host`` or ``vcenter``.
 
         :raises KeyError: there is no such kind.
         """
-        things: dict[str, list[Any]] = {
-            "vm": self.machines,
+        items: dict[str, Sequence[Item]] = {
+            "vm": self.vms,
             "host": list(self.hosts()),
             "vcenter": self.vcenters,
         }
-        return things[kind]
+        return items[kind]
 
     def remember(self) -> None:
         """Make the present state the one that :meth:`reset` goes back to."""
-        things: list[Any] = [*self.vcenters, *self.hosts(), *self.machines]
-        self._initial = [(thing, copy.copy(thing.state)) for thing in things]
+        items: list[Item] = [*self.vcenters, *self.hosts(), *self.vms]
+        self._initial = [_restorer(item) for item in items]
 
     def reset(self) -> None:
-        for thing, state in self._initial:
-            thing.state = copy.copy(state)
+        for restore in self._initial:
+            restore()
 
 
-def build(*, vcenters: int = 1, machines: int = 0) -> Inventory:
+def _pick(items: Sequence[ItemT], key: str) -> ItemT:
+    if key.isdigit() and int(key) < len(items):
+        return items[int(key)]
+    for item in items:
+        if item.name == key:
+            return item
+    raise KeyError(key)
+
+
+def _restorer(item: Item) -> Callable[[], None]:
+    state = copy.copy(item.state)
+
+    def restore() -> None:
+        for field in dataclasses.fields(state):
+            setattr(item.state, field.name, getattr(state, field.name))
+
+    return restore
+
+
+def build(*, vcenters: int = 1, vms: int = 0) -> Inventory:
     """An inventory of *vcenters* with two hosts each.
 
-    The first vCenter has the demo's machines; each has its share of *machines* more, named
+    The first vCenter has the demo's VMs; each has its share of *vms* more, named
     ``vm-0001`` and so on. UUIDs are the same in every run.
     """
     made = [
@@ -197,18 +237,18 @@ def build(*, vcenters: int = 1, machines: int = 0) -> Inventory:
             vcenter.hosts.append(
                 Host(name, f"host-{9 + number}", str(uuids.uuid5(_NAMESPACE, name)))
             )
-    all_machines: list[Machine] = []
+    all_vms: list[VM] = []
     counts = [0] * vcenters
 
-    def add(name: str, uuid: str, project: str, state: MachineState) -> None:
+    def add(name: str, uuid: str, project: str, state: VMState) -> None:
         number = 101 + counts[state.vcenter]
         counts[state.vcenter] += 1
-        all_machines.append(Machine(name, uuid, project, number, made, state))
+        all_vms.append(VM(name, uuid, project, number, made, state))
 
-    for name, project, host, power, uuid in _MACHINES:
-        add(name, uuid, project, MachineState(power=power, host=host))
-    for number in range(1, machines + 1):
+    for name, project, host, power, uuid in _VMS:
+        add(name, uuid, project, VMState(power=power, host=host))
+    for number in range(1, vms + 1):
         name = f"vm-{number:04d}"
-        state = MachineState(host=number % 2, vcenter=number % vcenters)
+        state = VMState(host=number % 2, vcenter=number % vcenters)
         add(name, str(uuids.uuid5(_NAMESPACE, name)), "demo", state)
-    return Inventory(made, all_machines)
+    return Inventory(made, all_vms)

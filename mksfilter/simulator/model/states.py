@@ -1,4 +1,4 @@
-"""What can be changed about machines, hosts and vCenters while they run: how faults are injected.
+"""What can be changed about VMs, hosts and vCenters while they run: how faults are injected.
 
 Set by the control API, by ``--set`` and by the test fixture; every field is checked.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 __all__ = [
     "HOSTILE",
+    "FieldValue",
     "HostState",
-    "MachineState",
     "UnknownField",
     "VCenterState",
+    "VMState",
     "change",
 ]
 
@@ -34,21 +35,24 @@ HOSTILE = (
 )
 
 
+FieldValue = bool | int | float | str
+
+
 class UnknownField(ValueError):
     """A state has no such field, or the field cannot take such a value."""
 
 
-def _pattern(default: str, pattern: str) -> Any:
+def _pattern(default: str, pattern: str) -> str:
     return dataclasses.field(default=default, metadata={"pattern": pattern})
 
 
-def _choice(default: str, *others: str) -> Any:
+def _choice(default: str, *others: str) -> str:
     return dataclasses.field(default=default, metadata={"choices": (default, *others)})
 
 
 @dataclasses.dataclass
-class MachineState:
-    """What can be changed about a machine.
+class VMState:
+    """What can be changed about a VM.
 
     :ivar power: a console needs ``on``; any other value ends the open ones.
     :ivar host: index of its host among those of its vCenter; a change is a vMotion.
@@ -135,41 +139,54 @@ class VCenterState:
     handshake: str = _choice("missing", "full")
 
 
-def change(thing: Any, changes: Mapping[str, Any]) -> None:
-    """Set fields of the state of a machine, host or vCenter, all or none.
+class Changeable(Protocol):
+    """A VM, a host or a vCenter.
+
+    :ivar limits: indexes among the fields of its state, and what they have to be below.
+    """
+
+    @property
+    def state(self) -> VMState | HostState | VCenterState: ...
+    @property
+    def limits(self) -> Mapping[str, int]: ...
+
+
+def change(item: Changeable, changes: Mapping[str, object]) -> None:
+    """Set fields of the state of a VM, host or vCenter, all or none.
 
     :raises UnknownField: a name or a value that the state does not know.
     """
-    state, limits = thing.state, getattr(thing, "limits", {})
+    state, limits = item.state, item.limits
     fields = {field.name: field for field in dataclasses.fields(state)}
-    checked = {}
+    checked: dict[str, FieldValue] = {}
     for name, value in changes.items():
         field = fields.get(name)
         if field is None:
             raise UnknownField(f"no field {name!r}; there are {', '.join(sorted(fields))}")
-        checked[name] = _convert(name, value, type(getattr(state, name)))
+        converted = _convert(name, value, type(getattr(state, name)))
         choices = field.metadata.get("choices")
-        if choices and checked[name] not in choices:
+        if choices and converted not in choices:
             raise UnknownField(
                 f"{name} cannot be {value!r}; it is one of {', '.join(map(repr, choices))}"
             )
         pattern = field.metadata.get("pattern")
-        if pattern and not re.fullmatch(pattern, checked[name]):
+        if pattern and not re.fullmatch(pattern, str(converted)):
             raise UnknownField(f"{name} cannot be {value!r}; it has the form {pattern}")
-        if name in limits and not 0 <= checked[name] < limits[name]:
+        if name in limits and not 0 <= int(converted) < limits[name]:
             raise UnknownField(f"{name} cannot be {value!r}; it is an index below {limits[name]}")
+        checked[name] = converted
     for name, value in checked.items():
         setattr(state, name, value)
 
 
-def _convert(name: str, value: Any, wanted: type) -> Any:
+def _convert(name: str, value: object, wanted: type[FieldValue]) -> FieldValue:
     """JSON's value, or a command line's word, as the *wanted* type."""
     try:
         if wanted is bool:
             if isinstance(value, bool):
                 return value
             return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError(value)
         return wanted(value)
     except (KeyError, TypeError, ValueError) as exc:

@@ -7,9 +7,9 @@ import io
 import pytest
 from PIL import Image, ImageChops
 
-from mksfilter.simulator import rfb
 from mksfilter.simulator.client import WEB_1
-from mksfilter.simulator.screen import Screen
+from mksfilter.simulator.screen import rfb
+from mksfilter.simulator.screen.screen import Screen
 from tests.simulator.viewing import Viewer
 
 RAW, TIGHT_PNG = 0, -260

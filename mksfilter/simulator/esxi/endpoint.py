@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
-from typing import Any
+from typing import cast
 
 import gevent
 from gevent.event import Event
 
-from mksfilter.simulator.inventory import Host, Machine
-from mksfilter.simulator.stream import HANDSHAKE_TIMEOUT, abort
+from mksfilter.simulator.esxi.stream import HANDSHAKE_TIMEOUT, abort
+from mksfilter.simulator.model.inventory import VM, Host
+from mksfilter.simulator.net.sockets import Socket
 
 __all__ = ["HANDSHAKE_TIMEOUT", "Endpoint", "hold", "secure"]
 
@@ -32,33 +34,33 @@ class Endpoint:
         """Presents the host's certificate, or the wrong one while it is told to."""
         return self._wrong if self.host.state.wrong_certificate else self._right
 
-    def held(self, sock: Any) -> bool:
+    def held(self, sock: Socket) -> bool:
         """Whether the connection was met with silence, and is over."""
         if self.host.state.silent:
             hold(sock, self.released)
             return True
         return False
 
-    def serves(self, machine: Machine) -> bool:
-        """Whether a ticket for *machine* opens a console here and now."""
+    def serves(self, vm: VM) -> bool:
+        """Whether a ticket for *vm* opens a console here and now."""
         return (
-            machine.host is self.host
-            and machine.state.power == "on"
-            and not self.host.state.refuse_tickets
+            vm.host is self.host and vm.state.power == "on" and not self.host.state.refuse_tickets
         )
 
 
-def secure(sock: Any, context: ssl.SSLContext) -> Any | None:
+def secure(sock: Socket, context: ssl.SSLContext) -> Socket | None:
     """The server's side of TLS; ``None`` when the client thinks better of it."""
     try:
         with gevent.Timeout(HANDSHAKE_TIMEOUT):
-            return context.wrap_socket(sock, server_side=True)
+            # gevent's context wants gevent's socket, which is no socket.socket to a type checker.
+            tls: Socket = context.wrap_socket(cast(socket.socket, sock), server_side=True)
+            return tls
     except (OSError, gevent.Timeout):
         sock.close()
         return None
 
 
-def hold(sock: Any, until: Event) -> None:
+def hold(sock: Socket, until: Event) -> None:
     """Read and say nothing, until told to drop the connection or the client goes."""
 
     def drop() -> None:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from mksfilter.simulator.inventory import Machine, VCenter
+from mksfilter.simulator.model.inventory import VM, VCenter
 
 __all__ = ["CLONE_PREFIX", "Ticket", "Tickets"]
 
@@ -21,13 +21,13 @@ class Ticket:
 
     :ivar kind: ``webmks``, ``mks`` or ``clone``.
     :ivar vcenter: which vCenter gave it.
-    :ivar machine: the machine whose console it opens; a clone ticket names none.
+    :ivar vm: the VM whose console it opens; a clone ticket names none.
     :ivar user: whose vCenter session it was taken in.
     """
 
     kind: str
     vcenter: VCenter
-    machine: Machine | None
+    vm: VM | None
     user: str
     expires: float
     secret: str = dataclasses.field(repr=False)
@@ -41,11 +41,11 @@ class Tickets:
         self._open: dict[str, Ticket] = {}
         self.issued = 0
 
-    def issue(self, kind: str, user: str, vcenter: VCenter, machine: Machine | None = None) -> str:
+    def issue(self, kind: str, user: str, vcenter: VCenter, vm: VM | None = None) -> str:
         """Make a ticket and return its secret."""
         secret = secrets.token_hex(8)
         expires = self._clock() + vcenter.state.ticket_lifetime
-        self._open[secret] = Ticket(kind, vcenter, machine, user, expires, secret)
+        self._open[secret] = Ticket(kind, vcenter, vm, user, expires, secret)
         self.issued += 1
         return secret
 

@@ -11,7 +11,8 @@ import dataclasses
 import http
 import urllib.parse
 from collections.abc import Callable, Iterable
-from typing import Any
+
+from mksfilter.simulator.net.sockets import Socket
 
 __all__ = ["Request", "Response", "serve_connection"]
 
@@ -50,7 +51,7 @@ class Response:
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + self.body
 
 
-def serve_connection(sock: Any, client: str, handle: Callable[[Request], Response]) -> None:
+def serve_connection(sock: Socket, client: str, handle: Callable[[Request], Response]) -> None:
     """Answer the requests of one connection until the client ends it."""
     with contextlib.suppress(OSError):
         buffer = b""
@@ -73,7 +74,7 @@ def serve_connection(sock: Any, client: str, handle: Callable[[Request], Respons
         sock.close()
 
 
-def _read_head(sock: Any, buffer: bytes) -> tuple[bytes, bytes]:
+def _read_head(sock: Socket, buffer: bytes) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in buffer:
         data = sock.recv(_CHUNK)
         if not data or len(buffer) > _MAX_HEAD:

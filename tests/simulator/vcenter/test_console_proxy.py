@@ -24,7 +24,7 @@ def old(vsphere, client):
         ready = vsphere.vcenter
         vm = vsphere.vm(uuid)
         query = {
-            "vmId": vm["moref"],
+            "vmId": vm["moid"],
             "vmName": vm["name"],
             "host": f"{ready['fqdn']}:443",
             "sessionTicket": service.content.sessionManager.AcquireCloneTicket(),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from typing import Any
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -23,6 +23,7 @@ __all__ = [
     "Fault",
     "Malformed",
     "Ref",
+    "Value",
     "fault_response",
     "parse",
     "response",
@@ -60,18 +61,18 @@ class Enum:
     value: str
 
 
-class Data(dict[str, Any]):
+class Data(dict[str, "Value"]):
     """A data object: its fields in order, and the name of its type. ``None`` fields are unset."""
 
-    def __init__(self, type_name: str, **fields: Any) -> None:
+    def __init__(self, type_name: str, **fields: Value) -> None:
         super().__init__(fields)
         self.type = type_name
 
 
-class Array(list[Any]):
+class Array(list["Value"]):
     """A list that stands alone in a property value, where its type has to be named."""
 
-    def __init__(self, item_type: str, items: list[Any]) -> None:
+    def __init__(self, item_type: str, items: Iterable[Value]) -> None:
         super().__init__(items)
         self.item_type = item_type
 
@@ -79,10 +80,14 @@ class Array(list[Any]):
 class Fault(Exception):
     """A fault to answer with: its type, the words, and the fields of its detail."""
 
-    def __init__(self, type_name: str, message: str, **fields: Any) -> None:
+    def __init__(self, type_name: str, message: str, **fields: Value) -> None:
         super().__init__(message)
         self.type = type_name
         self.fields = fields
+
+
+Value = None | bool | int | str | datetime.datetime | Ref | Enum | Data | Array | Sequence["Value"]
+"""What can be written as SOAP. None is left out; a sequence is one element per item."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +147,7 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def response(method: str, value: Any = None) -> bytes:
+def response(method: str, value: Value = None) -> bytes:
     """The answer to *method*; a list becomes one ``returnval`` element per item."""
     values = value if isinstance(value, list) else [value]
     inner = "".join(_element("returnval", item) for item in values if item is not None)
@@ -162,7 +167,7 @@ def fault_response(fault: Fault) -> bytes:
     return (_START + text + _END).encode()
 
 
-def _element(tag: str, value: Any) -> str:
+def _element(tag: str, value: Value) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -186,6 +191,4 @@ def _element(tag: str, value: Any) -> str:
     if isinstance(value, Array):
         inner = "".join(_element(value.item_type, item) for item in value)
         return f'<{tag} xsi:type="ArrayOf{value.item_type}">{inner}</{tag}>'
-    if isinstance(value, list):
-        return "".join(_element(tag, item) for item in value)
-    raise TypeError(f"no SOAP form for {type(value).__name__}")
+    return "".join(_element(tag, item) for item in value)

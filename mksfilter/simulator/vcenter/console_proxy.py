@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import Any
 
 from mksfilter.log import event
-from mksfilter.simulator.consoles import Consoles
-from mksfilter.simulator.endpoint import hold, secure
-from mksfilter.simulator.inventory import Machine
-from mksfilter.simulator.soap import version_tuple
-from mksfilter.simulator.stream import WebSocketStream, opening_request
-from mksfilter.simulator.tickets import CLONE_PREFIX, Tickets
-from mksfilter.simulator.vcenter import VCenterService
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.esxi.endpoint import hold, secure
+from mksfilter.simulator.esxi.stream import WebSocketStream, opening_request
+from mksfilter.simulator.model.inventory import VM
+from mksfilter.simulator.model.tickets import CLONE_PREFIX, Tickets
+from mksfilter.simulator.net.sockets import PeerAddress, Socket
+from mksfilter.simulator.vcenter.service import VCenterService
+from mksfilter.simulator.vcenter.soap import version_tuple
 
 __all__ = ["OLD_PATH", "WEB_CLIENT_PATH", "ConsoleProxy"]
 
@@ -53,7 +53,7 @@ class ConsoleProxy:
         self._tickets = tickets
         self._consoles = consoles
 
-    def handle(self, sock: Any, address: Any) -> None:
+    def handle(self, sock: Socket, address: PeerAddress) -> None:
         if self._vcenter.state.silent:
             hold(sock, self._service.released)
             return
@@ -73,18 +73,18 @@ class ConsoleProxy:
         ticket = self._tickets.redeem(
             query.get("sessionTicket", "").removeprefix(CLONE_PREFIX), "clone"
         )
-        machine = self._service.methods.machine(query.get("vmId", ""))
+        vm = self._service.methods.vm(query.get("vmId", ""))
         if ticket is None or ticket.vcenter is not self._vcenter or not self._is_for_us(query):
             self._refuse(stream, 403, "ticket, host, thumbprint or serverGuid")
-        elif machine is None or machine.name != query.get("vmName"):
+        elif vm is None or vm.name != query.get("vmName"):
             self._refuse(stream, 404, "vmId or vmName")
-        elif not self._permitted(machine):
+        elif not self._permitted(vm):
             self._refuse(stream, 403, "permission")
-        elif machine.state.power != "on" or self._consoles.full(machine):
+        elif vm.state.power != "on" or self._consoles.full(vm):
             self._refuse(stream, 409, "power state or connection limit")
         elif stream.accept(request, "binary" if "binary" in stream.offered(request) else None):
             self._consoles.run(
-                machine,
+                vm,
                 stream,
                 client=str(address[0]),
                 user=ticket.user,
@@ -106,5 +106,5 @@ class ConsoleProxy:
             )
         )
 
-    def _permitted(self, machine: Machine) -> bool:
-        return machine.state.permitted and self._vcenter.state.permitted
+    def _permitted(self, vm: VM) -> bool:
+        return vm.state.permitted and self._vcenter.state.permitted

@@ -1,4 +1,4 @@
-"""A text console as a picture: a machine's screen, shared by everyone who looks at it."""
+"""A text console as a picture: a VM's screen, shared by everyone who looks at it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mksfilter.simulator.rfb import PixelFormat, Rectangle, png_rectangle, raw_rectangle
+from mksfilter.simulator.screen.rfb import PixelFormat, Rectangle, png_rectangle, raw_rectangle
 
 __all__ = ["Screen"]
 
@@ -34,7 +34,7 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 class Screen:
-    """What a machine shows.
+    """What a VM shows.
 
     The picture is drawn on demand, row by row. Watchers are told which rows have changed and
     fetch them in an encoding of their own; an encoding is made once for all of them.

@@ -11,16 +11,19 @@ import socket as stdsocket
 import struct
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import gevent
 from gevent.lock import RLock
+from websockets.datastructures import Headers
 from websockets.exceptions import ProtocolError
 from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
+
+from mksfilter.simulator.net.sockets import Socket
 
 __all__ = ["ByteStream", "Stream", "WebSocketStream", "abort", "opening_request"]
 
@@ -48,10 +51,10 @@ class Stream(Protocol):
         """End the stream in good order."""
 
     def abort(self) -> None:
-        """End the stream the way a host does that lost the machine: a TCP reset."""
+        """End the stream the way a host does that lost the VM: a TCP reset."""
 
 
-def abort(sock: Any) -> None:
+def abort(sock: Socket) -> None:
     """Reset a TCP connection."""
     with contextlib.suppress(OSError):
         sock.setsockopt(stdsocket.SOL_SOCKET, stdsocket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -62,7 +65,7 @@ def abort(sock: Any) -> None:
 class ByteStream:
     """A connected TCP or TLS socket."""
 
-    def __init__(self, sock: Any, early: bytes = b"") -> None:
+    def __init__(self, sock: Socket, early: bytes = b"") -> None:
         self.socket = sock
         self._early = early
 
@@ -89,7 +92,7 @@ class ByteStream:
         abort(self.socket)
 
 
-def opening_request(sock: Any) -> tuple[ServerProtocol, Request] | None:
+def opening_request(sock: Socket) -> tuple[ServerProtocol, Request] | None:
     """Read a client's opening request; ``None`` when it sent something else, or nothing."""
     protocol = ServerProtocol(max_size=None)
     with contextlib.suppress(OSError), gevent.Timeout(HANDSHAKE_TIMEOUT, False):
@@ -107,7 +110,7 @@ def opening_request(sock: Any) -> tuple[ServerProtocol, Request] | None:
 class WebSocketStream:
     """The server's end of a WebSocket, after its opening request was read."""
 
-    def __init__(self, sock: Any, protocol: ServerProtocol) -> None:
+    def __init__(self, sock: Socket, protocol: ServerProtocol) -> None:
         self.socket = sock
         self._protocol = protocol
         self._lock = RLock()
@@ -129,7 +132,7 @@ class WebSocketStream:
         self,
         request: Request,
         subprotocol: str | None,
-        edit: Callable[[Any], None] | None = None,
+        edit: Callable[[Headers], None] | None = None,
     ) -> bool:
         """Answer the request with 101; *edit* may spoil the headers first.
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket as stdsocket
-from collections.abc import Callable
-from typing import Any
 
 from gevent import socket
 from gevent.server import StreamServer
 
 from mksfilter.exceptions import OperationError
+from mksfilter.simulator.net.sockets import Handler, PeerAddress, Socket
 
 __all__ = ["Listeners", "own_loopback", "reachable"]
 
 _BACKLOG = 1024
 _ATTEMPTS = 20
-
-Handler = Callable[[Any, Any], None]
 
 
 class Listeners:
@@ -59,18 +56,18 @@ class Listeners:
             server.stop(timeout=0)
         self._servers.clear()
 
-    def _start(self, listener: Any, handle: Handler) -> None:
-        def handle_promptly(sock: Any, client: Any) -> None:
+    def _start(self, listener: socket.socket, handle: Handler) -> None:
+        def handle_promptly(sock: Socket, peer: PeerAddress) -> None:
             # Consoles and calls are small messages both ways: never wait to make them larger.
             sock.setsockopt(stdsocket.IPPROTO_TCP, stdsocket.TCP_NODELAY, 1)
-            handle(sock, client)
+            handle(sock, peer)
 
         server = StreamServer(listener, handle_promptly)
         server.start()
         self._servers.append(server)
 
 
-def _listen(address: str, port: int) -> Any:
+def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)

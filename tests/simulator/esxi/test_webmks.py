@@ -301,7 +301,7 @@ class TestRealVNCServer:
         service = client.login(version="vim.version.version10")
         console = client.dial(
             f"ws://{ready['host']}:{ready['console_ports']['ws']}/console/authd"
-            f"?vmId={vsphere.vm(WEB_1)['moref']}&vmName=web-1&host={ready['fqdn']}:443"
+            f"?vmId={vsphere.vm(WEB_1)['moid']}&vmName=web-1&host={ready['fqdn']}:443"
             f"&sessionTicket={service.content.sessionManager.AcquireCloneTicket()}"
             f"&thumbprint={ready['digests']['sha1']}"
         )

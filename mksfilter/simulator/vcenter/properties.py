@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mksfilter.simulator.inventory import Host, Machine, VCenter
-from mksfilter.simulator.soap import Array, Data, Enum, Fault, Ref, version_tuple
+from mksfilter.simulator.model.inventory import VM, Host, VCenter
+from mksfilter.simulator.vcenter.soap import Array, Data, Enum, Fault, Ref, Value, version_tuple
 
 __all__ = [
     "POWER_WORDS",
     "about",
-    "host",
+    "host_object",
     "invalid",
-    "machine",
     "mks_ticket",
     "options",
     "power_state",
@@ -20,6 +17,7 @@ __all__ = [
     "service_content",
     "service_versions",
     "ticket",
+    "vm_object",
 ]
 
 # The versions of the vim25 name space that clients know by name.
@@ -39,12 +37,12 @@ def invalid(path: str) -> Fault:
     return Fault("InvalidProperty", "", name=path)
 
 
-def read(properties: Data, path: str) -> Any:
+def read(properties: Data, path: str) -> Value:
     """The value at a dotted *path*; ``None`` when unset.
 
     :raises Fault: there is no such property.
     """
-    value: Any = properties
+    value: Value = properties
     for step in path.split("."):
         if value is None:
             return None
@@ -112,12 +110,12 @@ def options(vcenter: VCenter) -> dict[str, str]:
     return {"VirtualCenter.FQDN": vcenter.fqdn, "VirtualCenter.InstanceName": vcenter.fqdn}
 
 
-def machine(vm: Machine, *, consoles: int) -> Data:
+def vm_object(vm: VM, *, consoles: int) -> Data:
     power = power_state(vm.state.power)
     connection = "connected" if vm.host.state.connected else "disconnected"
     runtime = Data(
         "VirtualMachineRuntimeInfo",
-        host=Ref("HostSystem", vm.host.moref),
+        host=Ref("HostSystem", vm.host.moid),
         connectionState=Enum("VirtualMachineConnectionState", connection),
         powerState=power,
         numMksConnections=consoles,
@@ -159,14 +157,14 @@ def machine(vm: Machine, *, consoles: int) -> Data:
         runtime=runtime,
         summary=Data(
             "VirtualMachineSummary",
-            vm=Ref("VirtualMachine", vm.moref),
+            vm=Ref("VirtualMachine", vm.moid),
             runtime=runtime,
             config=summary_config,
         ),
     )
 
 
-def host(esxi: Host) -> Data:
+def host_object(esxi: Host) -> Data:
     connection = "connected" if esxi.state.connected else "disconnected"
     return Data(
         "HostSystem",
@@ -179,7 +177,7 @@ def host(esxi: Host) -> Data:
         ),
         summary=Data(
             "HostListSummary",
-            host=Ref("HostSystem", esxi.moref),
+            host=Ref("HostSystem", esxi.moid),
             config=Data(
                 "HostConfigSummary",
                 name=esxi.name,
@@ -190,12 +188,12 @@ def host(esxi: Host) -> Data:
     )
 
 
-def ticket(vm: Machine, kind: str, secret: str, version: tuple[int, ...]) -> Data:
+def ticket(vm: VM, kind: str, secret: str, version: tuple[int, ...]) -> Data:
     """A ``VirtualMachineTicket``, with the fields that *version* knows."""
     state, esxi = vm.vcenter.state, vm.host
     port = esxi.port if kind == "webmks" else esxi.authd_port
     name = _host_name(state.ticket_host, esxi)
-    fields: dict[str, Any] = {
+    fields: dict[str, Value] = {
         "ticket": secret,
         "cfgFile": vm.config_file,
         "host": name,
@@ -213,7 +211,7 @@ def ticket(vm: Machine, kind: str, secret: str, version: tuple[int, ...]) -> Dat
     return Data("VirtualMachineTicket", **fields)
 
 
-def mks_ticket(vm: Machine, secret: str) -> Data:
+def mks_ticket(vm: VM, secret: str) -> Data:
     """What ``AcquireMksTicket`` gave before there were ticket types."""
     return Data(
         "VirtualMachineMksTicket",
@@ -236,13 +234,13 @@ def _host_name(how: str, esxi: Host) -> str | None:
     }[how]
 
 
-def _digests(how: str, esxi: Host, version: tuple[int, ...]) -> dict[str, Any]:
+def _digests(how: str, esxi: Host, version: tuple[int, ...]) -> dict[str, Value]:
     sha1, sha256 = esxi.digests["sha1"], esxi.digests["sha256"]
     if how == "auto":
         how = "both" if version >= (7, 0, 3, 1) else "sha1"
     if how == "wrong":
         sha1, sha256 = sha1[::-1], sha256[::-1]
-    fields: dict[str, Any] = {}
+    fields: dict[str, Value] = {}
     if how in ("sha1", "both", "wrong"):
         fields["sslThumbprint"] = sha1
     if how in ("list", "both", "wrong"):

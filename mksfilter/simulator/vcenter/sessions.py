@@ -8,18 +8,10 @@ import secrets
 import time
 from collections.abc import Callable
 
-from mksfilter.simulator.inventory import VCenter
-from mksfilter.simulator.soap import Data, Fault
+from mksfilter.simulator.model.inventory import Credentials, VCenter
+from mksfilter.simulator.vcenter.soap import Data, Fault
 
-__all__ = ["Credentials", "Session", "Sessions"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Credentials:
-    """The one user of the simulated vCenters."""
-
-    username: str
-    password: str = dataclasses.field(repr=False)
+__all__ = ["Session", "Sessions"]
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Open consoles: who looks at which machine, and what runs over the stream to them."""
+"""Open consoles: who looks at which vm, and what runs over the stream to them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import dataclasses
 import itertools
 import logging
 import struct
-from typing import Any
 
 import gevent
 import gevent.socket
 from gevent.lock import RLock
 
 from mksfilter import log
-from mksfilter.simulator import hostile, rfb
-from mksfilter.simulator.inventory import Machine
-from mksfilter.simulator.screen import Screen
-from mksfilter.simulator.stream import ByteStream, Stream, WebSocketStream
+from mksfilter.simulator.esxi import hostile
+from mksfilter.simulator.esxi.stream import ByteStream, Stream, WebSocketStream
+from mksfilter.simulator.model.inventory import VM
+from mksfilter.simulator.net.sockets import Socket
+from mksfilter.simulator.screen import rfb
+from mksfilter.simulator.screen.screen import Screen
 
 __all__ = ["Console", "Consoles"]
 
@@ -29,9 +30,9 @@ _VNC_TIMEOUT = 10.0
 
 @dataclasses.dataclass(eq=False)
 class Console:
-    """One connection to the console of a machine, as ``QueryConnections`` tells of it."""
+    """One connection to the console of a VM, as ``QueryConnections`` tells of it."""
 
-    machine: Machine
+    vm: VM
     stream: Stream
     label: str
     client: str
@@ -47,33 +48,33 @@ class Consoles:
         self._numbers = itertools.count(1)
         self.opened = 0
 
-    def of(self, machine: Machine) -> list[Console]:
-        """A machine's open consoles, oldest first."""
-        return list(self._open.get(machine.uuid, ()))
+    def of(self, vm: VM) -> list[Console]:
+        """A VM's open consoles, oldest first."""
+        return list(self._open.get(vm.uuid, ()))
 
-    def full(self, machine: Machine) -> bool:
-        """Whether the machine allows no further console."""
-        return len(self._open.get(machine.uuid, ())) >= machine.state.max_connections
+    def full(self, vm: VM) -> bool:
+        """Whether the VM allows no further console."""
+        return len(self._open.get(vm.uuid, ())) >= vm.state.max_connections
 
-    def screen(self, machine: Machine) -> Screen:
-        """The machine's built-in screen."""
-        if machine.uuid not in self._screens:
-            self._screens[machine.uuid] = Screen(
-                machine.name, f"instance {machine.uuid}", f"project {machine.project_id}"
+    def screen(self, vm: VM) -> Screen:
+        """The VM's built-in screen."""
+        if vm.uuid not in self._screens:
+            self._screens[vm.uuid] = Screen(
+                vm.name, f"instance {vm.uuid}", f"project {vm.project_id}"
             )
-        return self._screens[machine.uuid]
+        return self._screens[vm.uuid]
 
-    def drop(self, machine: Machine, labels: set[str] | None = None) -> int:
-        """Reset the machine's consoles, or those with the *labels*; returns how many."""
-        doomed = [c for c in self.of(machine) if labels is None or c.label in labels]
+    def drop(self, vm: VM, labels: set[str] | None = None) -> int:
+        """Reset the VM's consoles, or those with the *labels*; returns how many."""
+        doomed = [c for c in self.of(vm) if labels is None or c.label in labels]
         for console in doomed:
             self._forget(console)
             console.stream.abort()
         return len(doomed)
 
-    def finish(self, machine: Machine) -> None:
-        """Close the machine's consoles in good order."""
-        for console in self.of(machine):
+    def finish(self, vm: VM) -> None:
+        """Close the VM's consoles in good order."""
+        for console in self.of(vm):
             console.stream.finish()
 
     def reset(self) -> None:
@@ -85,23 +86,21 @@ class Consoles:
         self._screens.clear()
         self.opened = 0
 
-    def run(
-        self, machine: Machine, stream: Stream, *, client: str, user: str, handshake: bool
-    ) -> None:
+    def run(self, vm: VM, stream: Stream, *, client: str, user: str, handshake: bool) -> None:
         """Serve a console until it ends.
 
         :param handshake: whether the display stream starts with RFB's version, or at ServerInit.
         """
-        console = Console(machine, stream, f"mks-{next(self._numbers)}", client, user)
-        self._open.setdefault(machine.uuid, []).append(console)
+        console = Console(vm, stream, f"mks-{next(self._numbers)}", client, user)
+        self._open.setdefault(vm.uuid, []).append(console)
         self.opened += 1
-        LOG.info(log.event("console-opened", vm=machine.name, label=console.label, client=client))
+        LOG.info(log.event("console-opened", vm=vm.name, label=console.label, client=client))
         try:
-            kind = machine.state.screen
-            if machine.state.hostile and isinstance(stream, WebSocketStream):
-                hostile.misbehave(machine.state.hostile, stream)
+            kind = vm.state.screen
+            if vm.state.hostile and isinstance(stream, WebSocketStream):
+                hostile.misbehave(vm.state.hostile, stream)
             elif kind == "text":
-                _Viewer(self.screen(machine), stream, machine.name).run(handshake=handshake)
+                _Viewer(self.screen(vm), stream, vm.name).run(handshake=handshake)
             elif kind == "echo":
                 _echo(stream)
             elif kind == "stream":
@@ -109,14 +108,14 @@ class Consoles:
             else:
                 _relay(stream, kind, handshake=handshake)
         except OSError as exc:
-            LOG.debug(log.event("console-failed", vm=machine.name, detail=exc))
+            LOG.debug(log.event("console-failed", vm=vm.name, detail=exc))
         finally:
             self._forget(console)
             stream.close()
-            LOG.info(log.event("console-closed", vm=machine.name, label=console.label))
+            LOG.info(log.event("console-closed", vm=vm.name, label=console.label))
 
     def _forget(self, console: Console) -> None:
-        consoles = self._open.get(console.machine.uuid, [])
+        consoles = self._open.get(console.vm.uuid, [])
         if console in consoles:
             consoles.remove(console)
 
@@ -266,7 +265,7 @@ def _copy(source: Stream, target: Stream) -> None:
     target.finish()
 
 
-def _exactly(sock: Any, count: int) -> bytes:
+def _exactly(sock: Socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = sock.recv(count - len(data))

@@ -11,17 +11,17 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 import gevent
 from gevent import socket
 
 from mksfilter.log import event
-from mksfilter.simulator.consoles import Consoles
-from mksfilter.simulator.endpoint import HANDSHAKE_TIMEOUT, Endpoint, secure
-from mksfilter.simulator.inventory import Machine
-from mksfilter.simulator.stream import ByteStream
-from mksfilter.simulator.tickets import Ticket, Tickets
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.esxi.endpoint import HANDSHAKE_TIMEOUT, Endpoint, secure
+from mksfilter.simulator.esxi.stream import ByteStream
+from mksfilter.simulator.model.inventory import VM
+from mksfilter.simulator.model.tickets import Ticket, Tickets
+from mksfilter.simulator.net.sockets import PeerAddress, Socket
 
 __all__ = ["Authd"]
 
@@ -59,7 +59,7 @@ class Authd:
         self._display = display
         self._display_digest = display_digest
 
-    def handle(self, sock: Any, address: Any) -> None:
+    def handle(self, sock: Socket, address: PeerAddress) -> None:
         if self._endpoint.held(sock):
             return
         try:
@@ -69,27 +69,27 @@ class Authd:
             sock.close()
             return
         if opened is not None:
-            machine, ticket, stream = opened
+            vm, ticket, stream = opened
             self._consoles.run(
-                machine,
+                vm,
                 stream,
                 client=str(address[0]),
                 user=ticket.user,
                 handshake=self._endpoint.host.state.handshake == "full",
             )
 
-    def _open(self, sock: Any) -> tuple[Machine, Ticket, ByteStream] | None:
+    def _open(self, sock: Socket) -> tuple[VM, Ticket, ByteStream] | None:
         sock.sendall(_BANNER)
         tls = secure(sock, self._endpoint.context)
         if tls is None:
             return None
         dialogue = _Dialogue(tls)
         try:
-            ticket, machine = self._log_in(dialogue)
+            ticket, vm = self._log_in(dialogue)
             word = dialogue.command("THUMBPRINT")
             dialogue.say(f"200 {self._digest()}")
             config_file, _, protocol = dialogue.command("CONNECT").rpartition(" ")
-            if (config_file, protocol) != (machine.config_file, "mks"):
+            if (config_file, protocol) != (vm.config_file, "mks"):
                 raise _Refused("553 Virtual machine does not exist.")
             dialogue.say("200 Connect mks")
         except _Refused as refusal:
@@ -103,23 +103,23 @@ class Authd:
         if _exactly(display.recv, len(word)) != word.encode():
             display.close()
             return None
-        return machine, ticket, ByteStream(display)
+        return vm, ticket, ByteStream(display)
 
-    def _log_in(self, dialogue: _Dialogue) -> tuple[Ticket, Machine]:
+    def _log_in(self, dialogue: _Dialogue) -> tuple[Ticket, VM]:
         secret = dialogue.command("USER")
         dialogue.say("331 Password required.")
         ticket = self._tickets.redeem(secret, "mks")
         if (
             dialogue.command("PASS") != secret
             or ticket is None
-            or ticket.machine is None
-            or not self._endpoint.serves(ticket.machine)
+            or ticket.vm is None
+            or not self._endpoint.serves(ticket.vm)
         ):
             raise _Refused("530 Login incorrect.")
         dialogue.say("230 User logged in.")
-        if self._consoles.full(ticket.machine):
+        if self._consoles.full(ticket.vm):
             raise _Refused("552 Virtual machine is busy.")
-        return ticket, ticket.machine
+        return ticket, ticket.vm
 
     def _digest(self) -> str:
         wrong = self._endpoint.host.state.wrong_display_certificate
@@ -129,7 +129,7 @@ class Authd:
 class _Dialogue:
     """Lines in, lines out."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Socket) -> None:
         self._socket = sock
 
     def say(self, line: str) -> None:

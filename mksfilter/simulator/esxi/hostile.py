@@ -6,30 +6,31 @@ Faults of the opening handshake are those whose name :func:`spoil` knows, the ot
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, MutableMapping
 
 import gevent
 from websockets.http11 import Request
 
-from mksfilter.simulator.rfb import VERSION
-from mksfilter.simulator.stream import WebSocketStream
+from mksfilter.simulator.esxi.stream import WebSocketStream
+from mksfilter.simulator.screen.rfb import VERSION
 
 __all__ = ["misbehave", "spoil"]
+
+_Headers = MutableMapping[str, str]
 
 _JUNK = bytes(65536)
 _POLL = 0.05
 
 
-def _bad_accept(headers: Any) -> None:
+def _bad_accept(headers: _Headers) -> None:
     headers["Sec-WebSocket-Accept"] = "AAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
-def _other_subprotocol(headers: Any) -> None:
+def _other_subprotocol(headers: _Headers) -> None:
     headers["Sec-WebSocket-Protocol"] = "vmware-vvc"
 
 
-_SPOILERS: dict[str, Callable[[Any], None]] = {
+_SPOILERS: dict[str, Callable[[_Headers], None]] = {
     "bad-accept": _bad_accept,
     "other-subprotocol": _other_subprotocol,
 }
@@ -53,7 +54,7 @@ def spoil(kind: str, stream: WebSocketStream, request: Request) -> bool:
     return False
 
 
-def _replace(headers: Any, edit: Callable[[Any], None]) -> None:
+def _replace(headers: _Headers, edit: Callable[[_Headers], None]) -> None:
     wanted: dict[str, str] = {}
     edit(wanted)
     for name, value in wanted.items():

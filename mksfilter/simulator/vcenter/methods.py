@@ -5,21 +5,21 @@ from __future__ import annotations
 import collections
 import datetime
 from collections.abc import Callable
-from typing import Any
 
-from mksfilter.simulator import properties
-from mksfilter.simulator.consoles import Consoles
-from mksfilter.simulator.inventory import Inventory, Machine, VCenter
-from mksfilter.simulator.sessions import Session, Sessions
-from mksfilter.simulator.soap import Array, Call, Data, Fault, Ref, version_tuple
-from mksfilter.simulator.tickets import CLONE_PREFIX, Tickets
+from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.model.inventory import VM, Inventory, VCenter
+from mksfilter.simulator.model.tickets import CLONE_PREFIX, Tickets
+from mksfilter.simulator.vcenter import properties
+from mksfilter.simulator.vcenter.sessions import Session, Sessions
+from mksfilter.simulator.vcenter.soap import Array, Call, Data, Fault, Ref, Value, version_tuple
 
 __all__ = ["CONSOLE_PRIVILEGE", "Methods"]
 
 _READ_PRIVILEGES = ("System.Anonymous", "System.Read", "System.View")
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
-_Method = Callable[[Call, Any], Any]
+_Method = Callable[[Call, Session], Value]
+_OpenMethod = Callable[[Call, Session | None], Value]
 
 
 class Methods:
@@ -39,9 +39,9 @@ class Methods:
         self._sessions = sessions
         self._tickets = tickets
         self._consoles = consoles
-        self._by_moref: dict[str, Machine] = {}
+        self._by_moid: dict[str, VM] = {}
         self._methods: dict[str, tuple[tuple[int, ...], _Method]] = {
-            "RetrieveServiceContent": ((2,), lambda *_: properties.service_content(vcenter)),
+            "RetrieveServiceContent": ((2,), self._retrieve_service_content),
             "CurrentTime": ((2,), lambda *_: _now()),
             "Logout": ((2,), self._logout),
             "Fetch": ((2,), self._fetch),
@@ -74,36 +74,46 @@ class Methods:
             )
         return method
 
-    def machine(self, moref: str) -> Machine | None:
-        """The machine with a managed object id."""
-        machine = self._by_moref.get(moref)
-        if machine is None or machine.moref != moref or machine.vcenter is not self.vcenter:
-            machines = self._inventory.machines_of(self.vcenter)
-            self._by_moref = {machine.moref: machine for machine in machines}
-            machine = self._by_moref.get(moref)
-        return None if machine is None or machine.state.deleted else machine
+    def open_to_all(self, call: Call) -> _OpenMethod | None:
+        """The method that *call* names, if it needs no session."""
+        if call.method == "RetrieveServiceContent":
+            return self._retrieve_service_content
+        if call.method == "Fetch" and call.this.type in ("ServiceInstance", "SessionManager"):
+            return self._fetch
+        return None
+
+    def vm(self, moid: str) -> VM | None:
+        """The VM with a managed object id."""
+        vm = self._by_moid.get(moid)
+        if vm is None or vm.moid != moid or vm.vcenter is not self.vcenter:
+            self._by_moid = {vm.moid: vm for vm in self._inventory.vms_of(self.vcenter)}
+            vm = self._by_moid.get(moid)
+        return None if vm is None or vm.state.deleted else vm
+
+    def _retrieve_service_content(self, _call: Call, _session: Session | None) -> Data:
+        return properties.service_content(self.vcenter)
 
     def _logout(self, _call: Call, session: Session) -> None:
         self._sessions.logout(session)
 
-    def _machine(self, ref: Ref) -> Machine:
-        machine = self.machine(ref.id) if ref.type == "VirtualMachine" else None
-        if machine is None:
+    def _vm(self, ref: Ref) -> VM:
+        vm = self.vm(ref.id) if ref.type == "VirtualMachine" else None
+        if vm is None:
             raise Fault(
                 "ManagedObjectNotFound",
                 f"The object 'vim.{ref.type}:{ref.id}' has already been deleted or has not been "
                 "completely created",
                 obj=ref,
             )
-        return machine
+        return vm
 
     # Properties
 
-    def _fetch(self, call: Call, session: Session | None) -> Any:
+    def _fetch(self, call: Call, session: Session | None) -> Value:
         path = call.text("prop") or ""
         if call.this.type == "SessionManager":
             current = None if session is None else session.as_data()
-            values = {"currentSession": current, "defaultLocale": "en"}
+            values: dict[str, Value] = {"currentSession": current, "defaultLocale": "en"}
             if path not in values:
                 raise properties.invalid(path)
             return values[path]
@@ -116,10 +126,10 @@ class Methods:
             return Data("ServiceInstance", content=properties.service_content(self.vcenter))
         if ref.type == "HostSystem":
             for host in self.vcenter.hosts:
-                if host.moref == ref.id:
-                    return properties.host(host)
-        machine = self._machine(ref)
-        return properties.machine(machine, consoles=len(self._consoles.of(machine)))
+                if host.moid == ref.id:
+                    return properties.host_object(host)
+        vm = self._vm(ref)
+        return properties.vm_object(vm, consoles=len(self._consoles.of(vm)))
 
     def _retrieve_properties(self, call: Call, _session: Session) -> list[Data]:
         found = []
@@ -176,10 +186,10 @@ class Methods:
     def _find(self, call: Call) -> list[Ref]:
         uuid = (call.text("uuid") or "").lower()
         if not call.flag("vmSearch"):
-            return [Ref("HostSystem", h.moref) for h in self.vcenter.hosts if h.uuid == uuid]
+            return [Ref("HostSystem", h.moid) for h in self.vcenter.hosts if h.uuid == uuid]
         by_instance = call.flag("instanceUuid")
-        machine = self._inventory.search(self.vcenter, uuid, instance=by_instance)
-        return [] if machine is None else [Ref("VirtualMachine", machine.moref)]
+        vm = self._inventory.search(self.vcenter, uuid, instance=by_instance)
+        return [] if vm is None else [Ref("VirtualMachine", vm.moid)]
 
     def _find_by_uuid(self, call: Call, _session: Session) -> Ref | None:
         found = self._find(call)
@@ -190,47 +200,47 @@ class Methods:
 
     # Consoles
 
-    def _console_machine(self, call: Call) -> Machine:
-        """The machine of a call that needs the console privilege."""
-        machine = self._machine(call.this)
-        if not (machine.state.permitted and self.vcenter.state.permitted):
+    def _console_vm(self, call: Call) -> VM:
+        """The VM of a call that needs the console privilege."""
+        vm = self._vm(call.this)
+        if not (vm.state.permitted and self.vcenter.state.permitted):
             raise Fault(
                 "NoPermission",
                 "Permission to perform this operation was denied.",
                 object=call.this,
                 privilegeId=CONSOLE_PRIVILEGE,
             )
-        return machine
+        return vm
 
-    def _ready_machine(self, call: Call) -> Machine:
-        """The machine of a call that needs a running console."""
-        machine = self._console_machine(call)
-        if not machine.host.state.connected:
+    def _running_vm(self, call: Call) -> VM:
+        """The VM of a call that needs a running console."""
+        vm = self._console_vm(call)
+        if not vm.host.state.connected:
             raise Fault(
                 "HostNotConnected",
                 "Unable to communicate with the remote host, since it is disconnected.",
             )
-        if machine.state.power != "on":
+        if vm.state.power != "on":
             raise Fault(
                 "InvalidPowerState",
                 "The attempted operation cannot be performed in the current state "
-                f"({properties.POWER_WORDS[machine.state.power]}).",
+                f"({properties.POWER_WORDS[vm.state.power]}).",
                 requestedState=properties.power_state("on"),
-                existingState=properties.power_state(machine.state.power),
+                existingState=properties.power_state(vm.state.power),
             )
         if self.vcenter.state.refuse_tickets:
             raise Fault("InvalidState", "The operation is not allowed in the current state.")
-        if machine.state.limit_at == "ticket" and self._consoles.full(machine):
+        if vm.state.limit_at == "ticket" and self._consoles.full(vm):
             raise Fault(
                 "MksConnectionLimitReached",
                 "A connection to the virtual machine's console could not be made: the limit of "
-                f"{machine.state.max_connections} is reached.",
-                connectionLimit=machine.state.max_connections,
+                f"{vm.state.max_connections} is reached.",
+                connectionLimit=vm.state.max_connections,
             )
-        return machine
+        return vm
 
     def _acquire_ticket(self, call: Call, session: Session) -> Data:
-        machine = self._ready_machine(call)
+        vm = self._running_vm(call)
         kind = call.text("ticketType") or ""
         if kind not in ("mks", "webmks") or (kind == "webmks" and self._older_than(6)):
             raise Fault(
@@ -238,19 +248,19 @@ class Methods:
                 f'A specified parameter was not correct: ticketType ("{kind}")',
                 invalidProperty="ticketType",
             )
-        secret = self._issue(kind, session, machine)
+        secret = self._issue(kind, session, vm)
         version = call.version or version_tuple(self.vcenter.state.api_version)
-        return properties.ticket(machine, kind, secret, version)
+        return properties.ticket(vm, kind, secret, version)
 
     def _acquire_mks_ticket(self, call: Call, session: Session) -> Data:
-        machine = self._ready_machine(call)
-        return properties.mks_ticket(machine, self._issue("mks", session, machine))
+        vm = self._running_vm(call)
+        return properties.mks_ticket(vm, self._issue("mks", session, vm))
 
     def _acquire_clone_ticket(self, _call: Call, session: Session) -> str:
         return CLONE_PREFIX + self._issue("clone", session, None)
 
-    def _issue(self, kind: str, session: Session, machine: Machine | None) -> str:
-        return self._tickets.issue(kind, session.user, self.vcenter, machine)
+    def _issue(self, kind: str, session: Session, vm: VM | None) -> str:
+        return self._tickets.issue(kind, session.user, self.vcenter, vm)
 
     def _query_connections(self, call: Call, _session: Session) -> list[Data]:
         return [
@@ -260,13 +270,13 @@ class Methods:
                 client=console.client,
                 userName=console.user,
             )
-            for console in self._consoles.of(self._console_machine(call))
+            for console in self._consoles.of(self._console_vm(call))
         ]
 
     def _drop_connections(self, call: Call, _session: Session) -> bool:
-        machine = self._console_machine(call)
+        vm = self._console_vm(call)
         labels = {element.findtext("{*}label") or "" for element in call.all("listOfConnections")}
-        return self._consoles.drop(machine, labels) == len(labels)
+        return self._consoles.drop(vm, labels) == len(labels)
 
     def _older_than(self, *version: int) -> bool:
         return version_tuple(self.vcenter.state.api_version) < version

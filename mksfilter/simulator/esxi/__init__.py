@@ -1,0 +1,1 @@
+"""An ESXi host's consoles: WebMKS, authd, and what runs over their streams."""

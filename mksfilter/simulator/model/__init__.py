@@ -1,0 +1,1 @@
+"""What the simulated vSphere consists of, as plain data, and the tickets that it has given."""

@@ -1,0 +1,1 @@
+"""Listening sockets, their certificates, and HTTP over them."""
