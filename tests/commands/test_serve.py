@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -15,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.gunicorn import gunicorn
 from tests.support.proxy import configuration, start_proxy
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -132,40 +131,31 @@ def test_a_worker_that_dies_is_replaced(config):
         assert proxy.get("/healthz").status == 200
 
 
-@contextlib.contextmanager
-def gunicorn(config: Path, *arguments: str):
-    """Run gunicorn with our worker and the paste file as packagers ship it."""
-    paste = config.parent / "mksproxy-paste.ini"
+def test_sighup_leaves_nothing_of_the_old_configuration():
+    with start_proxy(
+        ticket_at="issue", proxy_protocol="true", trusted_proxies="127.0.0.0/8"
+    ) as proxy:
+        assert proxy.exchange(b"GET /healthz HTTP/1.0\r\n\r\n") == b"", "no PROXY header"
+        path = proxy.directory / "mksfilter.conf"
+        path.write_text(path.read_text().replace("proxy_protocol = true", "proxy_protocol = false"))
+        proxy.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 15
+        while not proxy.exchange(b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def paste_file(config: Path) -> Path:
+    """The paste file as packagers ship it, for *config*."""
     text = (ETC / "mksproxy-paste.ini").read_text()
-    paste.write_text(text.replace("/etc/mksfilter/mksfilter.conf", str(config)))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.set_inheritable(True)
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gunicorn"),
-                *("-k", "mksfilter.proxy.worker.ConsoleWorker"),
-                *("--bind", f"fd://{listener.fileno()}", "--graceful-timeout", "2"),
-                *("--paste", str(paste), *arguments),
-            ],
-            pass_fds=[listener.fileno()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-        )
-        try:
-            yield process, f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+    path = config.parent / "mksproxy-paste.ini"
+    path.write_text(text.replace("/etc/mksfilter/mksfilter.conf", str(config)))
+    return path
 
 
 @pytest.mark.parametrize("arguments", [[], ["--preload"], ["--workers", "2", "--preload"]])
 def test_gunicorn_serves_it_with_paste(config, arguments):
-    with gunicorn(config, *arguments) as (process, url):
+    with gunicorn(paste_file(config), *arguments) as (process, url):
         with urllib.request.urlopen(f"{url}/healthz", timeout=30) as answer:
             assert answer.read() == b"ok\n"
         with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
@@ -176,7 +166,7 @@ def test_gunicorn_serves_it_with_paste(config, arguments):
 
 def test_a_broken_option_under_gunicorn_is_one_line_without_a_traceback(config):
     config.write_text(config.read_text() + "clock_skew = many\n")
-    with gunicorn(config) as (process, _):
+    with gunicorn(paste_file(config)) as (process, _):
         output = process.communicate(timeout=30)[0]
         assert process.returncode != 0
     assert "option clock_skew" in output
@@ -184,10 +174,7 @@ def test_a_broken_option_under_gunicorn_is_one_line_without_a_traceback(config):
 
 
 def test_the_paste_section_wins_over_the_file(config):
-    with gunicorn(config) as (process, _):
-        process.terminate()
-        process.wait(20)
-    paste = config.parent / "mksproxy-paste.ini"
+    paste = paste_file(config)
     paste.write_text(paste.read_text() + "frame_ancestors = https://horizon.example.com\n")
     from paste.deploy import loadapp
 
