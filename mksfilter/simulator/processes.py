@@ -47,8 +47,12 @@ class Children:
         stdout: int | IO[str] | None = subprocess.PIPE,
         stderr: int | IO[str] | None = None,
         pass_fds: Sequence[int] = (),
+        user: str | None = None,
     ) -> subprocess.Popen[str]:
-        """Start *args* in a process group of its own, so that a Ctrl-C is ours to pass on."""
+        """Start *args* in a process group of its own, so that a Ctrl-C is ours to pass on.
+
+        :param user: who runs it, where we are root; None: as we are.
+        """
         process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
             args,
             env={**os.environ, **(env or {})},
@@ -56,6 +60,7 @@ class Children:
             stdout=stdout,
             stderr=stderr,
             pass_fds=pass_fds,
+            user=user,
             text=True,
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
