@@ -10,6 +10,7 @@ import gevent
 import gevent.ssl
 import pytest
 
+from mksfilter.exceptions import ProxyHeaderError
 from mksfilter.proxy.server.connection import Connection
 from tests.proxy.server.running import read_to_end, wait_for
 from tests.support.certificates import SelfSigned
@@ -209,5 +210,5 @@ class TestProxyHeader:
     def test_that_is_missing_ends_the_connection(self, pair):
         connection, client = pair(proxy_header=True)
         client.sendall(b"GET / HTTP/1.1\r\n")
-        with pytest.raises(ConnectionAbortedError, match="no PROXY header"):
+        with pytest.raises(ProxyHeaderError, match="no PROXY header"):
             pull_until(connection, lambda: False)
