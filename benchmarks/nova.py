@@ -39,6 +39,7 @@ SECTION = """\
 use = egg:mksfilter#mksfilter
 webmks_proxy_base_url = https://console.example.com/
 key_repository = {keys}
+vsphere_hosts = *
 """
 
 COMPUTE = """\

@@ -2,15 +2,16 @@
 
 ``paste.filter_factory = mksfilter.filter:filter_factory``, after authentication and right before
 the API. Inside nova-api Nova's own code answers them (:mod:`mksfilter.api.nova`), in any other
-pipeline :mod:`mksfilter.api.plain` does. Every other request passes through unread.
+process :mod:`mksfilter.api.plain` does. Every other request passes through unread.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
@@ -58,9 +59,9 @@ def filter_factory(
         config.refuse_unknown(local_conf, config.FILTER, paste_file=global_conf.get("__file__", ""))
         if api not in _APIS:
             raise ConfigurationError(f"paste section: api = {api!r} is none of {', '.join(_APIS)}")
-        in_nova = api == "nova" or (api == "auto" and _comes_from_nova(app))
-        make = _nova_consoles if in_nova else _plain_consoles
-        return ConsoleFilter(app, make(app, local_conf, config_file.split()))
+        make = _nova_consoles if _is_nova(api, app) else _plain_consoles
+        consoles, settings = make(app, local_conf, config_file.split())
+        return ConsoleFilter(app, consoles, also_answer=settings.also_answer)
 
     return factory
 
@@ -68,10 +69,16 @@ def filter_factory(
 class ConsoleFilter:
     """WSGI middleware in front of an API."""
 
-    def __init__(self, app: Application, consoles: Application) -> None:
-        """:param consoles: is called for console requests, *app* for all others."""
+    def __init__(
+        self, app: Application, consoles: Application, *, also_answer: Collection[str] = ()
+    ) -> None:
+        """
+        :param consoles: is called for console requests, *app* for all others.
+        :param also_answer: console types beside webmks; of them only ``novnc`` has an action.
+        """
         self._app = app
         self._consoles = consoles
+        self._actions = _actions(also_answer)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Answer, or pass on."""
@@ -79,72 +86,108 @@ class ConsoleFilter:
         if (
             environ["REQUEST_METHOD"] == "POST"
             and environ["PATH_INFO"].endswith(_ENDINGS)
-            and is_console_request(environ)
+            and is_console_request(environ, self._actions)
         ):
             return self._consoles(environ, start_response)
         return self._app(environ, start_response)
 
 
-def is_console_request(environ: Environ) -> bool:
+def is_console_request(environ: Environ, actions: Collection[str] = (bodies.MKS_ACTION,)) -> bool:
     """Whether *environ* may ask for a console.
 
     Only the body of a small ``/action`` is looked at, and put back.
+
+    :param actions: those that ask for one.
     """
     path = environ.get("PATH_INFO", "")
     if environ.get("REQUEST_METHOD") != "POST" or not _PATH.search(path):
         return False
     if not path.endswith("/action"):
         return True
-    body = bodies.read(environ, MAX_PEEK)
-    if not body or bodies.ACTION.encode() not in body:
-        return False
     try:
-        document = bodies.load(body)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and bodies.ACTION in document
-
-
-def _comes_from_nova(app: Any) -> bool:
-    """Whether *app*, or what further filters wrap, is Nova's API."""
-    for _ in range(20):
-        if app is None:
+        body = bodies.read(environ, MAX_PEEK)
+        if not any(action.encode() in body for action in actions):
             return False
-        if (getattr(app, "__module__", None) or "").startswith("nova."):
-            return True
-        app = getattr(app, "application", None) or getattr(app, "app", None)
-    return False
+        document = bodies.load(body)
+    except (bodies.BodyTooLong, bodies.LengthUnknown, ValueError):
+        return False
+    if not isinstance(document, dict) or not any(action in document for action in actions):
+        return False
+    if not environ.get("CONTENT_LENGTH"):
+        bodies.settle(environ, body)
+    return True
+
+
+def _actions(also_answer: Collection[str]) -> tuple[str, ...]:
+    vnc = (bodies.VNC_ACTION,) if "novnc" in also_answer else ()
+    return (bodies.MKS_ACTION, *vnc)
+
+
+def _is_nova(api: str, app: Application) -> bool:
+    """Whether Nova's own code answers.
+
+    What wraps Nova's application need not show it (keystonemiddleware's audit does not, and no
+    closure does), so that the process is asked rather than *app*: where Nova's API is loaded,
+    Nova's policy counts.
+    """
+    loaded = "nova.api.openstack" in sys.modules
+    if api == "plain" and loaded:
+        LOG.warning(
+            event(
+                "nova-not-used",
+                detail="api = plain inside nova-api: Nova's policy.yaml does not count",
+                remedy="api = auto",
+            )
+        )
+    if api != "nova" and (api == "plain" or not loaded):
+        return False
+    if not type(app).__module__.startswith("nova."):
+        LOG.warning(
+            event(
+                "filter-not-last",
+                next=f"{type(app).__module__}.{type(app).__qualname__}",
+                detail="console requests do not pass what stands between the filter and Nova",
+                remedy="write mksfilter as the last word before osapi_compute_app_v21",
+            )
+        )
+    return True
 
 
 def _nova_consoles(
     _app: Application, local_conf: MutableMapping[str, str], _files: Sequence[str]
-) -> Application:
+) -> tuple[Application, config.FilterSettings]:
     try:
         from mksfilter.api import nova
     except ImportError as exc:
         raise ConfigurationError(
-            f"api = nova, and Nova cannot be imported here ({exc}); install mksfilter where "
-            f"nova-api is, or write api = plain"
+            f"Nova's API cannot be used here ({exc}): install mksfilter where nova-api is, a "
+            f"release that docs/nova.md names; without Nova write api = plain"
         ) from exc
     settings = nova.load_settings(local_conf)
     # Nova's configuration is oslo.config's own object.
-    return nova.console_app(_issuer(settings, cfg.CONF, local_conf), settings.view_role_policy)
+    issuer = _issuer(settings, cfg.CONF, local_conf, api="nova")
+    return nova.console_app(issuer, settings), settings
 
 
 def _plain_consoles(
     app: Application, local_conf: MutableMapping[str, str], files: Sequence[str]
-) -> Application:
+) -> tuple[Application, config.FilterSettings]:
     from mksfilter.api.plain import PlainConsoles
     from mksfilter.api.policy import ConsolePolicy
 
     conf = config.load(files)
     settings = config.filter_settings(conf, local_conf)
     policy = ConsolePolicy(settings.policy_file, view_rule=settings.view_role_policy)
-    return PlainConsoles(app, _issuer(settings, conf, local_conf), policy)
+    issuer = _issuer(settings, conf, local_conf, api="plain")
+    return PlainConsoles(app, issuer, policy, settings), settings
 
 
 def _issuer(
-    settings: config.FilterSettings, conf: Any, local_conf: MutableMapping[str, str]
+    settings: config.FilterSettings,
+    conf: Any,
+    local_conf: MutableMapping[str, str],
+    *,
+    api: str,
 ) -> Issuer:
     keys = KeyRepository(settings.key_repository)
     keys.load()
@@ -157,6 +200,7 @@ def _issuer(
     LOG.info(
         event(
             "filter-ready",
+            api=api,
             audience=settings.audience,
             ticket_at=settings.ticket_at,
             token_ttl=settings.token_ttl,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -119,6 +120,20 @@ class TestOtherRequests:
         environ["wsgi.input"] = Untouchable()
         passed_on(environ)
 
+    def test_a_chunked_action_gets_its_body_byte_for_byte_however_long_it_is(self):
+        for size in (10, MAX_PEEK, MAX_PEEK + 1, 5 * MAX_PEEK):
+            body = b'{"reboot": "' + b"x" * size + b'"}'
+            chunked = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+            environ = wsgi.environ(
+                *("POST", f"/servers/{INSTANCE}/action"),
+                body=body,
+                **chunked,
+                **{"wsgi.input_terminated": True},
+            )
+            got = passed_on(environ)
+            assert got["wsgi.input"].read() == body
+            assert got["HTTP_TRANSFER_ENCODING"] == "chunked"
+
     def test_an_action_whose_sender_stopped_half_way_arrives_half(self):
         environ = wsgi.environ("POST", f"/servers/{INSTANCE}/action", body=b'{"reb')
         environ["CONTENT_LENGTH"] = "30"
@@ -145,6 +160,29 @@ class TestConsoleRequests:
         environ = wsgi.environ("POST", f"/servers/{INSTANCE}/action", body=body)
         assert is_console_request(environ)
         assert environ["wsgi.input"].read() == body
+
+    def test_are_known_by_their_action_in_chunks_too_which_the_next_reader_gets_whole(self):
+        body = b'{"os-getMKSConsole": {"type": "webmks"}}'
+        environ = wsgi.environ(
+            *("POST", f"/servers/{INSTANCE}/action"),
+            body=body,
+            CONTENT_LENGTH="",
+            HTTP_TRANSFER_ENCODING="chunked",
+            **{"wsgi.input_terminated": True},
+        )
+        assert is_console_request(environ)
+        assert environ["wsgi.input"].read() == body
+        assert environ["CONTENT_LENGTH"] == str(len(body))
+        assert "HTTP_TRANSFER_ENCODING" not in environ
+
+    def test_for_vnc_are_known_by_their_action_where_that_is_wanted(self):
+        body = b'{"os-getVNCConsole": {"type": "novnc"}}'
+
+        def environ():
+            return wsgi.environ("POST", f"/servers/{INSTANCE}/action", body=body)
+
+        assert not is_console_request(environ())
+        assert is_console_request(environ(), ("os-getMKSConsole", "os-getVNCConsole"))
 
     def test_do_not_reach_the_api_directly(self):
         def api(_environ, _start_response):
@@ -192,7 +230,8 @@ def console_from(app):
         "X-User-Id": "u1",
     }
     path = f"/v2.1/servers/{INSTANCE}/remote-consoles"
-    return wsgi.call(app, wsgi.environ("POST", path, headers))
+    confirmed = {"keystone.token_info": {"token": {}}}
+    return wsgi.call(app, wsgi.environ("POST", path, headers, **confirmed))
 
 
 class TestPaste:
@@ -278,7 +317,7 @@ class TestRefusedAtTheStart:
     def test_nova_where_there_is_none(self, local_conf, monkeypatch):
         monkeypatch.setitem(sys.modules, "nova", None)
         monkeypatch.delitem(sys.modules, "mksfilter.api.nova", raising=False)
-        with pytest.raises(ConfigurationError, match=r"Nova cannot be imported.*api = plain"):
+        with pytest.raises(ConfigurationError, match=r"cannot be used here.*api = plain"):
             filter_factory({}, api="nova", **local_conf)(api)
 
     def test_a_key_that_others_can_read(self, local_conf, keys):
@@ -287,16 +326,36 @@ class TestRefusedAtTheStart:
             filter_factory({}, **local_conf)(api)
 
 
+class Audit:
+    """Of the shape of keystonemiddleware's: what it wraps is under a name of its own."""
+
+    def __init__(self, app):
+        self._application = app
+
+    def __call__(self, environ, start_response):
+        return self._application(environ, start_response)
+
+
+def closure_over(app):
+    return lambda environ, start_response: app(environ, start_response)
+
+
 class TestNova:
     @pytest.fixture
-    def nova(self, monkeypatch):
+    def loaded(self, monkeypatch):
+        """This process has loaded Nova's API."""
+        for name in ("nova", "nova.api", "nova.api.openstack"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+
+    @pytest.fixture
+    def nova(self, loaded, monkeypatch):
         """A stand-in for mksfilter.api.nova, which imports Nova."""
         import mksfilter.api
 
         made = []
 
-        def console_app(issuer, view_rule):
-            made.append((issuer, view_rule))
+        def console_app(issuer, settings):
+            made.append((issuer, settings))
             return lambda _environ, start_response: start_response("200 OK", []) or [b"nova's"]
 
         def load_settings(local_conf):
@@ -310,38 +369,50 @@ class TestNova:
         monkeypatch.setattr(mksfilter.api, "nova", module, raising=False)
         return module
 
-    def app_of(self, module, **attributes):
-        return type("APIRouterV21", (), {"__module__": module, **attributes})()
+    @pytest.fixture
+    def router(self):
+        return type("APIRouterV21", (), {"__module__": "nova.api.openstack.compute.routes"})()
 
-    def test_answers_where_the_next_app_is_novas(self, nova, local_conf):
-        filter_factory({}, **local_conf)(self.app_of("nova.api.openstack.compute.routes"))
+    def test_answers_in_its_own_process(self, nova, local_conf, router, caplog):
+        filter_factory({}, **local_conf)(router)
         assert len(nova.made) == 1
+        assert "filter-not-last" not in caplog.text
 
-    @pytest.mark.parametrize("attribute", ["application", "app"])
-    def test_answers_where_another_filter_stands_before_novas_app(
-        self, nova, local_conf, attribute
+    @pytest.mark.parametrize("wrap", [Audit, closure_over])
+    def test_answers_whatever_hides_its_application(self, nova, local_conf, router, wrap, caplog):
+        caplog.set_level(logging.INFO)
+        filter_factory({}, **local_conf)(wrap(router))
+        assert len(nova.made) == 1
+        assert "event=filter-ready api=nova" in caplog.text
+        # What stands in between does not see console requests.
+        assert "event=filter-not-last" in caplog.text
+
+    @pytest.mark.parametrize("wrap", [Audit, closure_over])
+    def test_that_cannot_be_used_is_no_reason_to_go_without_its_policy(
+        self, loaded, local_conf, router, wrap, monkeypatch
     ):
-        router = self.app_of("nova.api.openstack.compute.routes")
-        between = self.app_of("some.middleware", **{attribute: router})
-        filter_factory({}, **local_conf)(between)
-        assert len(nova.made) == 1
+        monkeypatch.delitem(sys.modules, "mksfilter.api.nova", raising=False)
+        with pytest.raises(ConfigurationError, match="Nova's API cannot be used here") as caught:
+            filter_factory({}, **local_conf)(wrap(router))
+        assert "\n" not in str(caught.value)
 
-    def test_is_left_alone_elsewhere(self, nova, local_conf):
-        filter_factory({}, **local_conf)(self.app_of("novae.api"))
+    def test_is_left_alone_where_it_is_not(self, local_conf, caplog):
+        caplog.set_level(logging.INFO)
         filter_factory({}, **local_conf)(api)
+        assert "event=filter-ready api=plain" in caplog.text
+
+    def test_plain_in_its_process_is_an_operators_word_that_the_log_repeats(
+        self, nova, local_conf, router, caplog
+    ):
+        filter_factory({}, api="plain", **local_conf)(router)
         assert nova.made == []
+        assert "event=nova-not-used" in caplog.text
 
-    def test_can_be_chosen_or_ruled_out(self, nova, local_conf):
-        filter_factory({}, api="nova", **local_conf)(api)
-        assert len(nova.made) == 1
-        filter_factory({}, api="plain", **local_conf)(self.app_of("nova.api"))
-        assert len(nova.made) == 1
-
-    def test_gets_an_issuer_and_the_view_rule(self, nova, local_conf, keys):
+    def test_gets_the_settings_and_an_issuer(self, nova, local_conf, keys, router):
         local_conf["view_role_policy"] = "cloud:watch"
-        filter_factory({}, api="nova", **local_conf)(api)
-        ((issuer, view_rule),) = nova.made
-        assert view_rule == "cloud:watch"
+        filter_factory({}, **local_conf)(router)
+        ((issuer, settings),) = nova.made
+        assert settings.view_role_policy == "cloud:watch"
         url = issuer.console_url(ConsoleRequest(INSTANCE, project_id="p", user_id="u"))
         assert claims_in(url, keys).iid == INSTANCE
 

@@ -27,6 +27,9 @@ SETTINGS = FilterSettings(
     view_role_policy="mksfilter:view-console",
     policy_file="",
     allowed_networks=(),
+    vsphere_hosts=(),
+    also_answer=(),
+    identity="keystone",
 )
 
 

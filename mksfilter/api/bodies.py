@@ -9,55 +9,131 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import MutableMapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mksfilter.api.faults import Fault, Version
 
 __all__ = [
-    "ACTION",
     "MAX_BODY",
+    "MKS_ACTION",
+    "VNC_ACTION",
+    "BodyTooLong",
+    "LengthUnknown",
+    "Wanted",
     "check_action",
     "check_console",
     "check_remote_console",
     "load",
     "parse",
     "read",
+    "settle",
+    "wanted",
 ]
 
 #: Bytes; what oslo.middleware's sizelimit allows by default.
 MAX_BODY = 114_688
-ACTION = "os-getMKSConsole"
+MKS_ACTION = "os-getMKSConsole"
+#: Nova's own, until microversion 2.5.
+VNC_ACTION = "os-getVNCConsole"
+_ACTIONS = {MKS_ACTION: "mks", VNC_ACTION: "vnc"}
 
 _CONTENT_TYPES = ("", "text/plain", "application/json", "application/vnd.openstack.compute+json")
 _PROTOCOLS = ["vnc", "spice", "serial", "rdp"]
 _TYPES = ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5"]
 
 
-def read(environ: MutableMapping[str, Any], limit: int, *, chunked: bool = False) -> bytes | None:
+class LengthUnknown(Exception):
+    """The request has a body of which the server does not tell the end (RFC 9110, 15.5.12)."""
+
+
+class BodyTooLong(Exception):
+    """The body is longer than the reader's limit."""
+
+
+class Wanted(NamedTuple):
+    """The console that a body asks for, well-formed or not."""
+
+    protocol: str
+    kind: str
+
+
+def read(environ: MutableMapping[str, Any], limit: int) -> bytes:
     """The request's body, which the next reader of *environ* gets again.
 
+    ``CONTENT_LENGTH`` is what the server vouches for, also beside a ``Transfer-Encoding`` that it
+    has decoded already (nginx with uwsgi_pass). Without it the body is read to its end where the
+    server marks that (``wsgi.input_terminated``).
+
     :param limit: bytes.
-    :param chunked: read a body without a length too, where the server marks its end.
-    :returns: None when it is longer than *limit*, or its length is not known. One with a length is
-        then unread; a chunked one is not, and has to be refused.
+    :raises BodyTooLong: it is longer than *limit*, and still there to be read.
+    :raises LengthUnknown: nothing says where it ends; it is unread.
     """
     stream = environ["wsgi.input"]
-    if environ.get("HTTP_TRANSFER_ENCODING"):
-        if not (chunked and environ.get("wsgi.input_terminated")):
-            return None
-        body: bytes = stream.read(limit + 1)
+    told = environ.get("CONTENT_LENGTH")
+    if told:
+        length = int(told) if told.isdecimal() else -1
+        if length < 0:
+            raise LengthUnknown
+        if length > limit:
+            raise BodyTooLong
+        body: bytes = stream.read(length) if length else b""
+    elif environ.get("wsgi.input_terminated"):
+        body = stream.read(limit + 1)
         if len(body) > limit:
-            return None
+            environ["wsgi.input"] = _Rejoined(body, stream)
+            raise BodyTooLong
+    elif environ.get("HTTP_TRANSFER_ENCODING"):
+        raise LengthUnknown
     else:
-        try:
-            length = int(environ.get("CONTENT_LENGTH") or 0)
-        except ValueError:
-            return None
-        if not 0 <= length <= limit:
-            return None
-        body = stream.read(length) if length else b""
+        body = b""
     environ["wsgi.input"] = io.BytesIO(body)
     return body
+
+
+def settle(environ: MutableMapping[str, Any], body: bytes) -> None:
+    """Give the next reader *body* with its length: Nova takes a chunked one for an empty one."""
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+
+def wanted(form: str, document: Any) -> Wanted | None:
+    """What *document* asks for; None: nothing that can be told.
+
+    :param form: the last word of the request's path.
+    """
+    if not isinstance(document, dict):
+        return None
+    if form == "action":
+        for action, protocol in _ACTIONS.items():
+            if action in document:
+                return Wanted(protocol, _text(document[action], "type"))
+        return None
+    console = document.get("remote_console") if form == "remote-consoles" else document
+    protocol = _text(console, "protocol")
+    return Wanted(protocol, _text(console, "type")) if protocol else None
+
+
+def _text(value: Any, key: str) -> str:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of which the beginning has been read, whole again."""
+
+    def __init__(self, head: bytes, rest: Any) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def load(body: bytes) -> Any:
@@ -72,13 +148,11 @@ def load(body: bytes) -> Any:
         raise ValueError("nested too deeply") from exc
 
 
-def parse(environ: MutableMapping[str, Any], body: bytes | None) -> Any:
+def parse(environ: MutableMapping[str, Any], body: bytes) -> Any:
     """The document in *body*; None for an empty one, as in Nova.
 
-    :raises Fault: 413, 415, or 400 for what is not JSON.
+    :raises Fault: 415, or 400 for what is not JSON.
     """
-    if body is None:
-        raise Fault(413, "Request is too large.")
     if not body:
         return None
     content_type = str(environ.get("CONTENT_TYPE") or "").partition(";")[0].strip()
@@ -120,9 +194,9 @@ def check_action(document: Any) -> str:
 
     :raises Fault: 400.
     """
-    _object(document, [ACTION])
-    console = document[ACTION]
-    _object(console, ["type"], ACTION)
+    _object(document, [MKS_ACTION])
+    console = document[MKS_ACTION]
+    _object(console, ["type"], MKS_ACTION)
     kind = console["type"]
     _choice(kind, ["webmks"], "type")
     return str(kind)

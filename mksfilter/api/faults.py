@@ -142,6 +142,8 @@ class Fault(MksFilterError):
             f"{self.status} {reason}",
             [
                 *(version.headers() if version else ()),
+                # RFC 9110, 15.5.2.
+                *([("WWW-Authenticate", "Keystone")] if self.status == 401 else ()),
                 ("Content-Type", "application/json; charset=UTF-8"),
                 ("Content-Length", str(len(body))),
             ],

@@ -2,7 +2,8 @@
 
 Versions, schemas, instance look-up, policy, states, faults and headers are Nova's own code, so
 that they cannot drift from Nova's. What is ours is the place of the call to nova-compute: the URL
-is minted here. This is the one module that imports Nova; ``docs/nova.md`` lists what it uses.
+is minted here, for instances on vSphere. This is the one module that imports Nova;
+``docs/nova.md`` lists what it uses.
 
 Compute API: https://docs.openstack.org/api-ref/compute/#server-consoles-servers-remote-consoles
 """
@@ -13,8 +14,7 @@ import copy
 import functools
 import inspect
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import webob.exc
@@ -28,11 +28,13 @@ from nova.compute import api as compute
 from nova.policies import remote_consoles as remote_consoles_policies
 
 from mksfilter import config, policies
+from mksfilter.api import bodies
+from mksfilter.api.nodes import VSphereNodes, vcenter_of
 from mksfilter.exceptions import BackendError, ConfigurationError
 from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
-__all__ = ["KNOWN_RELEASES", "console_app", "load_settings", "vcenter_of"]
+__all__ = ["KNOWN_RELEASES", "console_app", "load_settings"]
 
 LOG = logging.getLogger(__name__)
 
@@ -71,9 +73,6 @@ _CONSOLE = {
 # two older forms of the request, which have a schema of their own and no microversion.
 _create = inspect.unwrap(remote_consoles.RemoteConsolesController.create)
 
-# The VMware driver names its node <cluster moid>.<vCenter about.instanceUuid>.
-_VMWARE_NODE = re.compile(r"[^.]+\.([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
-
 
 class ConsoleIssuer(Protocol):
     """What of :class:`mksfilter.issuer.Issuer` is used here."""
@@ -94,18 +93,21 @@ def load_settings(local_conf: Mapping[str, str] | None = None) -> config.FilterS
     )
 
 
-def console_app(issuer: ConsoleIssuer, view_rule: str = policies.VIEW_CONSOLE) -> Application:
+def console_app(issuer: ConsoleIssuer, settings: config.FilterSettings) -> Application:
     """A WSGI application that answers console requests as Nova's API does.
 
     It expects an environ that has been through Nova's ``authtoken`` and ``keystonecontext``.
 
-    :param view_rule: name of the policy rule for view-only consoles; registered with Nova's
-        enforcer, default nobody, unless Nova or its policy file already has a rule of that name.
+    :param settings: of them ``view_role_policy`` (the rule is registered with Nova's enforcer,
+        default nobody, unless Nova or its policy file already has one of that name),
+        ``vsphere_hosts`` and ``also_answer``.
     :raises ConfigurationError: this Nova has no mks console to take the place of.
     """
     _say_if_unknown(version.version_string())
-    _register(view_rule)
-    resource = wsgi.Resource(_Controller(issuer, view_rule))
+    _register(settings.view_role_policy)
+    protocols = ("mks", "vnc") if "novnc" in settings.also_answer else ("mks",)
+    consoles = _Consoles(issuer, VSphereNodes(settings.vsphere_hosts))
+    resource = _Resource(_Controller(consoles, protocols), settings.view_role_policy, protocols)
     mapper = ProjectMapper()
     for path, action in (
         ("/servers/{server_id}/remote-consoles", "create"),
@@ -113,24 +115,52 @@ def console_app(issuer: ConsoleIssuer, view_rule: str = policies.VIEW_CONSOLE) -
         ("/servers/{id}/action", "action"),
     ):
         mapper.create_route(path, "POST", resource, action)
-    router: Application = base_wsgi.Router(mapper)
-    return router
+    return _guarded(base_wsgi.Router(mapper), protocols)
 
 
-def vcenter_of(node: str | None) -> str | None:
-    """The UUID of the vCenter that *node* is in; None where it is not the VMware driver's name.
+def _guarded(router: Application, protocols: Collection[str]) -> Application:
+    """*router*, for requests of a known caller, with a length for chunked bodies of ours."""
 
-    >>> vcenter_of("domain-c26.9d51f082-58a4-4449-beed-6fd205a5726b")
-    '9d51f082-58a4-4449-beed-6fd205a5726b'
-    """
-    match = _VMWARE_NODE.fullmatch(node or "")
-    return match.group(1).lower() if match else None
+    def app(environ: Any, start_response: Any) -> Any:
+        if "nova.context" not in environ:
+            LOG.error(
+                event(
+                    "identity-missing",
+                    detail="the request has no nova.context: keystonecontext has not seen it",
+                    remedy="write mksfilter after keystonecontext in api-paste.ini",
+                )
+            )
+            return wsgi.Fault(webob.exc.HTTPUnauthorized())(environ, start_response)
+        # Nova takes a body without a length for an empty one.
+        if not environ.get("CONTENT_LENGTH"):
+            try:
+                body = bodies.read(environ, bodies.MAX_BODY)
+                document = bodies.load(body)
+            except bodies.LengthUnknown:
+                fault = wsgi.Fault(webob.exc.HTTPLengthRequired())
+                return fault(environ, start_response)
+            except (bodies.BodyTooLong, ValueError):
+                return router(environ, start_response)
+            if _protocol(document) in protocols:
+                bodies.settle(environ, body)
+        return router(environ, start_response)
+
+    return app
 
 
-class _ComputeAPI:
-    """Stands for ``compute.API`` where ``get_mks_console`` would call nova-compute.
+def _protocol(document: Any) -> str:
+    """Of the console that *document* asks for, in any form; "" when that cannot be told."""
+    for form in ("remote-consoles", "console", "action"):
+        wanted = bodies.wanted(form, document)
+        if wanted is not None:
+            return wanted.protocol
+    return ""
 
-    Nova's own method runs on it, so that the states it refuses are Nova's own too.
+
+class _Minting:
+    """Stands for ``compute.API`` where its methods would call nova-compute.
+
+    Nova's own methods run on it, so that the states they refuse are Nova's own too.
     """
 
     def __init__(self, issuer: ConsoleIssuer) -> None:
@@ -141,43 +171,62 @@ class _ComputeAPI:
         """What nova-compute would answer to the RPC of this name."""
         if console_type != "webmks":
             raise exception.ConsoleTypeInvalid(console_type=console_type)
-        url = self._issuer.console_url(
-            ConsoleRequest(
-                instance_id=instance.uuid,
-                project_id=instance.project_id or "",
-                user_id=context.user_id or "",
-                request_id=context.request_id or "",
-                mode=getattr(context, "console_mode", "full"),
-                vcenter=vcenter_of(instance.node),
-            )
+        return self._mint(context, instance)
+
+    def get_vnc_console(self, context: Any, *, instance: Any, console_type: str) -> dict[str, str]:
+        """What nova-compute would answer to the RPC of this name."""
+        del console_type  # the one that _Consoles lets through
+        return self._mint(context, instance)
+
+    def _mint(self, context: Any, instance: Any) -> dict[str, str]:
+        request = ConsoleRequest(
+            instance_id=instance.uuid,
+            project_id=instance.project_id or "",
+            user_id=context.user_id or "",
+            request_id=context.request_id or "",
+            mode=context.console_mode,
+            vcenter=vcenter_of(instance.node),
         )
-        return {"access_url": url}
+        return {"access_url": self._issuer.console_url(request)}
 
 
-class _Controller(remote_consoles.RemoteConsolesController):
-    """Nova's, with another function for ``mks``; vnc, spice and serial are as ever."""
+class _Consoles(compute.API):
+    """Nova's, with a URL of ours for the consoles of instances on vSphere."""
 
-    def __init__(self, issuer: ConsoleIssuer, view_rule: str) -> None:
+    def __init__(self, issuer: ConsoleIssuer, nodes: VSphereNodes) -> None:
         super().__init__()
-        if "mks" not in self.handlers:
-            raise ConfigurationError(
-                f"nova {version.version_string()} has no mks console to take the place of; "
-                f"take the filter out of its pipelines, or run a Nova that docs/nova.md names"
-            )
-        self._compute = _ComputeAPI(issuer)
-        self._view_rule = view_rule
-        self.handlers["mks"] = self._get_mks_console
+        self._minting = _Minting(issuer)
+        self._nodes = nodes
 
-    def _get_mks_console(self, context: Any, instance: Any, console_type: str) -> dict[str, str]:
+    def get_mks_console(self, context: Any, instance: Any, console_type: str) -> dict[str, str]:
+        """Nova's method of this name."""
+        return self._console("get_mks_console", context, instance, console_type)
+
+    def get_vnc_console(self, context: Any, instance: Any, console_type: str) -> dict[str, str]:
+        """Nova's method of this name."""
+        return self._console("get_vnc_console", context, instance, console_type)
+
+    def _console(
+        self, method: str, context: Any, instance: Any, console_type: str
+    ) -> dict[str, str]:
+        native = getattr(compute.API, method)
+        mode = getattr(context, "console_mode", None)
+        if mode is None:
+            # A Nova that asks its policy in another way: refused, rather than guessed.
+            LOG.error(event("policy-not-asked", instance=instance.uuid, policy=FULL_CONSOLE))
+            raise exception.PolicyNotAuthorized(action=FULL_CONSOLE)
+        # xvpvnc is nobody's any more, and Nova's to refuse.
+        is_ours = console_type == "novnc" or method == "get_mks_console"
+        if not is_ours or not self._nodes.has(instance.node, instance.host):
+            if mode != "full":
+                raise exception.PolicyNotAuthorized(action=FULL_CONSOLE)
+            answer: dict[str, str] = native(self, context, instance, console_type)
+            return answer
         try:
-            answer: dict[str, str] = compute.API.get_mks_console(
-                self._compute, context, instance, console_type
-            )
+            answer = native(self._minting, context, instance, console_type)
         except exception.InstanceInvalidState as exc:
-            # Nova forgets this one for consoles other than VNC and answers 500.
-            common.raise_http_conflict_for_instance_invalid_state(
-                exc, "get_mks_console", instance.uuid
-            )
+            # Nova forgets this one in remote-consoles and answers 500.
+            common.raise_http_conflict_for_instance_invalid_state(exc, method, instance.uuid)
             raise
         except BackendError as exc:
             # A ticket taken at issue: what Nova has a fault for is that fault, the rest is 500.
@@ -191,18 +240,22 @@ class _Controller(remote_consoles.RemoteConsolesController):
             raise
         return answer
 
-    def create(self, req: Any, server_id: str, body: Any) -> dict[str, Any]:
-        """``POST /servers/{server_id}/remote-consoles``."""
-        if not _asks_for_mks(body):
-            console: dict[str, Any] = super().create(req=req, server_id=server_id, body=body)
-            return console
-        context = req.environ["nova.context"]
-        req.environ["nova.context"] = _viewing(context, self._view_rule)
-        try:
-            console = super().create(req=req, server_id=server_id, body=body)
-        finally:
-            req.environ["nova.context"] = context
-        return console
+
+class _Controller(remote_consoles.RemoteConsolesController):
+    """Nova's, with our answers for *protocols*; those of others are as ever."""
+
+    def __init__(self, consoles: _Consoles, protocols: Collection[str]) -> None:
+        super().__init__()
+        if "mks" not in self.handlers:
+            raise ConfigurationError(
+                f"nova {version.version_string()} has no mks console to take the place of; "
+                f"take the filter out of its pipelines, or run a Nova that docs/nova.md names"
+            )
+        # Nova's own get_vnc_console, the action of old clients, calls this one. Actions get here
+        # only where they ask for one of *protocols*.
+        self.compute_api = consoles
+        for protocol in protocols:
+            self.handlers[protocol] = getattr(consoles, f"get_{protocol}_console")
 
     @wsgi.expected_errors((400, 404, 409, 501))
     @validation.schema(_CONSOLE)
@@ -212,45 +265,59 @@ class _Controller(remote_consoles.RemoteConsolesController):
         return {"protocol": console["protocol"], "url": console["url"]}
 
     @wsgi.expected_errors((400, 404, 409, 501))
-    @wsgi.action("os-getMKSConsole")
+    @wsgi.action(bodies.MKS_ACTION)
     @validation.schema(_ACTION)
     def get_mks_console(self, req: Any, id: str, body: Any) -> dict[str, Any]:
         """``POST /servers/{id}/action`` with ``os-getMKSConsole``."""
-        console = self._console(req, id, {"protocol": "mks", **body["os-getMKSConsole"]})
+        console = self._console(req, id, {"protocol": "mks", **body[bodies.MKS_ACTION]})
         return {"console": {"type": console["type"], "url": console["url"]}}
 
     def _console(self, req: Any, server_id: str, wanted: dict[str, str]) -> dict[str, str]:
-        context = req.environ["nova.context"]
-        req.environ["nova.context"] = _viewing(context, self._view_rule)
-        try:
-            answer = _create(self, req, server_id, {"remote_console": wanted})
-        finally:
-            req.environ["nova.context"] = context
+        answer = _create(self, req, server_id, {"remote_console": wanted})
         console: dict[str, str] = answer["remote_console"]
         return console
 
 
-def _asks_for_mks(body: Any) -> bool:
-    console = body.get("remote_console") if isinstance(body, dict) else None
-    return isinstance(console, dict) and console.get("protocol") == "mks"
+class _Resource(wsgi.Resource):
+    """Nova's, whose controller asks our policy rule too where a console of ours is wanted."""
+
+    def __init__(self, controller: _Controller, view_rule: str, protocols: Collection[str]) -> None:
+        super().__init__(controller)
+        self._view_rule = view_rule
+        self._protocols = protocols
+
+    def dispatch(self, method: Any, request: Any, action_args: Any) -> Any:
+        """Call *method* of the controller."""
+        if _protocol(action_args.get("body")) not in self._protocols:
+            return super().dispatch(method, request, action_args)
+        context = request.environ["nova.context"]
+        request.environ["nova.context"] = _viewing(context, self._view_rule)
+        try:
+            return super().dispatch(method, request, action_args)
+        finally:
+            request.environ["nova.context"] = context
 
 
 def _viewing(context: Any, view_rule: str) -> Any:
     """A copy of *context* that may have a view-only console where it may not have a full one.
 
     The question is asked in the one place where Nova asks its own, so that a refused caller
-    costs no second look-up and hears Nova's words.
+    costs no second look-up and hears Nova's words. Until it is asked, ``console_mode`` is None.
     """
     viewer = copy.copy(context)
+    viewer.console_mode = None
 
     def can(action: str, target: Any = None, fatal: bool = True) -> Any:
         try:
-            return context.can(action, target, fatal)
+            allowed = context.can(action, target, fatal)
         except exception.PolicyNotAuthorized:
             if action != FULL_CONSOLE or not context.can(view_rule, target, fatal=False):
                 raise
             viewer.console_mode = "view"
             return True
+        if action == FULL_CONSOLE and allowed:
+            viewer.console_mode = "full"
+        return allowed
 
     viewer.can = can
     return viewer

@@ -6,7 +6,7 @@ Options live in group ``[mksfilter]``, and per vCenter in ``[vcenter.NAME]`` for
 
 from __future__ import annotations
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 __all__ = [
     "FILTER_OPTS",
@@ -66,6 +66,34 @@ SHARED_OPTS = [
 ]
 
 FILTER_OPTS = [
+    cfg.ListOpt(
+        "vsphere_hosts",
+        default=[],
+        help="Names of nova-compute hosts whose instances are on vSphere although their node is "
+        "not named as Nova's VMware driver names it (CLUSTER.VCENTER-UUID); '*': all hosts. A "
+        "console request for an instance on any other host is left to Nova.",
+    ),
+    cfg.ListOpt(
+        "also_answer",
+        item_type=types.String(choices=["novnc"]),
+        default=[],
+        help="Further console types that are answered with a WebMKS console for instances on "
+        "vSphere: novnc, which most clients ask for by default. Elsewhere, and when empty, Nova "
+        "answers them.",
+    ),
+    cfg.StrOpt(
+        "identity",
+        default="keystone",
+        choices=[
+            ("keystone", "only a request that keystonemiddleware's auth_token has confirmed"),
+            (
+                "trusted-headers",
+                "the headers X-User-Id, X-Project-Id and X-Roles of any request; safe only where "
+                "no client can send them past what authenticates",
+            ),
+        ],
+        help="What the filter believes about who asks, in pipelines without Nova.",
+    ),
     cfg.StrOpt(
         "webmks_proxy_base_url",
         default="",

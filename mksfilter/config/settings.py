@@ -41,6 +41,9 @@ class FilterSettings:
     view_role_policy: str
     policy_file: str
     allowed_networks: tuple[str, ...]
+    vsphere_hosts: tuple[str, ...]
+    also_answer: tuple[str, ...]
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)

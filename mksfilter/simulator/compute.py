@@ -115,6 +115,7 @@ class StaticAuth:
                 "HTTP_X_PROJECT_NAME": user.project,
                 "HTTP_X_PROJECT_DOMAIN_ID": "default",
                 "HTTP_X_ROLES": user.roles,
+                "keystone.token_info": {"token": _token(user)},
             }
         )
         return self._app(environ, named)
@@ -199,6 +200,20 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ComputeAPI
             "paste section: servers is not set; write the path of a JSON file of servers"
         )
     return ComputeAPI(servers)
+
+
+def _token(user: User) -> dict[str, object]:
+    """What of a Keystone token says who asks.
+
+    https://docs.openstack.org/api-ref/identity/v3/#validate-and-show-information-for-token
+    """
+    domain = {"id": "default", "name": "Default"}
+    return {
+        "methods": ["password"],
+        "user": {"id": user.name, "name": user.name, "domain": domain},
+        "project": {"id": user.project, "name": user.project, "domain": domain},
+        "roles": [{"id": role, "name": role} for role in user.roles.split(",")],
+    }
 
 
 def _summary(server: _Server, base: str) -> dict[str, object]:

@@ -96,7 +96,7 @@ def api(tmp_path_factory):
     file.write_text(json.dumps(servers))
     compute = wsgi.Recorder(ComputeAPI(str(file)))
     issuer = Issuer(TokenCodec(Keyring(key()), "cloud-a"), SETTINGS)
-    consoles = ConsoleFilter(compute, PlainConsoles(compute, issuer, ConsolePolicy()))
+    consoles = ConsoleFilter(compute, PlainConsoles(compute, issuer, ConsolePolicy(), SETTINGS))
     return compute, wsgi.authenticated(wsgi.Mounted(consoles), **USERS)
 
 

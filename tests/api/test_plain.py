@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import uuid
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -29,6 +31,8 @@ INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 MEMBER = User("u-member", "p1", "member,reader")
 READER = User("u-reader", "p1", "reader")
 ADMIN = User("u-admin", "p-admin", "admin,member,reader")
+
+CONFIRMED = {"keystone.token_info": {"token": {}}}
 
 FORMS = {
     "remote-consoles": '{"remote_console": {"protocol": "mks", "type": "webmks"}}',
@@ -88,13 +92,13 @@ def ask(compute, codec):
         version="compute 2.8",
         issuer=None,
         policy=None,
-        with_filter=True,
+        settings=SETTINGS,
         **more,
     ):
         consoles = PlainConsoles(
-            compute, issuer or Issuer(codec, SETTINGS), policy or ConsolePolicy()
+            compute, issuer or Issuer(codec, settings), policy or ConsolePolicy(), settings
         )
-        app = ConsoleFilter(compute, consoles) if with_filter else consoles
+        app = ConsoleFilter(compute, consoles, also_answer=settings.also_answer)
         headers = {
             "Content-Type": "application/json",
             "OpenStack-API-Version": version,
@@ -129,6 +133,25 @@ class TestForms:
         console = ask("action", version="").json["console"]
         assert console["type"] == "webmks"
         assert claims_in(console["url"]).iid == INSTANCE
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/compute/v2.1",
+            "/compute/v2.1/p1",
+            "/cell1/compute/v2/p1",
+            "/compute",
+            "/compute/p1",
+        ],
+    )
+    def test_are_found_below_a_prefix_that_the_server_has_not_split_off(self, ask, compute, path):
+        assert ask(path=f"{path}/servers/{INSTANCE}").code == 200
+        assert compute.asked[0]["PATH_INFO"] == f"{path}/servers/{INSTANCE}"
+
+    def test_another_project_behind_such_a_prefix_is_seen(self, ask):
+        answered = ask(path=f"/compute/v2.1/{'d0' * 16}/servers/{INSTANCE}")
+        assert answered.code == 400
+        assert "doesn't match Context's project_id 'p1'" in answered.body.decode()
 
     @pytest.mark.parametrize("prefix", ["", "/v2.1", "/v2.1/p1", "/v2/p1", "/compute/v2.1/p1"])
     def test_are_found_below_any_prefix_of_the_api(self, ask, compute, prefix):
@@ -193,7 +216,16 @@ class TestForms:
         assert ask(body=long, CONTENT_LENGTH="", **chunked).code == 413
 
     def test_a_chunked_body_without_an_end_is_not_waited_for(self, ask):
-        assert ask(CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked").code == 413
+        assert ask(CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked").code == 411
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_length_that_the_server_vouches_for_counts_beside_chunks(self, ask, form):
+        # nginx with uwsgi_pass collects the body, and passes both headers on.
+        assert ask(form, HTTP_TRANSFER_ENCODING="chunked", version="compute 2.8").code == 200
+
+    def test_a_chunked_action_is_answered(self, ask):
+        chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+        assert ask("action", CONTENT_LENGTH="", **chunked).code == 200
 
 
 class TestToken:
@@ -214,12 +246,11 @@ class TestToken:
         assert claims.iid == str(uuid.UUID(int=7))
 
     def test_names_a_request_that_no_other_filter_has_named(self, compute, codec, claims_in):
-        consoles = PlainConsoles(compute, Issuer(codec, SETTINGS), ConsolePolicy())
+        consoles = PlainConsoles(compute, Issuer(codec, SETTINGS), ConsolePolicy(), SETTINGS)
         identity = {"X-User-Id": "u", "X-Project-Id": "p1", "X-Roles": "member"}
         headers = {"OpenStack-API-Version": "compute 2.8", **identity}
-        answered = wsgi.call(
-            consoles, wsgi.environ("POST", f"/servers/{INSTANCE}/remote-consoles", headers)
-        )
+        path = f"/servers/{INSTANCE}/remote-consoles"
+        answered = wsgi.call(consoles, wsgi.environ("POST", path, headers, **CONFIRMED))
         named = dict(answered.headers)
         assert named["x-openstack-request-id"] == named["x-compute-request-id"]
         claims = claims_in(answered.json["remote_console"]["url"])
@@ -314,13 +345,14 @@ class TestPolicy:
         assert ask(user=ADMIN).code == 200
 
     def test_a_system_scoped_admin_gets_none(self, compute, codec):
-        consoles = PlainConsoles(compute, Issuer(codec, SETTINGS), ConsolePolicy())
+        consoles = PlainConsoles(compute, Issuer(codec, SETTINGS), ConsolePolicy(), SETTINGS)
         headers = {
             "OpenStack-API-Version": "compute 2.8",
             "X-Roles": "admin",
             "OpenStack-System-Scope": "all",
         }
-        environ = wsgi.environ("POST", f"/servers/{INSTANCE}/remote-consoles", headers)
+        path = f"/servers/{INSTANCE}/remote-consoles"
+        environ = wsgi.environ("POST", path, headers, **CONFIRMED)
         assert wsgi.call(consoles, environ).code == 403
 
     def test_a_caller_without_roles_gets_none(self, ask):
@@ -370,6 +402,138 @@ class TestPolicy:
     def test_a_missing_policy_file_is_refused_at_the_start(self, tmp_path):
         with pytest.raises(ConfigurationError, match="not there"):
             ConsolePolicy(str(tmp_path / "policy.yaml"))
+
+
+class TestIdentity:
+    HEADERS: ClassVar = {
+        "OpenStack-API-Version": "compute 2.8",
+        "X-Roles": "admin",
+        "X-Project-Id": "p1",
+        "X-User-Id": "forged",
+        "X-Identity-Status": "Confirmed",
+    }
+
+    def answer(self, compute, codec, settings=SETTINGS, **more):
+        consoles = PlainConsoles(compute, Issuer(codec, settings), ConsolePolicy(), settings)
+        path = f"/servers/{INSTANCE}/remote-consoles"
+        return wsgi.call(consoles, wsgi.environ("POST", path, self.HEADERS, **more))
+
+    def test_headers_that_a_client_may_have_sent_are_not_believed(self, compute, codec, caplog):
+        answered = self.answer(compute, codec)
+        assert (answered.code, list(answered.json)) == (401, ["unauthorized"])
+        assert "WWW-Authenticate" in dict(answered.headers)
+        assert compute.asked == []
+        assert "put the filter after authtoken" in caplog.text
+
+    @pytest.mark.parametrize("name", ["HTTP_KEYSTONE_TOKEN_INFO", "HTTP_KEYSTONE.TOKEN_INFO"])
+    def test_no_header_of_a_client_stands_for_keystones_middleware(self, compute, codec, name):
+        assert self.answer(compute, codec, **{name: '{"token": {}}'}).code == 401
+
+    def test_what_keystones_middleware_has_confirmed_is_believed(self, compute, codec):
+        assert self.answer(compute, codec, **CONFIRMED).code == 200
+
+    def test_headers_are_believed_by_option_and_the_log_says_so(self, compute, codec, caplog):
+        settings = dataclasses.replace(SETTINGS, identity="trusted-headers")
+        assert self.answer(compute, codec, settings).code == 200
+        assert "event=identity-trusted" in caplog.text
+
+    def test_an_api_that_names_no_project_gives_nobody_a_console(self, ask, compute, caplog):
+        del compute.server["tenant_id"]
+        assert ask(user=MEMBER).code == 403
+        assert ask(user=ADMIN).code == 403
+        assert "event=project-unknown" in caplog.text
+
+
+KVM = {"OS-EXT-SRV-ATTR:hypervisor_hostname": "kvm-7", "OS-EXT-SRV-ATTR:host": "kvm-7"}
+VSPHERE = {
+    "OS-EXT-SRV-ATTR:hypervisor_hostname": "domain-c26.9D51f082-58a4-4449-beed-6fd205a5726b",
+    "OS-EXT-SRV-ATTR:host": "compute-vc1",
+}
+VNC = '{"remote_console": {"protocol": "vnc", "type": "novnc"}}'
+VNC_ACTION = '{"os-getVNCConsole": {"type": "novnc"}}'
+NOVNC = dataclasses.replace(SETTINGS, also_answer=("novnc",))
+
+
+class TestNodes:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_console_of_another_drivers_instance_is_the_apis_to_answer(self, ask, compute, form):
+        compute.server.update(KVM)
+        ask(form, version="compute 2.8")
+        assert [asked["REQUEST_METHOD"] for asked in compute.asked] == ["GET", "POST"]
+        assert compute.asked[1]["body"] == FORMS[form].encode()
+
+    def test_a_vmware_node_tells_its_vcenter(self, ask, compute, claims_in):
+        compute.server.update(VSPHERE)
+        claims = claims_in(ask().json["remote_console"]["url"])
+        assert claims.vc == "9d51f082-58a4-4449-beed-6fd205a5726b"
+
+    @pytest.mark.parametrize("hosts", [("kvm-7",), ("*",)])
+    def test_hosts_can_be_listed(self, ask, compute, hosts):
+        compute.server.update(KVM)
+        assert ask(settings=dataclasses.replace(SETTINGS, vsphere_hosts=hosts)).code == 200
+        assert len(compute.asked) == 1
+
+
+class TestNovnc:
+    def test_is_the_apis_to_answer_unless_told_otherwise(self, ask, compute):
+        compute.server.update(VSPHERE)
+        ask(body=VNC)
+        assert [asked["body"] for asked in compute.asked] == [VNC.encode()]
+
+    def test_gets_a_url_in_the_same_form(self, ask, compute, claims_in):
+        compute.server.update(VSPHERE)
+        console = ask(body=VNC, settings=NOVNC, version="compute 2.6").json["remote_console"]
+        assert (console["protocol"], console["type"]) == ("vnc", "novnc")
+        assert claims_in(console["url"]).iid == INSTANCE
+
+    def test_gets_one_in_the_form_of_old_clients_too(self, ask, compute, claims_in):
+        compute.server.update(VSPHERE)
+        console = ask("action", body=VNC_ACTION, settings=NOVNC, version="").json["console"]
+        assert console["type"] == "novnc"
+        assert claims_in(console["url"]).iid == INSTANCE
+
+    def test_is_refused_under_the_same_policy_and_states(self, ask, compute):
+        compute.server.update(VSPHERE)
+        assert ask(body=VNC, settings=NOVNC, user=READER).code == 403
+        compute.server["OS-EXT-STS:task_state"] = "deleting"
+        answered = ask(body=VNC, settings=NOVNC)
+        assert answered.code == 409
+        assert "Cannot 'get_vnc_console'" in answered.body.decode()
+
+    @pytest.mark.parametrize("node", [KVM, {}], ids=["of another driver", "not told"])
+    @pytest.mark.parametrize(
+        ("form", "body", "version"),
+        [("remote-consoles", VNC, "compute 2.8"), ("action", VNC_ACTION, "")],
+    )
+    def test_is_the_apis_to_answer_elsewhere(self, ask, compute, node, form, body, version):
+        compute.server.update(node)
+        ask(form, body=body, version=version, settings=NOVNC)
+        assert compute.asked[-1]["REQUEST_METHOD"] == "POST"
+        assert compute.asked[-1]["body"] == body.encode()
+
+    @pytest.mark.parametrize(
+        ("form", "body", "version"),
+        [
+            ("remote-consoles", VNC, "compute 2.5"),
+            ("remote-consoles", VNC.replace("novnc", "xvpvnc"), "compute 2.8"),
+            ("remote-consoles", VNC[:-1] + ', "x": 1}', "compute 2.8"),
+            ("action", VNC_ACTION, "compute 2.6"),
+            ("action", VNC_ACTION[:-1] + ', "reboot": null}', ""),
+            ("console", '{"protocol": "vnc", "type": "novnc"}', ""),
+        ],
+    )
+    def test_what_the_api_refuses_is_refused_in_its_words(self, ask, compute, form, body, version):
+        compute.server.update(VSPHERE)
+        ask(form, body=body, version=version, settings=NOVNC)
+        assert [asked["body"] for asked in compute.asked] == [body.encode()]
+
+    @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "500 Oops"])
+    def test_of_a_server_that_the_api_does_not_show_is_the_apis_to_refuse(
+        self, ask, compute, status
+    ):
+        compute.status = status
+        ask(body=VNC, settings=NOVNC)
+        assert [asked["REQUEST_METHOD"] for asked in compute.asked] == ["GET", "POST"]
 
 
 class TestState:

@@ -25,6 +25,8 @@ OPTIONS = """\
 [mksfilter]
 key_repository = {keys}
 audience = integration
+# No node of these databases is named as the VMware driver would, but one.
+vsphere_hosts = *
 """
 
 
