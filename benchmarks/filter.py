@@ -86,6 +86,7 @@ def _request(app: Any, method: str, path: str, body: bytes) -> Callable[[], obje
         "HTTP_X_USER_ID": "u1",
         "HTTP_X_PROJECT_ID": "p1",
         "HTTP_X_ROLES": "member,reader",
+        "keystone.token_info": {"token": {}},
         "openstack.request_id": "req-5f1c7e20-0000-4000-8000-000000000001",
         "wsgi.url_scheme": "https",
     }

@@ -230,8 +230,7 @@ def console_from(app):
         "X-User-Id": "u1",
     }
     path = f"/v2.1/servers/{INSTANCE}/remote-consoles"
-    confirmed = {"keystone.token_info": {"token": {}}}
-    return wsgi.call(app, wsgi.environ("POST", path, headers, **confirmed))
+    return wsgi.call(app, wsgi.environ("POST", path, headers, **wsgi.CONFIRMED))
 
 
 class TestPaste:

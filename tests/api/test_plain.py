@@ -32,8 +32,6 @@ MEMBER = User("u-member", "p1", "member,reader")
 READER = User("u-reader", "p1", "reader")
 ADMIN = User("u-admin", "p-admin", "admin,member,reader")
 
-CONFIRMED = {"keystone.token_info": {"token": {}}}
-
 FORMS = {
     "remote-consoles": '{"remote_console": {"protocol": "mks", "type": "webmks"}}',
     "console": '{"protocol": "mks", "type": "webmks"}',
@@ -250,7 +248,7 @@ class TestToken:
         identity = {"X-User-Id": "u", "X-Project-Id": "p1", "X-Roles": "member"}
         headers = {"OpenStack-API-Version": "compute 2.8", **identity}
         path = f"/servers/{INSTANCE}/remote-consoles"
-        answered = wsgi.call(consoles, wsgi.environ("POST", path, headers, **CONFIRMED))
+        answered = wsgi.call(consoles, wsgi.environ("POST", path, headers, **wsgi.CONFIRMED))
         named = dict(answered.headers)
         assert named["x-openstack-request-id"] == named["x-compute-request-id"]
         claims = claims_in(answered.json["remote_console"]["url"])
@@ -352,7 +350,7 @@ class TestPolicy:
             "OpenStack-System-Scope": "all",
         }
         path = f"/servers/{INSTANCE}/remote-consoles"
-        environ = wsgi.environ("POST", path, headers, **CONFIRMED)
+        environ = wsgi.environ("POST", path, headers, **wsgi.CONFIRMED)
         assert wsgi.call(consoles, environ).code == 403
 
     def test_a_caller_without_roles_gets_none(self, ask):
@@ -430,7 +428,7 @@ class TestIdentity:
         assert self.answer(compute, codec, **{name: '{"token": {}}'}).code == 401
 
     def test_what_keystones_middleware_has_confirmed_is_believed(self, compute, codec):
-        assert self.answer(compute, codec, **CONFIRMED).code == 200
+        assert self.answer(compute, codec, **wsgi.CONFIRMED).code == 200
 
     def test_headers_are_believed_by_option_and_the_log_says_so(self, compute, codec, caplog):
         settings = dataclasses.replace(SETTINGS, identity="trusted-headers")

@@ -15,6 +15,9 @@ from mksfilter.simulator.compute import StaticAuth, User
 
 MKS = '{"remote_console": {"protocol": "mks", "type": "webmks"}}'
 
+#: What keystonemiddleware leaves in the environ of a request whose token it has confirmed.
+CONFIRMED = {"keystone.token_info": {"token": {}}}
+
 
 @dataclasses.dataclass(frozen=True)
 class Answered:

@@ -62,7 +62,7 @@ def ask(vsphere, config_file):
 
     def ask(name):
         path = f"/v2.1/servers/{vsphere.vm(name)['uuid']}/remote-consoles"
-        return wsgi.call(app, wsgi.environ("POST", path, IDENTITY))
+        return wsgi.call(app, wsgi.environ("POST", path, IDENTITY, **wsgi.CONFIRMED))
 
     return ask
 

@@ -111,7 +111,7 @@ def test_cve_2015_9543_the_filter_writes_no_secret(vsphere, config_file, secrets
 
     def ask(uuid: str, path: str, body: str) -> wsgi.Answered:
         url = f"/v2.1/servers/{uuid}/{path}?auth={AUTH_TOKEN}"
-        return wsgi.call(app, wsgi.environ("POST", url, IDENTITY, body))
+        return wsgi.call(app, wsgi.environ("POST", url, IDENTITY, body, **wsgi.CONFIRMED))
 
     issued = 0
     for path, body in REQUESTS.values():
