@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import string
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, cast, get_args
 
 from mksfilter.exceptions import TicketRefused
 
@@ -117,9 +117,9 @@ class Endpoint:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    def to_mapping(self) -> dict[str, Any]:
+    def to_mapping(self) -> dict[str, object]:
         """JSON-able and small: what is sealed into a token. Holds the ticket."""
-        mapping: dict[str, Any] = {"kind": self.kind, "host": self.host, "port": self.port}
+        mapping: dict[str, object] = {"kind": self.kind, "host": self.host, "port": self.port}
         if self.digests:
             mapping["digests"] = [digest.value.hex() for digest in self.digests]
         for name, default in _OPTIONAL.items():
@@ -129,7 +129,7 @@ class Endpoint:
         return mapping
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Endpoint:
+    def from_mapping(cls, mapping: Mapping[str, object]) -> Endpoint:
         """The inverse of :meth:`to_mapping`.
 
         :raises TicketRefused: something is missing or of the wrong type; what a newer or older
@@ -137,15 +137,19 @@ class Endpoint:
         """
         try:
             return cls(
-                kind=_one_of(mapping["kind"], ("websocket", "authd")),
+                kind=_kind(mapping["kind"]),
                 host=_text(mapping["host"]),
                 port=_port(mapping["port"]),
-                digests=_digests(mapping.get("digests", ())),
-                **{
-                    name: _like(default, mapping[name])
-                    for name, default in _OPTIONAL.items()
-                    if name in mapping
-                },
+                resource=_string(mapping.get("resource", "")),
+                tls=_flag(mapping.get("tls", True)),
+                server_name=_string(mapping.get("server_name", "")),
+                digests=_digests(mapping.get("digests", [])),
+                ca_file=_string(mapping["ca_file"]) if "ca_file" in mapping else None,
+                insecure=_flag(mapping.get("insecure", False)),
+                rfb_handshake=_rfb_handshake(mapping.get("rfb_handshake", "auto")),
+                ticket=_string(mapping.get("ticket", "")),
+                config_file=_string(mapping.get("config_file", "")),
+                vcenter=_string(mapping.get("vcenter", "")),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise TicketRefused(
@@ -154,7 +158,7 @@ class Endpoint:
             ) from exc
 
 
-_OPTIONAL: Final[dict[str, Any]] = {
+_OPTIONAL: Final[dict[str, str | bool | None]] = {
     "resource": "",
     "tls": True,
     "server_name": "",
@@ -167,9 +171,35 @@ _OPTIONAL: Final[dict[str, Any]] = {
 }
 
 
+def _kind(value: object) -> Kind:
+    for kind in get_args(Kind):
+        if value == kind:
+            return cast(Kind, kind)
+    raise ValueError("not a kind of console")
+
+
+def _rfb_handshake(value: object) -> RFBHandshake:
+    for how in get_args(RFBHandshake):
+        if value == how:
+            return cast(RFBHandshake, how)
+    raise ValueError("not a way to begin RFB")
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("not a text")
+    if not _string(value):
+        raise ValueError("empty")
+    return _string(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not a boolean")
     return value
 
 
@@ -179,17 +209,7 @@ def _port(value: object) -> int:
     return value
 
 
-def _one_of(value: object, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed:
-        raise ValueError("not an allowed value")
-    return value
-
-
-def _digests(values: Iterable[object]) -> tuple[CertificateDigest, ...]:
+def _digests(values: object) -> tuple[CertificateDigest, ...]:
+    if not isinstance(values, (list, tuple)):
+        raise TypeError("not a list")
     return tuple(CertificateDigest.parse(_text(value)) for value in values)
-
-
-def _like(default: object, value: object) -> Any:
-    if not isinstance(value, bool if isinstance(default, bool) else str):
-        raise TypeError("not of the expected type")
-    return value

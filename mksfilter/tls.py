@@ -1,6 +1,6 @@
 """TLS towards vCenters and console hosts: the context, and the pinned digest.
 
-A pin is compared once, after the handshake and before the first byte is sent, by whoever owns the
+A pin is compared once, after the handshake and before the first byte is sent, by the owner of the
 socket (:func:`check_digests`). A context alone never verifies a pin. pyvmomi's own ``thumbprint=``
 cannot be relied on: it is skipped when a CA vouches for the server or when the context does not
 verify, and its first mismatch turns a shared context to ``CERT_NONE``, so that the *second* attempt

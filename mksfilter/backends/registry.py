@@ -43,7 +43,7 @@ def load(settings: VCenterSettings) -> Callable[[About], Backend]:
 
 def _kind(settings: VCenterSettings) -> Callable[[VCenterSettings], Backend]:
     # Ours are entry points too, for the list of them to be complete; they work in a checkout that
-    # was never installed, and nobody else's package replaces them.
+    # was never installed, and no other package replaces them.
     if settings.backend in _BUILT_IN:
         return _BUILT_IN[settings.backend]
     group = importlib.metadata.entry_points(group=ENTRY_POINTS)

@@ -1,4 +1,24 @@
-"""From an instance to its console: which vCenter has it, and a ticket from there."""
+"""From an instance to its console: which vCenter has the VM, and a ticket from there.
+
+Nova's VMware driver gives a VM the instance's UUID as ``instanceUuid``, so the UUID alone finds the
+VM, in whichever vCenter it is. Three steps:
+
+1. **The likely vCenter** is asked first: the one whose cache has the instance, else the one that
+   the caller's hint names, else the only one. A wrong guess costs a round trip and nothing else.
+2. **The search** asks all others at once, and the first that has the VM wins. "No such instance"
+   is the answer only when every vCenter has said so. If one did not answer, its error is raised
+   instead: a user who is told that an instance does not exist stops trying.
+3. **The ticket** is one queued call at that vCenter: find the VM, from the cache or by a look-up,
+   take the ticket, build the endpoint.
+
+A cache entry may be stale: a VM moved between vCenters or registered anew has another id. That
+shows when the VM is used (``InstanceNotFound`` of a remembered VM), and then the call is repeated
+once with a look-up. Whether a VM that is remembered runs is not asked in advance; a refused ticket
+makes its states be read, so that the error says what is the matter.
+
+Nothing here does I/O. Each :class:`~mksfilter.backends.vsphere.session.Session` has its own
+queue, breaker and log-in, so that one vCenter's trouble delays no console of another.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +63,11 @@ _TAKE_OVER_PAUSES = (0.0, 0.1, 0.4, 1.0)
 class VCenterState:
     """What an operator sees of a vCenter.
 
-    :param state: ``new`` (not asked yet), ``up``, ``down`` (left alone), ``probing`` (one attempt
-        is let through), ``login-refused``.
+    :param state: ``new`` (not asked yet), ``up``, ``down`` (not asked for a while), ``probing``
+        (one attempt is let through), ``login-refused``.
     :param retry_in: seconds until it is asked again; 0 when it may be asked now.
-    :param in_flight: calls that it is working on; ``waiting``: those that have no place yet.
+    :param in_flight: calls being answered; ``waiting``: calls in the queue.
+    :param remembered: VMs in its cache.
     """
 
     name: str
@@ -95,8 +116,8 @@ class Consoles:
 
     @property
     def _sites(self) -> dict[str, _Site]:
-        # Made at first use: a worker that loads the application before it forks and before gevent
-        # patches it must not inherit locks and sockets of another kind.
+        # A worker may load the application before it forks and before gevent patches it; locks and
+        # sockets made then would be of the wrong kind.
         if self._built is None:
             with self._building:
                 self._built = self._built or {
@@ -144,7 +165,7 @@ class Consoles:
 
         :returns: true when there is room now, for :meth:`connect` to be tried once more; false when
             there was room all the time, and the refusal has another cause.
-        :raises ConnectionLimitReached: it is that, and nobody's console is to be ended.
+        :raises ConnectionLimitReached: they are used up, and none may be ended for this caller.
         :raises BackendError: vCenter could not be asked.
         """
         take_over = may_take_over and self._take_over == "drop"
@@ -155,7 +176,7 @@ class Consoles:
     def connections(
         self, instance_id: str, *, vcenter: str | None = None, user_id: str = ""
     ) -> list[Connection]:
-        """The live consoles of an instance, whoever opened them, in vCenter's order.
+        """The live consoles of an instance, through this proxy or not, in vCenter's order.
 
         That is taken to be oldest first; the API reference does not say.
 

@@ -1,7 +1,7 @@
 """The console proxy of vCenter 5.5 and 6.0: a WebSocket on the vCenter itself.
 
-Its clone ticket is redeemed for a session with all rights of our own user, so it is sent to nobody
-but the configured vCenter, and over TLS.
+Its clone ticket is redeemed for a session with all rights of our account, so it is sent only to the
+configured vCenter, and over TLS.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class SimulatedVSphere:
         self.set_vm(vm, power="suspended")
 
     def delete(self, vm: str) -> None:
-        """Nobody finds the VM any more."""
+        """It cannot be found any more."""
         self.set_vm(vm, deleted=True)
 
     def drop(self, vm: str) -> None:

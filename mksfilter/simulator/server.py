@@ -269,7 +269,7 @@ def _release(holder: _Holder, silent: bool) -> None:
 def serve(*, until_eof: bool = False) -> None:
     """Serve until SIGINT, SIGTERM or, if wanted, the end of standard input.
 
-    The last is how a simulator notices that whoever started it has died.
+    By the last a simulator notices that the process that started it has ended.
     """
     done = Event()
     handlers = [

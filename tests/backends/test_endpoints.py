@@ -325,7 +325,7 @@ class TestVCenterAgainstTheSimulator:
             endpoint = consoles_of(vsphere.vcenter_settings(backend="vcenter")).connect(WEB_1)
             assert (endpoint.host, endpoint.port) == (vsphere.vcenter["host"], port)
 
-    def test_a_machine_that_does_not_run_is_refused_before_a_ticket_is_taken(
+    def test_a_vm_that_does_not_run_is_refused_before_a_ticket_is_taken(
         self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
         vsphere.set_vcenter(api_version="5.5")
@@ -370,8 +370,8 @@ class TestVCenterAgainstTheSimulator:
             def fqdn(self) -> str:
                 return ""
 
-        machine = VM("vm-7", "u", "a&sessionTicket=b#c d", "poweredOn", "connected")
-        endpoint = VCenterConsole(settings()).endpoint(Session(), machine, Ticket("T"))  # type: ignore[arg-type]
+        vm = VM("vm-7", "u", "a&sessionTicket=b#c d", "poweredOn", "connected")
+        endpoint = VCenterConsole(settings()).endpoint(Session(), vm, Ticket("T"))  # type: ignore[arg-type]
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(endpoint.resource).query)
         assert query["vmName"] == ["a&sessionTicket=b#c d"]
         assert query["sessionTicket"] == ["T"]

@@ -132,7 +132,7 @@ class TestInstance:
 
 
 class TestSpeed:
-    def test_a_remembered_machine_costs_one_round_trip(
+    def test_a_remembered_vm_costs_one_round_trip(
         self, vsphere: SimulatedVSphere, consoles: Consoles
     ) -> None:
         for instance in (WEB_1, DB_1, OTHER_1):
@@ -264,13 +264,13 @@ def all_settings(simulated: SimulatedVSphere, **overrides: Any) -> list[VCenterS
 
 
 def impatient_with_the_first(simulated: SimulatedVSphere) -> list[VCenterSettings]:
-    """The others have time enough, however busy this machine is."""
+    """The others have time enough, however busy this computer is."""
     first, *others = all_settings(simulated)
     return [dataclasses.replace(first, timeout=0.3), *others]
 
 
 def vm_of(simulated: SimulatedVSphere, vcenter: int) -> str:
-    """The UUID of a running machine there."""
+    """The UUID of a running VM there."""
     name = simulated.vcenters[vcenter]["name"]
     return next(vm["uuid"] for vm in simulated.vms if vm["vcenter"] == name and vm["power"] == "on")
 
@@ -318,7 +318,7 @@ class TestManyVCenters:
     def test_one_that_hangs_may_be_the_one_that_has_it(
         self, three: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
-        """Who is told that a machine does not exist stops trying."""
+        """A user who is told that an instance does not exist stops trying."""
         consoles = consoles_of(*impatient_with_the_first(three))
         three.set_vcenter(0, silent=True)
         for instance in (vm_of(three, 0), NOBODY):
@@ -390,14 +390,12 @@ class TestManyVCenters:
         consoles = consoles_of(*all_settings(three))
         assert consoles.connect(vm_of(three, 1), vcenter=hint).vcenter == "vc2"
 
-    def test_a_machine_that_nobody_has(
-        self, three: SimulatedVSphere, consoles_of: MakeConsoles
-    ) -> None:
+    def test_a_vm_that_nobody_has(self, three: SimulatedVSphere, consoles_of: MakeConsoles) -> None:
         consoles = consoles_of(*all_settings(three))
         with pytest.raises(InstanceNotFound, match=f"{NOBODY}.*vc1, vc2, vc3"):
             consoles.connect(NOBODY)
 
-    def test_a_machine_that_changed_its_vcenter_is_found_again(
+    def test_a_vm_that_changed_its_vcenter_is_found_again(
         self, three: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
         consoles = consoles_of(*all_settings(three))
@@ -504,7 +502,7 @@ class TestLiveConsoles:
             consoles.connections(WEB_1)
 
 
-def test_a_crowd_on_two_machines_gets_its_own_each(
+def test_many_users_on_two_vms_get_their_own_consoles(
     vsphere: SimulatedVSphere, consoles: Consoles
 ) -> None:
     """CVE-2014-8750: sessions side by side."""
@@ -524,18 +522,18 @@ def test_a_user_with_many_requests_delays_another_by_a_turn(
     order: list[str] = []
     queued = threading.Semaphore(0)
 
-    def crowd(_number: int) -> None:
+    def busy(_number: int) -> None:
         queued.release()
-        consoles.connect(WEB_1, user_id="crowd")
-        order.append("crowd")
+        consoles.connect(WEB_1, user_id="busy")
+        order.append("busy")
 
     with ThreadPoolExecutor(41) as threads:
-        crowd_done = [threads.submit(crowd, number) for number in range(40)]
+        busy_done = [threads.submit(busy, number) for number in range(40)]
         for _ in range(40):
             queued.acquire()
         consoles.connect(WEB_1, user_id="me")
         order.append("me")
-        for future in crowd_done:
+        for future in busy_done:
             future.result()
     assert order.index("me") < 20
 
@@ -549,7 +547,7 @@ def test_without_any_vcenter_says_so(consoles_of: MakeConsoles) -> None:
 def viewing(
     vsphere: SimulatedVSphere, consoles: Consoles, instance: str, *, count: int = 1
 ) -> Iterator[None]:
-    """A console that somebody looks at, the *count*-th of its machine."""
+    """An open console, the *count*-th of its VM."""
     endpoint = consoles.connect(instance)
     with opened(endpoint):
         vsphere.connections(instance, count=count)

@@ -15,18 +15,18 @@ CALLERS = 1000
 
 
 @pytest.fixture(scope="module")
-def crowded() -> Iterator[SimulatedVSphere]:
+def large_vsphere() -> Iterator[SimulatedVSphere]:
     with start("--vms", "200") as simulated:
         yield simulated
 
 
 def test_a_thousand_are_served_and_vcenter_sees_the_bound(
-    crowded: SimulatedVSphere, consoles_of: Callable[..., Consoles]
+    large_vsphere: SimulatedVSphere, consoles_of: Callable[..., Consoles]
 ) -> None:
-    crowded.reset()
-    crowded.set_vcenter(delay=0.01)
-    consoles = consoles_of(crowded.vcenter_settings(pool_size=8), queue_timeout=60)
-    running = [vm["uuid"] for vm in crowded.vms if vm["power"] == "on"]
+    large_vsphere.reset()
+    large_vsphere.set_vcenter(delay=0.01)
+    consoles = consoles_of(large_vsphere.vcenter_settings(pool_size=8), queue_timeout=60)
+    running = [vm["uuid"] for vm in large_vsphere.vms if vm["power"] == "on"]
     served: collections.Counter[str] = collections.Counter()
     errors: list[BaseException] = []
     go = threading.Event()
@@ -48,7 +48,7 @@ def test_a_thousand_are_served_and_vcenter_sees_the_bound(
         thread.join(100)
     assert errors == []
     assert sum(served.values()) == CALLERS
-    calls = crowded.calls()
+    calls = large_vsphere.calls()
     assert calls["max_in_flight"] == 8
     assert calls["connections"] <= 1 + 8, "one to agree on a version, eight that are kept"
     assert calls["calls"]["Login"] == 1

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mksfilter.backends.mks import mks_endpoint
-from mksfilter.backends.vsphere.client import SoapClient
+from mksfilter.backends.vsphere.client import VSphereClient
 from mksfilter.backends.webmks import webmks_endpoint
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import Endpoint
@@ -28,7 +28,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]+")
 _FIELDS = ("ticket", "host", "port", "url", "cfgFile", "sslThumbprint", "sslCertificate")
 
 
-class _Client(SoapClient):
+class _Client(VSphereClient):
     """A SOAP client whose server answers with one ticket."""
 
     def __init__(self, ticket: Any) -> None:

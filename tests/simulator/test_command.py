@@ -125,7 +125,7 @@ def test_several_vcenters_are_several_worlds(vsphere_factory, client_of):
     clients = [client_of(vsphere, number) for number in range(3)]
     for name, number in (("vm-0001", 1), ("vm-0002", 2), ("vm-0003", 0)):
         assert clients[number].vm(vsphere.vm(name)["uuid"]).name == name
-    # The same id is another machine in another vCenter, as in real ones.
+    # The same id is another VM in another vCenter, as in real ones.
     assert vsphere.vm("web-1")["moid"] == vsphere.vm("vm-0001")["moid"]
     assert vsphere.calls("vc2")["total"] < vsphere.calls("vc1")["total"] + 10
 

@@ -1,4 +1,20 @@
-"""When to leave somebody alone: a circuit breaker whose pauses grow."""
+"""A circuit breaker: a server that fails is not asked for a while, and for longer each time.
+
+=========  ==========================  ===========================================================
+state      attempts let through        what ends it
+=========  ==========================  ===========================================================
+closed     all                         *threshold* failures in a row: open
+open       none                        the end of the pause: half-open
+half-open  one, which reports its end  success: closed; failure: open, for twice the pause;
+                                       abandoned: half-open, and the next caller may try
+=========  ==========================  ===========================================================
+
+Without it each user who waits for a vCenter that is down spends a whole time-out, and takes one of
+its few call slots from the others; and a password that was refused, tried again by each of them,
+locks the account. A success closes it in any state: a call that began before it opened may still
+be answered. A failure of such a call does not lengthen the pause; only that of the one attempt
+does. No I/O, and the clock is passed in.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +30,8 @@ BreakerState = Literal["closed", "open", "half-open"]
 class Breaker:
     """Opens after *threshold* failures in a row; then one attempt is let through after each pause.
 
-    Used twice: a vCenter that does not answer is not asked by every waiting user in turn, and a
-    refused password is not tried until vCenter locks the account (five times in three minutes by
-    default).
+    Each session has two: for answers, and for log-ins (vCenter locks an account after five
+    failures in three minutes by default).
 
     :param threshold: failures in a row that open it.
     :param pause: seconds of the first pause; it doubles with each failed attempt.
@@ -65,7 +80,7 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """It answered: all is forgotten."""
+        """It answered: closed, and the next pause is the first again."""
         self._failures = 0
         self._pause = self._first_pause
         self._probing = False

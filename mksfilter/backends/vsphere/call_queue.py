@@ -1,8 +1,8 @@
-"""Calls to one vCenter: how many at once, in whose turn, and for how long.
+"""The calls to one vCenter: how many at once, in which order, and for how long.
 
 vCenter is shared with everything else in a cloud. Whatever the number of waiting users, no more
 than ``workers`` calls are in flight, users take turns, and a call that does not end in time is cut
-off: its socket is shut down from outside, so that a server that drips one byte at a time, which no
+off: its socket is shut down from outside, so that a server that sends one byte at a time, which no
 socket time-out ever ends, cannot hold a worker for ever.
 
 Built on ``threading`` and ``concurrent.futures`` alone: real threads in nova-api, greenlets under
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mksfilter.backends.vsphere.fair_queue import FairQueue
 from mksfilter.exceptions import VCenterBusy, VCenterUnreachable
@@ -27,22 +27,23 @@ __all__ = ["Call", "CallQueue"]
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _IDLE_WORKER_SECONDS = 30.0
 
 
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One piece of work, and the way to cut it off."""
 
-    def __init__(self, work: Callable[[], T], queue_timeout: float) -> None:
-        self.future: Future[T] = Future()
+    def __init__(self, work: Callable[[], T_co], queue_timeout: float) -> None:
+        self.future: Future[T_co] = Future()
         self.queue_timeout = queue_timeout
         self.deadline = 0.0
         self.cut_off = False
         self._work = work
         self._abort: Callable[[], None] | None = None
 
-    def result(self, queue_name: str) -> T:
+    def result(self, queue_name: str) -> T_co:
         """Wait for the work, and give up on a place in the queue after ``queue_timeout`` seconds.
 
         :raises VCenterBusy: no worker came free in time; vCenter was not asked.
@@ -60,7 +61,8 @@ class Call(Generic[T]):
             f"raise its pool_size if it can take more calls at once"
         )
 
-    def perform(self) -> T:
+    def perform(self) -> T_co:
+        """Do the work, in the calling thread."""
         return self._work()
 
     def abort_with(self, abort: Callable[[], None]) -> None:
@@ -70,6 +72,7 @@ class Call(Generic[T]):
             abort()
 
     def cut(self) -> None:
+        """End the I/O of this call, now or as soon as it has some."""
         self.cut_off = True
         if self._abort is not None:
             self._abort()
@@ -97,8 +100,8 @@ class CallQueue:
         self._limit = workers
         self._queue_timeout = queue_timeout
         self._clock = clock
-        self._waiting: FairQueue[Call[Any]] = FairQueue()
-        self._running: set[Call[Any]] = set()
+        self._waiting: FairQueue[Call[object]] = FairQueue()
+        self._running: set[Call[object]] = set()
         self._workers = 0
         self._idle = 0
         self._closed = False
@@ -139,7 +142,7 @@ class CallQueue:
         """Queue *work* and wait for it; raises what it raises, and what ``Call.result`` does."""
         return self.submit(work, user=user).result(self.name)
 
-    def current(self) -> Call[Any] | None:
+    def current(self) -> Call[object] | None:
         """The call that the calling worker is in."""
         return getattr(self._local, "call", None)
 
@@ -168,16 +171,16 @@ class CallQueue:
             if call is None:
                 return
             self._perform(call)
-            # A worker waits for a long time between calls; it keeps nobody's result alive.
+            # A worker waits for a long time between calls; it must not keep a result alive.
             del call
 
-    def _perform(self, call: Call[Any]) -> None:
-        result: Any = None
+    def _perform(self, call: Call[object]) -> None:
+        result: object = None
         error: BaseException | None = None
         self._local.call = call
         try:
             result = call.perform()
-        except BaseException as exc:  # handed to whoever waits
+        except BaseException as exc:  # raised where the caller waits
             error = exc
         self._local.call = None
         with self._lock:
@@ -191,7 +194,7 @@ class CallQueue:
         else:
             call.future.set_result(result)
 
-    def _next(self) -> Call[Any] | None:
+    def _next(self) -> Call[object] | None:
         with self._lock:
             while True:
                 while len(self._waiting):
@@ -218,7 +221,7 @@ class CallQueue:
     def _watch(self) -> None:
         """Cut off what runs for too long."""
         while True:
-            late: list[Call[Any]] = []
+            late: list[Call[object]] = []
             with self._lock:
                 if not self._running:
                     self._watch_wakes = self._clock() + _IDLE_WORKER_SECONDS

@@ -221,7 +221,7 @@ class VSphereClient:
             )
 
     def clone_ticket(self) -> str:
-        """``SessionManager.AcquireCloneTicket``: whoever has it gets this session's rights."""
+        """``SessionManager.AcquireCloneTicket``: its bearer gets this session's rights."""
         with self._errors():
             return str(self._service.sessionManager.AcquireCloneTicket())
 

@@ -1,4 +1,4 @@
-"""Who is next: users take turns, however many requests one of them has sent."""
+"""A queue in which users take turns, however many requests one of them has sent."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class FairQueue(Generic[T]):
     def pop(self) -> T:
         """The oldest item of the user whose turn it is; their next turn comes after all others'.
 
-        :raises IndexError: nobody waits.
+        :raises IndexError: the queue is empty.
         """
         if not self._turns:
-            raise IndexError("nobody waits")
+            raise IndexError("the queue is empty")
         user, line = self._turns.popitem(last=False)
         item = line.popleft()
         if line:

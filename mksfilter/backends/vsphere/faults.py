@@ -1,4 +1,4 @@
-"""vCenter's faults in the operator's words: what, where, and what to do about it."""
+"""vCenter's faults as our errors: what happened, where, and the remedy."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) 
     where = f"vcenter {vcenter}: instance {instance_uuid}"
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
         return InstanceNotFound(f"{where}: the VM was deleted")
-    # NotAuthenticated is a NoPermission; whoever comes here has tried to log in again already.
+    # A subclass of NoPermission. A new log-in was tried before this is called.
     if isinstance(fault, vim.fault.NotAuthenticated):
         return VCenterLoginRefused(
             f"vcenter {vcenter}: the session of user {username} is refused right after login; "

@@ -1,4 +1,4 @@
-"""One vCenter: logged in when first asked, found again after it forgot us, never asked too much."""
+"""A session with one vCenter: log-in, its renewal, bounded calls, and what is asked in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future, wait
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from pyVmomi import vim, vmodl
 
@@ -37,8 +37,8 @@ _LISTS_CONNECTIONS: Final = (7, 0, 1)
 class Session:
     """A vCenter session shared by all consoles of this process. Thread-safe.
 
-    :meth:`submit` and :meth:`run` are for everybody; the methods below them talk to vCenter and
-    belong inside the work that is submitted.
+    Callers use :meth:`submit` and :meth:`run`. The methods below them talk to vCenter; they are
+    called from the work that is submitted.
 
     :param queue_timeout: seconds a caller waits for its turn.
     """
@@ -99,10 +99,10 @@ class Session:
         """Seconds until a refused log-in is tried again."""
         return self._login_breaker.retry_in
 
-    # -- for everybody
+    # -- for callers
 
     def submit(self, work: Callable[[], T], *, user: str = "") -> Call[T]:
-        """Queue *work*, unless this vCenter is being left alone.
+        """Queue *work*, unless the breaker is open.
 
         :raises VCenterUnreachable: it has not answered several times in a row.
         """
@@ -145,7 +145,7 @@ class Session:
         if call is not None:
             call.abort_with(abort)
 
-    def _record(self, future: Future[Any]) -> None:
+    def _record(self, future: Future[T]) -> None:
         if future.cancelled():
             self.breaker.abandoned()
             return
@@ -241,7 +241,7 @@ class Session:
         return self._ask_about(vm, lambda: self._client.ticket(vm.moid, kind))
 
     def clone_ticket(self) -> str:
-        """``AcquireCloneTicket``. Whoever has it gets this session's rights in vCenter."""
+        """``AcquireCloneTicket``. Its bearer gets this session's rights in vCenter."""
         return self._ask(self._client.clone_ticket)
 
     def fqdn(self) -> str:

@@ -45,7 +45,7 @@ class Stream(Protocol):
         """
 
     def finish(self) -> None:
-        """Ask the peer to end the stream; whoever reads it will see it do so."""
+        """Ask the peer to end the stream; the reader sees the end."""
 
     def close(self) -> None:
         """End the stream in good order."""

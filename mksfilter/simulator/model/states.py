@@ -63,7 +63,7 @@ class VMState:
     :ivar limit_at: who enforces that limit: vCenter, which then gives no ticket, or only the
         console's own socket.
     :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away.
-    :ivar deleted: nobody finds it any more.
+    :ivar deleted: it cannot be found any more.
     :ivar reported_uuid: another ``instanceUuid`` than the one it is found by.
     :ivar screen: ``text``, ``echo``, ``stream``, or ``HOST:PORT`` of a VNC server.
     :ivar hostile: how its console misbehaves towards the client, one of :data:`HOSTILE`.

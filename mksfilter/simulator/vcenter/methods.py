@@ -1,4 +1,4 @@
-"""The methods of a vCenter: what each answers, whom it refuses, and since when it exists."""
+"""The methods of a vCenter: what each answers and refuses, and since which API version."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def govcenter(_program: Path) -> Iterator[GoVCenter]:
         process.stdout.close()
 
 
-def test_each_machine_has_its_console(
+def test_each_vm_has_its_console(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles]
 ) -> None:
     consoles = consoles_of(govcenter.settings)
@@ -172,7 +172,7 @@ def test_unknown_instance(govcenter: GoVCenter, consoles_of: Callable[..., Conso
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_machine_that_was_switched_off(
+def test_vm_that_was_switched_off(
     govcenter: GoVCenter, consoles_of: Callable[..., Consoles], known: bool
 ) -> None:
     uuid = govcenter.vms[0]["uuid"]

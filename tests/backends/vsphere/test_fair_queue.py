@@ -32,7 +32,7 @@ def test_users_take_turns() -> None:
 def test_a_single_request_waits_one_turn_behind_a_thousand() -> None:
     queue: FairQueue[str] = FairQueue()
     for number in range(1000):
-        queue.put("crowd", str(number))
+        queue.put("busy", str(number))
     queue.put("me", "mine")
     assert [queue.pop(), queue.pop()] == ["0", "mine"]
 

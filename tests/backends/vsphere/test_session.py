@@ -120,7 +120,7 @@ class TestExpiry:
         assert len({endpoint.resource for endpoint in endpoints}) == 16
         assert vsphere.calls()["calls"]["Login"] == 2
 
-    def test_makes_a_remembered_machine_be_verified(
+    def test_makes_a_remembered_vm_be_verified(
         self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
         """A moid is good within one session: vCenter may have been restored from a backup."""

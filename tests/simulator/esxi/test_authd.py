@@ -107,7 +107,7 @@ def test_webmks_ticket_is_no_authd_ticket(client, authd, vsphere):
     assert authd(ticket.host, host["authd_port"]).log_in(ticket.ticket).startswith("530 ")
 
 
-def test_ticket_opens_no_other_machine(client, authd):
+def test_ticket_opens_no_other_vm(client, authd):
     ticket = client.ticket(kind="mks")
     console = authd(ticket.host, ticket.port)
     console.log_in(ticket.ticket)

@@ -22,12 +22,12 @@ from tests.simulator.viewing import Viewer, handshake
 
 
 class TestTickets:
-    def test_ticket_opens_the_machines_console(self, client):
+    def test_ticket_opens_the_vms_console(self, client):
         console = client.console(WEB_1)
         assert console.subprotocol == "binary"
         assert Viewer.of(console).name == "web-1"
 
-    def test_consoles_of_two_machines_are_two_screens(self, client):
+    def test_consoles_of_two_vms_are_two_screens(self, client):
         assert Viewer.of(client.console(WEB_1)).name == "web-1"
         assert Viewer.of(client.console(DB_1)).name == "db-1"
 
@@ -49,7 +49,7 @@ class TestTickets:
         with pytest.raises(InvalidStatus, match="403"):
             client.dial(url)
 
-    def test_ticket_of_a_machine_that_was_switched_off_since(self, client, vsphere):
+    def test_ticket_of_a_vm_that_was_switched_off_since(self, client, vsphere):
         url = client.ticket(WEB_1).url
         vsphere.power_off(WEB_1)
         with pytest.raises(InvalidStatus, match="403"):
@@ -145,7 +145,7 @@ class TestConsolesThatEnd:
             list(iter(lambda: console.recv(timeout=5), None))
         assert vsphere.connections(WEB_1, count=0) == []
 
-    def test_consoles_of_other_machines_stay(self, client, vsphere):
+    def test_consoles_of_other_vms_stay(self, client, vsphere):
         viewer = Viewer.of(client.console(DB_1))
         vsphere.power_off(WEB_1)
         viewer.request()

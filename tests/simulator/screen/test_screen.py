@@ -1,4 +1,4 @@
-"""What a machine's console shows, by the bytes that a viewer gets."""
+"""What a VM's console shows, by the bytes that a viewer gets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def same(one, other):
 
 
 class TestScreen:
-    def test_two_machines_look_different(self):
+    def test_two_vms_look_different(self):
         one, other = Screen("web-1").picture(), Screen("db-1").picture()
         assert one != other
 

@@ -125,7 +125,7 @@ class TestVersions:
 
 
 class TestInventory:
-    def test_machine_is_found_by_instance_uuid(self, client):
+    def test_vm_is_found_by_instance_uuid(self, client):
         vm = client.vm(WEB_1)
         assert (vm.name, vm.config.instanceUuid) == ("web-1", WEB_1)
 
@@ -141,7 +141,7 @@ class TestInventory:
         assert [vm.name for vm in index.FindAllByUuid(None, WEB_1, True, True)] == ["web-1"]
         assert index.FindAllByUuid(None, "no such", True, True) == []
 
-    def test_deleted_machine_is_gone(self, client, vsphere):
+    def test_deleted_vm_is_gone(self, client, vsphere):
         vm = client.vm()
         vsphere.delete(WEB_1)
 
@@ -149,7 +149,7 @@ class TestInventory:
         with pytest.raises(vmodl.fault.ManagedObjectNotFound):
             vm.AcquireTicket("webmks")
 
-    def test_reregistered_machine_has_another_id(self, client, vsphere):
+    def test_reregistered_vm_has_another_id(self, client, vsphere):
         before = client.vm()
         assert before.AcquireTicket("webmks")
         vsphere.reregister(WEB_1)
@@ -158,7 +158,7 @@ class TestInventory:
         with pytest.raises(vmodl.fault.ManagedObjectNotFound):
             before.AcquireTicket("webmks")
 
-    def test_machine_found_may_bear_another_uuid(self, client, vsphere):
+    def test_vm_found_may_bear_another_uuid(self, client, vsphere):
         vsphere.set_vm(WEB_1, reported_uuid=DB_1)
         assert client.vm(WEB_1).config.instanceUuid == DB_1
 
@@ -171,7 +171,7 @@ class TestInventory:
         assert vm.runtime.host.name == "esxi-1.vsphere.test"
         assert vm.runtime.host.runtime.inMaintenanceMode is True
 
-    def test_properties_of_several_machines_in_one_call(self, client, vsphere):
+    def test_properties_of_several_vms_in_one_call(self, client, vsphere):
         content = client.login().content
         found = [content.searchIndex.FindByUuid(None, uuid, True, True) for uuid in (WEB_1, OFF_1)]
         query = vmodl.query.PropertyCollector
