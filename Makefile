@@ -1,25 +1,49 @@
 # `make demo` and `make test` do all their set-up on a fresh machine.
 #
 #   make demo [ARGS=--once]   the whole way, from console request to pixels, against a simulator
-#   make test                 lint, type check, unit and functional tests
+#   make unit                 what needs neither apt, npm nor a server: under a minute
+#   make lint                 style, types, and who may import whom
+#   make test                 lint, unit tests on each Python here, and all that runs real programs
 #   make test-integration     the filter inside a real Nova with a real Keystone
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
 #   make soak                 10,000 sessions on two workers
-#   make lint | docs | clean
+#   make docs | clean
+#
+# ARGS are the test runner's, as in make unit ARGS="-k token".
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# How many tests run side by side.
+JOBS ?= logical
+PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo test test-integration fuzz bench soak lint docs clean setup tools page
+.PHONY: demo unit test test-pythons test-integration fuzz bench soak lint docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
 
-test: setup tools lint
-	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+unit: $(VENV)/.$(UNIT)
+	$(PYTEST) -m unit $(COVERAGE) $(ARGS)
+
+# The unit tests run first, before the page is built and programs are installed.
+test: lint
+	$(MAKE) unit COVERAGE="--cov --cov-report="
+	$(MAKE) test-pythons
+	$(MAKE) test-programs
+
+test-programs: setup tools
+	$(PYTEST) -m "not unit and not integration" --cov --cov-append $(ARGS)
+
+# The unit tests on every other supported Python that is installed here.
+test-pythons: $(VENV)/.test
+	@set -e; for python in $$(tools/pythons $(BIN)/python); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "--- Python $$version"; \
+	    $(MAKE) --no-print-directory unit UNIT=unit PYTHON=$$python VENV=.venv-$$version; \
+	done
 
 test-integration: setup tools
 	$(BIN)/python -m pytest -m integration $(ARGS)
@@ -33,7 +57,7 @@ bench: setup tools
 soak: setup
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-lint: setup
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,10 +68,12 @@ docs: setup
 
 setup: $(VENV)/.test $(PAGE)
 
-# What the demo needs, and what the tests need beside it.
+# What the demo needs; the unit tests; all tests.
+UNIT = test
 $(VENV)/.demo: EXTRA = simulator
+$(VENV)/.unit: EXTRA = unit
 $(VENV)/.test: EXTRA = test
-$(VENV)/.demo $(VENV)/.test: setup.cfg pyproject.toml
+$(VENV)/.demo $(VENV)/.unit $(VENV)/.test: setup.cfg
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -e ".[$(EXTRA)]"
 	@touch $@
@@ -63,4 +89,4 @@ tools:
 	@tools/install-test-tools
 
 clean:
-	rm -rf $(VENV) build dist var docs/_build mksfilter/proxy/web/static/novnc page/node_modules
+	rm -rf .venv .venv-3.* build dist var docs/_build mksfilter/proxy/web/static/novnc page/node_modules

@@ -15,6 +15,33 @@ from tests.support.proxy import RunningProxy, start_proxy
 if TYPE_CHECKING:
     from mksfilter.simulator.client import SimulatedVSphere
 
+#: Folders of such tests beside those that mirror the package.
+_OTHERS = ("fuzz", "packaging")
+#: What the tests of ``make unit`` do not need.
+_NEEDS = {"browser", "integration", "network", "page", "programs", "slow"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``make unit`` does not even import the other tests: their libraries may be missing."""
+    return True if config.option.markexpr == "unit" and not _may_be_unit(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of ``make unit``."""
+    for item in items:
+        if _may_be_unit(item.path) and not any(mark.name in _NEEDS for mark in item.iter_markers()):
+            item.add_marker(pytest.mark.unit)
+
+
+def _may_be_unit(path: Path) -> bool:
+    """Whether *path* is in a folder that mirrors one of the package, or in one of the others."""
+    here = Path(__file__).parent
+    if path == here or (path.parent == here and path.is_file()) or here not in path.parents:
+        return True
+    folder = path.relative_to(here).parts[0]
+    return folder in _OTHERS or (here.parent / "mksfilter" / folder).is_dir()
+
 
 @pytest.fixture(scope="session")
 def _proxy_process(_vsphere_process: SimulatedVSphere) -> Iterator[RunningProxy]:

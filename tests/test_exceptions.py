@@ -26,11 +26,11 @@ ROW = re.compile(
 # What vSphere, as the simulator plays it, answers its clients, and jumps that no caller sees.
 NOT_OURS_TO_TELL = {
     "api/plain.py": {"_Refused"},
-    "simulator/authd.py": {"_Refused"},
+    "simulator/esxi/authd.py": {"_Refused"},
     "simulator/control.py": {"_NotFound"},
-    "simulator/rfb.py": {"RFBError"},
-    "simulator/soap.py": {"Fault", "Malformed"},
-    "simulator/states.py": {"UnknownField"},
+    "simulator/screen/rfb.py": {"RFBError"},
+    "simulator/vcenter/soap.py": {"Fault", "Malformed"},
+    "simulator/model/states.py": {"UnknownField"},
 }
 
 

@@ -91,7 +91,9 @@ def start():
         yield start
 
 
-@pytest.fixture(params=["memcached", "redis"])
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.programs) for kind in ("memcached", "redis")]
+)
 def server(request, start):
     return start(request.param)
 
@@ -194,6 +196,7 @@ def test_a_silent_server_costs_a_moment_and_no_more():
             assert time.monotonic() - began < 1.8 * replay.TIMEOUT
 
 
+@pytest.mark.programs
 class TestSeveralMemcached:
     def test_share_the_names(self, start):
         one, two = start("memcached"), start("memcached")

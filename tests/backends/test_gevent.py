@@ -14,6 +14,7 @@ IMPORT = "import mksfilter.backends.resolver\n"
 RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "code"),
     [

@@ -20,6 +20,7 @@ def large_vsphere() -> Iterator[SimulatedVSphere]:
         yield simulated
 
 
+@pytest.mark.slow
 def test_a_thousand_are_served_and_vcenter_sees_the_bound(
     large_vsphere: SimulatedVSphere, consoles_of: Callable[..., Consoles]
 ) -> None:

@@ -65,6 +65,7 @@ class TestBadInput:
         assert done.returncode == 2
         assert "none.conf" in only_line(done)
 
+    @pytest.mark.page
     @pytest.mark.parametrize(
         ("options", "words"),
         [
@@ -91,6 +92,7 @@ class TestBadInput:
         assert done.returncode == 2
         assert "[vcenter.dc1]" in only_line(done)
 
+    @pytest.mark.page
     def test_a_key_that_others_can_read(self, config, tmp_path):
         (tmp_path / "keys" / "1").chmod(0o644)
         done = serve("--config-file", config)

@@ -32,6 +32,7 @@ def test_no_known_input_breaks_a_promise(target):
 
 
 @pytest.mark.skipif(not engine.WHEELS, reason="atheris has no wheel for this interpreter")
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 90)
 @pytest.mark.parametrize("target", engine.TARGETS)
 def test_no_input_that_the_fuzzer_finds_breaks_a_promise(target, tmp_path, capsys):
@@ -47,6 +48,7 @@ def test_each_target_has_a_module_and_seeds_of_its_own():
     assert {path.name for path in engine.CORPUS.iterdir()} == set(engine.TARGETS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not engine.WHEELS, reason="atheris has no wheel for this interpreter")
 def test_a_target_that_does_not_run_does_not_pass(tmp_path):
     outcome = engine.fuzz("no_such_target", seconds=1, found=tmp_path)

@@ -48,6 +48,7 @@ class Response:
         self.body = b"".join(app(fields, start_response))
 
 
+@pytest.mark.page
 def test_every_route(make):
     app = make()
     assert Response(app, "/").status == 200
@@ -58,6 +59,7 @@ def test_every_route(make):
     assert Response(app, "/anything-else").status == 404
 
 
+@pytest.mark.page
 @pytest.mark.parametrize("path", ["/vnc_auto.html", "/vnc_lite.html", "/vnc.html"])
 def test_the_page_is_also_where_links_for_novnc_point(make, path):
     app = make()
@@ -68,6 +70,7 @@ def test_the_page_is_also_where_links_for_novnc_point(make, path):
     assert Response(app, path, HTTP_UPGRADE="websocket").status == 404
 
 
+@pytest.mark.page
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_every_route_below_a_prefix_and_without_it(make, slash):
     app = make(webmks_proxy_base_url=f"https://console.example.com/cell1/mks{slash}")
@@ -81,6 +84,7 @@ def test_every_route_below_a_prefix_and_without_it(make, slash):
     assert Response(app, "/cell2/mks/").status == 404
 
 
+@pytest.mark.page
 def test_mounted_below_a_path_the_page_is_at_the_path_itself(make):
     answer = Response(make(), "", SCRIPT_NAME="/mks")
     assert answer.body.count(b'="/mks/static/') == 3
@@ -144,6 +148,7 @@ def test_the_page_says_no_in_words_and_the_reason_is_in_the_log(make, caplog):
     assert "reason=token-malformed" in caplog.text
 
 
+@pytest.mark.page
 def test_a_good_token_gets_the_page(make, tmp_path):
     app = make()
     codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")

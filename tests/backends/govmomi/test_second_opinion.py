@@ -36,7 +36,7 @@ GOPATH = Path("/usr/share/gocode")
 SOURCES = GOPATH / "src/github.com/vmware/govmomi/simulator"
 
 # Compiling vSphere's types takes half a minute of a processor, the first time.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
 
 
 @dataclasses.dataclass

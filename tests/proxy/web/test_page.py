@@ -122,6 +122,7 @@ def test_nothing_else_is_served(pages, path):
     assert pages.static(path, {}) is None
 
 
+@pytest.mark.page
 def test_the_real_page_is_what_tempest_looks_for():
     body = Pages().console(tls=False).body
     for needle in (b"<html", b"noVNC", b"<script"):
