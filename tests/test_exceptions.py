@@ -25,6 +25,7 @@ ROW = re.compile(
 
 # What vSphere, as the simulator plays it, answers its clients, and jumps that no caller sees.
 NOT_OURS_TO_TELL = {
+    "api/bodies.py": {"_NotOurs"},
     "api/plain.py": {"_Refused"},
     "simulator/esxi/authd.py": {"_Refused"},
     "simulator/control.py": {"_NotFound"},
