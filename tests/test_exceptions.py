@@ -25,8 +25,8 @@ ROW = re.compile(
 
 # What vSphere, as the simulator plays it, answers its clients, and jumps that no caller sees.
 NOT_OURS_TO_TELL = {
-    "api/bodies.py": {"_NotOurs"},
-    "api/plain.py": {"_Refused"},
+    "api/bodies.py": {"BodyTooLong", "LengthUnknown"},
+    "api/plain.py": {"_NotOurs", "_Refused"},
     "simulator/esxi/authd.py": {"_Refused"},
     "simulator/control.py": {"_NotFound"},
     "simulator/screen/rfb.py": {"RFBError"},
