@@ -104,7 +104,7 @@ class ConsoleProxy:
     @property
     def sessions(self) -> int:
         """Live sessions of this process."""
-        return 0 if self._process is None else len(self._process.registry)
+        return 0 if self._process is None else len(self._process.sessions)
 
     def expects_proxy_header(self, peer: str) -> bool:
         """Does a connection from this address start with a PROXY protocol header?"""
@@ -131,15 +131,15 @@ class ConsoleProxy:
 
     def drain(self, seconds: float) -> None:
         """Tell the pages, and end all sessions within *seconds*."""
-        self._running().registry.drain(seconds)
+        self._running().sessions.drain(seconds)
 
     def close(self) -> None:
         """End all sessions now."""
-        self._running().registry.close()
+        self._running().sessions.close()
 
     def refused(self, reason: str) -> None:
         """Count a request that never reached us."""
-        self._running().metrics.refused.labels(reason).inc()
+        self._running().metrics.refuse(reason)
 
     # -- WSGI ----------------------------------------------------------------------------------
 
@@ -189,9 +189,9 @@ class ConsoleProxy:
             # After a reload the page has its token in its own memory, or says that it has none.
             return self._pages.console(tls=tls, directory=directory)
         try:
-            self._running().check(token)
+            self._running().authorization.check(token)
         except TokenError as exc:
-            self._running().metrics.refused.labels(exc.reason).inc()
+            self._running().metrics.refuse(exc.reason)
             LOG.info(
                 log.event(
                     "page-refused",

@@ -8,52 +8,70 @@ console before all of that (CVE-2022-36436).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mksfilter.exceptions import (
     AccessDenied,
-    BackendError,
     ClientGone,
     ConsoleError,
-    DrainingError,
     EarlyData,
     HandshakeError,
     MksFilterError,
-    SessionEnded,
-    TicketRefused,
-    UpstreamRefused,
 )
 from mksfilter.log import event
 from mksfilter.proxy.console import control_channel, handshake
-from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits
-from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
-from mksfilter.proxy.console.sessions import Session, SessionRegistry
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
     from mksfilter.endpoint import Endpoint
-    from mksfilter.proxy.web.metrics import Metrics
+    from mksfilter.proxy.console.admission import Admission
+    from mksfilter.proxy.console.authorization import Authorization
+    from mksfilter.proxy.console.connector import Connector
+    from mksfilter.proxy.console.limits import Reservation
+    from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
+    from mksfilter.proxy.console.sessions import SessionRegistry
+    from mksfilter.proxy.relay.transport import Transport
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "BrokerMetrics", "Upgrade"]
 
 LOG = logging.getLogger(__name__)
+
+
+class Upgrade(Protocol):
+    """The connection of an upgrade request, ``environ["mksfilter.connection"]``;
+    :class:`mksfilter.proxy.server.handler.Upgrade` is one.
+
+    All of it raises OSError when the client is gone.
+    """
+
+    def early_data(self) -> bytes:
+        """What followed the request before it was answered."""
+
+    def accept(self, headers: list[tuple[str, str]]) -> Transport:
+        """Answer ``101`` with *headers* and take the connection over."""
+
+    def refuse(self, headers: list[tuple[str, str]], frames: bytes) -> None:
+        """Answer ``101``, send *frames*, which say why and close, and close."""
+
+
+class BrokerMetrics(Protocol):
+    """What is counted; :class:`mksfilter.proxy.web.metrics.Metrics` is one."""
+
+    def refuse(self, reason: str) -> None:
+        """A request was refused."""
+
+    def opened_in(self, seconds: float) -> None:
+        """A console took so long from a good token to its ``101``."""
 
 
 class Broker:
     """Opens consoles.
 
-    :param verify: token -> claims, and where the console is if the token alone tells.
-    :param claim: once-only; None where tokens may be used again.
-    :param endpoint: claims -> where the console is; asks vCenter, or opens the token's seal.
-    :param dial: endpoint -> upstream.
-    :param after_refusal: claims and the console host's refusal -> where to try once more; it
-        raises what the user is told when that is of no use.
-    :param draining: whether this node is being taken out of service.
-    :param relay: makes a relay, not yet started, of a client, an upstream and a session.
+    :param proxies: tell where a request comes from.
+    :param sessions: begins, watches over and ends sessions.
     """
 
     def __init__(
@@ -61,33 +79,19 @@ class Broker:
         *,
         origins: OriginPolicy,
         proxies: TrustedProxies,
-        verify: Callable[[str], tuple[Claims, Endpoint | None]],
-        claim: Callable[[str, int], None] | None,
-        rate: AddressRate,
-        limits: SessionLimits,
-        endpoint: Callable[[Claims], Endpoint],
-        dial: Callable[[Endpoint], Any],
-        relay: Callable[..., Any],
-        registry: SessionRegistry,
-        metrics: Metrics,
-        draining: Callable[[], bool] = lambda: False,
-        session_lifetime: int = 0,
-        after_refusal: Callable[[Claims, BackendError], Endpoint] | None = None,
+        authorization: Authorization,
+        admission: Admission,
+        connector: Connector,
+        sessions: SessionRegistry,
+        metrics: BrokerMetrics,
     ) -> None:
         self._origins = origins
         self._proxies = proxies
-        self._verify = verify
-        self._claim = claim
-        self._rate = rate
-        self._limits = limits
-        self._endpoint = endpoint
-        self._dial = dial
-        self._relay = relay
-        self._registry = registry
+        self._authorization = authorization
+        self._admission = admission
+        self._connector = connector
+        self._sessions = sessions
         self._metrics = metrics
-        self._draining = draining
-        self._session_lifetime = session_lifetime
-        self._after_refusal = after_refusal or _give_up
 
     def open(self, environ: Mapping[str, Any]) -> None:
         """Serve one upgrade request.
@@ -101,40 +105,41 @@ class Broker:
         except ConsoleError as exc:
             refusal = exc
         except MksFilterError as exc:
-            LOG.error(event("console-failed", client=attempt.client, detail=exc))
+            LOG.error(event("console-failed", client=attempt.address, detail=exc))
             refusal = ConsoleError(str(exc))
         except Exception as exc:
-            LOG.exception(event("unexpected-error", client=attempt.client))
+            LOG.exception(event("unexpected-error", client=attempt.address))
             refusal = ConsoleError(f"unexpected {type(exc).__name__}")
         else:
             return
         self._refuse(attempt, refusal)
 
     def _refuse(self, attempt: _Attempt, refusal: ConsoleError) -> None:
-        self._metrics.refused.labels(refusal.reason).inc()
+        self._metrics.refuse(refusal.reason)
         LOG.info(
             event(
                 "console-refused",
                 reason=refusal.reason,
-                client=attempt.client,
+                client=attempt.address,
                 **attempt.facts(),
-                detail=str(refusal),
+                detail=refusal,
             )
         )
         if isinstance(refusal, ClientGone):
             return
         # Outside, all reasons why a token is not good enough look alike.
-        outsider = attempt.claims is None or isinstance(refusal, (AccessDenied, HandshakeError))
-        if outsider or not attempt.handshake.control:
+        if attempt.claims is None or isinstance(refusal, (AccessDenied, HandshakeError)):
+            raise refusal
+        if not attempt.request.control:
             raise refusal
         with contextlib.suppress(OSError):
             attempt.upgrade.refuse(
-                handshake.response(attempt.handshake), control_channel.farewell(refusal)
+                handshake.response(attempt.request), control_channel.refusal_frames(refusal)
             )
 
     def _open(self, environ: Mapping[str, Any], attempt: _Attempt) -> None:
-        attempt.handshake = shake = handshake.read(environ)
-        upgrade = environ.get("mksfilter.connection")
+        attempt.request = handshake.read(environ)
+        upgrade: Upgrade | None = environ.get("mksfilter.connection")
         if upgrade is None:
             raise ConsoleError(
                 "this worker cannot hand over connections; "
@@ -143,18 +148,15 @@ class Broker:
         attempt.upgrade = upgrade
         _refuse_early_data(upgrade)
         self._origins.check(environ)
-        claims, endpoint = self._verify(shake.token)
+        claims, endpoint = self._authorization.verify(attempt.request.token)
         attempt.claims = claims
-        if self._draining():
-            raise DrainingError("this node is being taken out of service")
-        if self._claim is not None:
-            self._claim(claims.jti, claims.exp)
-        self._rate.take(attempt.client, time.monotonic())
-        reservation = self._limits.reserve(claims.iid, claims.uid)
+        self._admission.require_service()
+        self._authorization.claim(claims)
+        place = self._admission.admit(claims, attempt.address)
         try:
-            self._connect(attempt, claims, endpoint, reservation)
+            self._connect(attempt, claims, endpoint, place)
         except BaseException:
-            self._limits.release(reservation)
+            place.release()
             raise
 
     def _connect(
@@ -162,61 +164,48 @@ class Broker:
         attempt: _Attempt,
         claims: Claims,
         endpoint: Endpoint | None,
-        reservation: Reservation,
+        place: Reservation,
     ) -> None:
         started = time.monotonic()
-        endpoint = endpoint or self._endpoint(claims)
-        try:
-            upstream = self._dial(endpoint)
-        except (TicketRefused, UpstreamRefused) as refusal:
-            endpoint = self._after_refusal(claims, refusal)
-            upstream = self._dial(endpoint)
+        endpoint, upstream = self._connector.connect(claims, endpoint)
         try:
             _refuse_early_data(attempt.upgrade)
             try:
-                client = attempt.upgrade.accept(handshake.response(attempt.handshake))
+                client = attempt.upgrade.accept(handshake.response(attempt.request))
             except OSError as exc:
                 raise ClientGone("the client left while its console was being opened") from exc
         except BaseException:
             upstream.close()
             raise
-        self._metrics.open_seconds.observe(time.monotonic() - started)
-        session = Session(
-            claims=claims,
-            client=attempt.client,
-            vcenter=endpoint.vcenter,
-            host=endpoint.address,
-            has_control=attempt.handshake.control,
-            ends=self._end_of(claims),
-            on_end=lambda reason: self._ended(reason, reservation),
+        self._metrics.opened_in(time.monotonic() - started)
+        self._sessions.open(
+            claims,
+            place,
+            client,
+            upstream,
+            endpoint,
+            address=attempt.address,
+            control=attempt.request.control,
         )
-        session.relay = self._relay(client, upstream, endpoint, session, self._registry.ended)
-        self._metrics.active.inc()
-        self._metrics.opened.labels(claims.mode).inc()
-        # Greeted before it starts, so that a page knows its token before the first pixel.
-        self._registry.open(session)
-        session.relay.start()
-
-    def _end_of(self, claims: Claims) -> int | None:
-        if not self._session_lifetime:
-            return claims.max
-        end = int(time.time()) + self._session_lifetime
-        return end if claims.max is None else min(end, claims.max)
-
-    def _ended(self, reason: SessionEnded, reservation: Reservation) -> None:
-        self._limits.release(reservation)
-        self._metrics.active.dec()
-        self._metrics.ended.labels(reason.reason).inc()
 
 
-@dataclasses.dataclass(slots=True)
 class _Attempt:
-    """What is known of a request so far, for the log and for the answer."""
+    """What is known of a request so far, for the log and for the answer.
 
-    client: str
-    claims: Claims | None = None
-    handshake: Any = None
-    upgrade: Any = None
+    :ivar address: of the client.
+    :ivar claims: None as long as its token has not been verified.
+    :ivar request: its handshake; there when *claims* are.
+    :ivar upgrade: its connection; there when *claims* are.
+    """
+
+    __slots__ = ("address", "claims", "request", "upgrade")
+
+    request: handshake.Handshake
+    upgrade: Upgrade
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.claims: Claims | None = None
 
     def facts(self) -> dict[str, str]:
         if self.claims is None:
@@ -224,14 +213,10 @@ class _Attempt:
         return {"jti": self.claims.jti, "instance": self.claims.iid, "request": self.claims.rid}
 
 
-def _refuse_early_data(upgrade: Any) -> None:
+def _refuse_early_data(upgrade: Upgrade) -> None:
     try:
         early = upgrade.early_data()
     except OSError as exc:
         raise ClientGone("the client left") from exc
     if early:
         raise EarlyData(f"{len(early)} bytes followed the request before it was answered")
-
-
-def _give_up(_claims: Claims, refusal: BackendError) -> Endpoint:
-    raise refusal

@@ -12,7 +12,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from mksfilter.exceptions import ConsoleError
 
-__all__ = ["end", "farewell", "hello", "notice", "resume"]
+__all__ = ["end", "hello", "notice", "refusal_frames", "resume"]
 
 
 def hello(*, mode: str, resume: str, expires: int | None) -> str:
@@ -35,7 +35,7 @@ def end(reason: ConsoleError) -> str:
     return _message(type="end", reason=reason.reason, message=reason.public)
 
 
-def farewell(reason: ConsoleError) -> bytes:
+def refusal_frames(reason: ConsoleError) -> bytes:
     """The frames that tell *reason* to a client whose session never began."""
     text = Frame(Opcode.TEXT, end(reason).encode("utf-8"))
     close = Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize())

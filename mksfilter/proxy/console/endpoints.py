@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mksfilter.config import ProxySettings, VCenterSettings
 from mksfilter.endpoint import Endpoint
@@ -18,7 +18,7 @@ from mksfilter.log import event
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
-    from mksfilter.backends.resolver import VCenterState
+    from mksfilter.backends.resolver import Consoles, VCenterState
 
 __all__ = ["EndpointSource"]
 
@@ -38,7 +38,7 @@ class EndpointSource:
     ) -> None:
         self._codec = codec
         self._sealed = settings.ticket_at == "issue"
-        self._consoles = None
+        self._consoles: Consoles | None = None
         vcenters = tuple(vcenters)
         if vcenters:
             from mksfilter.backends.resolver import Consoles
@@ -55,7 +55,7 @@ class EndpointSource:
             )
 
     def endpoint(self, claims: Claims) -> Endpoint:
-        """Find the machine and take a ticket.
+        """Find the VM and take a ticket.
 
         :raises BackendError: one of its subclasses.
         :raises TokenError: the seal does not open.
@@ -69,7 +69,7 @@ class EndpointSource:
                 f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
                 "set ticket_at = issue for the filter"
             )
-        return self._consoles.connect(**_whose(claims))
+        return _connect(self._consoles, claims)
 
     def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
         """A second endpoint, where the first one's host refused because of the VM's limit.
@@ -80,8 +80,13 @@ class EndpointSource:
         if self._consoles is None:
             raise refusal
         try:
-            if self._consoles.make_room(**_whose(claims)):
-                return self._consoles.connect(**_whose(claims))
+            if self._consoles.make_room(
+                claims.iid,
+                vcenter=claims.vc,
+                user_id=claims.uid,
+                may_take_over=_may_take_over(claims),
+            ):
+                return _connect(self._consoles, claims)
         except ConnectionLimitReached:
             raise
         except BackendError as exc:
@@ -93,11 +98,15 @@ class EndpointSource:
         return () if self._consoles is None else self._consoles.state()
 
 
-def _whose(claims: Claims) -> dict[str, Any]:
-    return {
-        "instance_id": claims.iid,
-        "vcenter": claims.vc,
-        "user_id": claims.uid,
-        # A page that comes back by itself ends nobody's console.
-        "may_take_over": claims.use == "connect",
-    }
+def _connect(consoles: Consoles, claims: Claims) -> Endpoint:
+    return consoles.connect(
+        claims.iid,
+        vcenter=claims.vc,
+        user_id=claims.uid,
+        may_take_over=_may_take_over(claims),
+    )
+
+
+def _may_take_over(claims: Claims) -> bool:
+    """A page that comes back by itself ends nobody's console."""
+    return claims.use == "connect"

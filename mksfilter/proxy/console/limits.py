@@ -5,8 +5,9 @@ Every refusal here comes before vCenter is asked (OSSN-0008). Counts are per wor
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 from mksfilter.exceptions import (
@@ -20,13 +21,19 @@ from mksfilter.lru import LRUMap
 __all__ = ["AddressRate", "Reservation", "SessionLimits"]
 
 
-@dataclasses.dataclass(eq=False, slots=True)
 class Reservation:
     """A place taken by one session, from before its ticket until its end."""
 
-    instance: str
-    user: str
-    released: bool = False
+    __slots__ = ("_give_back",)
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def release(self) -> None:
+        """Give the place back; harmless when repeated."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
 
 
 class SessionLimits:
@@ -44,11 +51,6 @@ class SessionLimits:
         self._taken = 0
         self._instances: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
-
-    @property
-    def taken(self) -> int:
-        """Places in use."""
-        return self._taken
 
     def reserve(self, instance: str, user: str) -> Reservation:
         """Take a place.
@@ -69,17 +71,13 @@ class SessionLimits:
         self._instances[instance] += 1
         if user:
             self._users[user] += 1
-        return Reservation(instance, user)
+        return Reservation(functools.partial(self._give_back, instance, user))
 
-    def release(self, reservation: Reservation) -> None:
-        """Give the place back; harmless when repeated."""
-        if reservation.released:
-            return
-        reservation.released = True
+    def _give_back(self, instance: str, user: str) -> None:
         self._taken -= 1
-        _subtract(self._instances, reservation.instance)
-        if reservation.user:
-            _subtract(self._users, reservation.user)
+        _subtract(self._instances, instance)
+        if user:
+            _subtract(self._users, user)
 
 
 class AddressRate:
@@ -97,9 +95,6 @@ class AddressRate:
         self._burst = max(1.0, rate * 10 if burst is None else burst)
         # Address -> tokens left, and when that was.
         self._buckets: LRUMap[str, tuple[float, float]] = LRUMap(capacity)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
     def take(self, address: str, now: float) -> None:
         """Count one new session of *address* at *now* (monotonic seconds).

@@ -1,42 +1,116 @@
 """The live sessions of one worker process.
 
-A session costs no greenlet. One housekeeper per process does what time brings: fresh resume
-tokens, the notice before a session's end, and the drain of the whole node. The end itself and
-idleness are the relay's own business.
+A session costs no greenlet of its own. Its relay ends it when a peer leaves, idles or has had its
+time. What else time brings stands in the process's timer wheel: a fresh resume token, the notice
+before the session's end, and the drain of the node. The wheel asks in the hub, which must not wait;
+minting and logging may, so a short-lived greenlet does what is due.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import itertools
 import logging
 import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, Protocol
 
 import gevent
-from gevent.event import Event
 
 from mksfilter.exceptions import ServerDraining, SessionEnded, TokenError
 from mksfilter.log import event
 from mksfilter.proxy.console import control_channel
+from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
 if TYPE_CHECKING:
-    from mksfilter.auth.token import Claims, TokenCodec
+    from mksfilter.auth.token import Claims
+    from mksfilter.endpoint import Endpoint
+    from mksfilter.proxy.console.limits import Reservation
+    from mksfilter.proxy.relay.transport import Transport, Upstream
 
-__all__ = ["RESUME_TTL", "Session", "SessionRegistry"]
+__all__ = ["RESUME_TTL", "LiveRelay", "RelayFactory", "ResumeTokens", "Session", "SessionRegistry"]
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds for which a page may be away (asleep, moved to another network) and still reconnect.
-RESUME_TTL = 600
-_RENEW_EVERY = RESUME_TTL // 3
+RESUME_TTL: Final = 600
+_RENEW_EVERY = RESUME_TTL / 3
 #: Seconds before the end of a session at which its user is told.
-LIFETIME_NOTICE = 60
-_COUNT_BYTES_EVERY = 10.0
+LIFETIME_NOTICE: Final = 60
+_COUNT_EVERY = 10.0
+
+
+class ResumeTokens(Protocol):
+    """What mints resume tokens; :class:`mksfilter.auth.token.TokenCodec` is one."""
+
+    def renew(self, claims: Claims, *, ttl: int) -> str:
+        """A resume token of the session of *claims*, good for *ttl* seconds.
+
+        :raises TokenError: the session has ended.
+        """
+
+
+class LiveRelay(Protocol):
+    """What a session asks of its relay; :class:`mksfilter.proxy.relay.driver.Relay` is one.
+
+    Nothing here waits.
+    """
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received from the browser."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes received from the host."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def send_control(self, text: str) -> None:
+        """Send a message of the control channel; ignored without one, or when it is over."""
+
+    def close(self, reason: SessionEnded) -> None:
+        """End; *on_end* follows. Harmless when it is over."""
+
+
+class RelayFactory(Protocol):
+    """Makes the relay of a session, not yet started."""
+
+    def __call__(
+        self,
+        client: Transport,
+        upstream: Upstream,
+        *,
+        view_only: bool,
+        control: bool,
+        rfb_handshake: str,
+        lifetime: float | None,
+        on_end: Callable[[object, SessionEnded], None],
+    ) -> LiveRelay:
+        """
+        :param control: the client understands the control channel.
+        :param rfb_handshake: see :class:`mksfilter.endpoint.Endpoint`.
+        :param lifetime: seconds after which the session ends whatever happens; None: never.
+        :param on_end: called once, in a greenlet, with the relay and why it has ended.
+        """
+
+
+class SessionMetrics(Protocol):
+    """What is counted; :class:`mksfilter.proxy.web.metrics.Metrics` is one."""
+
+    def session_opened(self, mode: str) -> None:
+        """A session has begun."""
+
+    def session_ended(self, reason: str) -> None:
+        """A session is over."""
+
+    def count_bytes(self, arrived: int, sent: int) -> None:
+        """So many bytes more went each way."""
+
+    def refresh(self) -> None:
+        """Called as often as bytes are counted."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -45,7 +119,11 @@ class Session:
 
     :ivar client: address of the browser.
     :ivar host: ``host:port`` of the console.
+    :ivar has_control: the client understands the control channel.
     :ivar ends: seconds since the epoch at which it ends whatever happens; None: open.
+    :ivar place: counts towards the limits until it is released.
+    :ivar wake: does what is due.
+    :ivar relay: set before anybody else sees the session.
     :ivar started: monotonic seconds.
     """
 
@@ -55,41 +133,53 @@ class Session:
     host: str
     has_control: bool
     ends: int | None
-    on_end: Callable[[SessionEnded], None]
+    place: Reservation
+    wake: Callable[[Session], None]
     started: float = dataclasses.field(default_factory=time.monotonic)
     id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
-    relay: Any = None
     counted_in: int = 0
     counted_out: int = 0
+    # Monotonic seconds at which something is due; infinity: never.
+    renew_at: float = math.inf
+    notice_at: float = math.inf
+    drain_at: float = math.inf
+    slot: int = 0
+    relay: LiveRelay = dataclasses.field(init=False)
+
+    def on_timer(self, now: float) -> None:  # noqa: ARG002
+        """Something is due; called by the wheel, in the hub."""
+        gevent.spawn(self.wake, self)
 
 
 class SessionRegistry:
     """Opens, watches over and ends sessions.
 
-    :param codec: mints resume tokens.
-    :param count_bytes: told how many bytes went each way since it was last told.
-    :param refresh: called as often as bytes are counted.
-    :param clock: seconds since the epoch, as the codec's.
+    :param tokens: mints resume tokens.
+    :param relays: makes relays.
+    :param lifetime: seconds after which a session ends whatever happens; 0: no limit but its
+        token's ``max``.
+    :param wheel: schedules what time brings; by default the process's.
+    :param clock: seconds since the epoch, as that of *tokens*.
     """
 
     def __init__(
         self,
-        codec: TokenCodec,
+        tokens: ResumeTokens,
+        relays: RelayFactory,
+        metrics: SessionMetrics,
         *,
-        count_bytes: Callable[[int, int], None],
-        refresh: Callable[[], None] = lambda: None,
+        lifetime: int = 0,
+        wheel: TimerWheel | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._codec = codec
-        self._count_bytes = count_bytes
-        self._refresh = refresh
+        self.slot = 0
+        self._tokens = tokens
+        self._relays = relays
+        self._metrics = metrics
+        self._lifetime = lifetime
+        self._wheel = wheel or shared_wheel()
         self._clock = clock
         self._sessions: dict[str, Session] = {}
-        # (monotonic seconds, tie breaker, session id, what to do); ended sessions are skipped.
-        self._due: list[tuple[float, int, str, Callable[[Session], None]]] = []
-        self._order = itertools.count()
-        self._wake = Event()
-        self._housekeeper: Any = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -97,10 +187,52 @@ class SessionRegistry:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
-    def open(self, session: Session) -> None:
-        """The session's relay has started: log it, greet the page, and watch the time."""
+    def open(
+        self,
+        claims: Claims,
+        place: Reservation,
+        client: Transport,
+        upstream: Upstream,
+        endpoint: Endpoint,
+        *,
+        address: str,
+        control: bool,
+    ) -> Session:
+        """Begin a session: count and log it, greet the page, watch the time, start its relay.
+
+        :param place: released when the session ends.
+        :param client: the browser's connection, its ``101`` sent.
+        :param address: of the browser.
+        :param control: the client understands the control channel.
+        :raises TokenError: the session's end has come already.
+        """
+        session = Session(
+            claims=claims,
+            client=address,
+            vcenter=endpoint.vcenter,
+            host=endpoint.address,
+            has_control=control,
+            ends=self._end_of(claims),
+            place=place,
+            wake=self._wake,
+        )
+        try:
+            greeting = self._greeting(session) if control else None
+            session.relay = self._relays(
+                client,
+                upstream,
+                view_only=claims.mode == "view",
+                control=control,
+                rfb_handshake=endpoint.rfb_handshake,
+                lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
+                on_end=lambda _, reason: self._ended(session, reason),
+            )
+        except BaseException:
+            upstream.close()
+            client.close()
+            raise
         self._sessions[session.id] = session
-        claims = session.claims
+        self._metrics.session_opened(claims.mode)
         LOG.info(
             event(
                 "session-opened",
@@ -117,38 +249,14 @@ class SessionRegistry:
                 mode=claims.mode,
             )
         )
-        if session.has_control:
-            session.relay.send_control(
-                control_channel.hello(
-                    mode=claims.mode, resume=self._resume_token(session), expires=session.ends
-                )
-            )
-            self._at(_RENEW_EVERY, session, self._renew)
-        if session.ends is not None and session.has_control:
-            left = session.ends - self._clock()
-            self._at(left - LIFETIME_NOTICE, session, self._notice_lifetime)
-        if self._housekeeper is None:
-            self._housekeeper = gevent.spawn(self._keep_house)
-
-    def ended(self, session: Session, reason: SessionEnded) -> None:
-        """Its relay has ended: log it, and let everybody forget it."""
-        if self._sessions.pop(session.id, None) is None:
-            return
-        self._add_bytes(session)
-        session.on_end(reason)
-        LOG.info(
-            event(
-                "session-ended",
-                session=session.id,
-                jti=session.claims.jti,
-                instance=session.claims.iid,
-                reason=reason.reason,
-                detail=str(reason),
-                seconds=f"{time.monotonic() - session.started:.1f}",
-                bytes_in=session.relay.bytes_in,
-                bytes_out=session.relay.bytes_out,
-            )
-        )
+        if greeting is not None:
+            # Before the relay starts, so that a page knows its token before the first pixel.
+            session.relay.send_control(greeting)
+        self._schedule(session)
+        if not self.slot:
+            self._wheel.schedule(self, time.monotonic() + _COUNT_EVERY)
+        session.relay.start()
+        return session
 
     def drain(self, seconds: float) -> None:
         """Tell every page, then end the sessions one after the other within *seconds*.
@@ -157,71 +265,126 @@ class SessionRegistry:
         asked for all of them at once.
         """
         sessions = list(self)
+        now = time.monotonic()
+        # The wheel asks late by as much as its resolution, never early.
+        last = max(0.0, seconds - self._wheel.resolution)
         for number, session in enumerate(sessions, start=1):
             if session.has_control:
                 session.relay.send_control(control_channel.notice("draining", math.ceil(seconds)))
-            at = seconds * (0.5 + 0.5 * number / len(sessions))
-            self._at(at, session, self._end_drained)
+            session.drain_at = now + last * (0.5 + 0.5 * number / len(sessions))
+            if session.drain_at > now:
+                self._schedule(session)
+            else:
+                self._close(session)
 
     def close(self) -> None:
         """End every session now."""
         for session in self:
-            self._end_drained(session)
+            self._close(session)
+
+    def on_timer(self, now: float) -> float:
+        """Bytes are due to be counted; called by the wheel, in the hub."""
+        gevent.spawn(self._count)
+        return now + _COUNT_EVERY
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def _ended(self, session: Session, reason: SessionEnded) -> None:
+        """The session's relay is over: free its place, count it, log it, forget it."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        self._wheel.cancel(session)
+        self._metrics.count_bytes(*_uncounted(session))
+        session.place.release()
+        self._metrics.session_ended(reason.reason)
+        LOG.info(
+            event(
+                "session-ended",
+                session=session.id,
+                jti=session.claims.jti,
+                instance=session.claims.iid,
+                reason=reason.reason,
+                detail=reason,
+                seconds=f"{time.monotonic() - session.started:.1f}",
+                bytes_in=session.relay.bytes_in,
+                bytes_out=session.relay.bytes_out,
+            )
+        )
+
+    def _close(self, session: Session) -> None:
+        session.relay.close(ServerDraining("this node is being taken out of service"))
+
+    def _end_of(self, claims: Claims) -> int | None:
+        if not self._lifetime:
+            return claims.max
+        end = int(self._clock()) + self._lifetime
+        return end if claims.max is None else min(end, claims.max)
 
     # -- what time brings ------------------------------------------------------------------
 
-    def _at(self, seconds: float, session: Session, action: Callable[[Session], None]) -> None:
-        if len(self._due) > 64 + 4 * len(self._sessions):
-            # An eight-hour session that ended early is not remembered for eight hours.
-            self._due = [entry for entry in self._due if entry[2] in self._sessions]
-            heapq.heapify(self._due)
-        due = (time.monotonic() + max(0.0, seconds), next(self._order), session.id, action)
-        heapq.heappush(self._due, due)
-        if self._due[0] is due:
-            self._wake.set()
+    def _greeting(self, session: Session) -> str:
+        now = time.monotonic()
+        session.renew_at = now + _RENEW_EVERY
+        if session.ends is not None:
+            session.notice_at = now + max(0.0, session.ends - self._clock() - LIFETIME_NOTICE)
+        return control_channel.hello(
+            mode=session.claims.mode, resume=self._resume_token(session), expires=session.ends
+        )
 
-    def _keep_house(self) -> None:
-        next_count = time.monotonic() + _COUNT_BYTES_EVERY
-        while True:
-            now = time.monotonic()
-            while self._due and self._due[0][0] <= now:
-                _, _, name, action = heapq.heappop(self._due)
-                due = self._sessions.get(name)
-                if due is not None:
-                    try:
-                        action(due)
-                    except Exception:
-                        LOG.exception(event("unexpected-error", session=name))
-            if now >= next_count:
-                next_count = now + _COUNT_BYTES_EVERY
-                for session in self:
-                    self._add_bytes(session)
-                self._refresh()
-            until = min(next_count, self._due[0][0] if self._due else next_count)
-            self._wake.clear()
-            self._wake.wait(max(0.0, until - time.monotonic()))
+    def _schedule(self, session: Session) -> None:
+        due = min(session.renew_at, session.notice_at, session.drain_at)
+        if due < math.inf:
+            self._wheel.schedule(session, due)
+
+    def _wake(self, session: Session) -> None:
+        """Do what is due; runs in a greenlet."""
+        if session.id not in self._sessions:
+            return
+        now = time.monotonic()
+        try:
+            if session.drain_at <= now:
+                session.drain_at = math.inf
+                self._close(session)
+            if session.notice_at <= now:
+                session.notice_at = math.inf
+                self._notice_lifetime(session)
+            if session.renew_at <= now:
+                session.renew_at = now + _RENEW_EVERY
+                self._renew(session)
+        except Exception:
+            LOG.exception(event("unexpected-error", session=session.id))
+        if session.id in self._sessions:
+            self._schedule(session)
 
     def _renew(self, session: Session) -> None:
         try:
             token = self._resume_token(session)
         except TokenError:
-            return
-        session.relay.send_control(control_channel.resume(token))
-        self._at(_RENEW_EVERY, session, self._renew)
+            session.renew_at = math.inf  # it ends before the token would
+        else:
+            session.relay.send_control(control_channel.resume(token))
 
     def _notice_lifetime(self, session: Session) -> None:
         assert session.ends is not None
         left = max(0, round(session.ends - self._clock()))
         session.relay.send_control(control_channel.notice("lifetime", left))
 
-    def _end_drained(self, session: Session) -> None:
-        session.relay.close(ServerDraining("this node is being taken out of service"))
-
     def _resume_token(self, session: Session) -> str:
         claims = dataclasses.replace(session.claims, max=session.ends)
-        return self._codec.renew(claims, ttl=RESUME_TTL)
+        return self._tokens.renew(claims, ttl=RESUME_TTL)
 
-    def _add_bytes(self, session: Session) -> None:
-        arrived, sent = session.relay.bytes_in, session.relay.bytes_out
-        self._count_bytes(arrived - session.counted_in, sent - session.counted_out)
-        session.counted_in, session.counted_out = arrived, sent
+    def _count(self) -> None:
+        arrived = sent = 0
+        for session in self:
+            more_arrived, more_sent = _uncounted(session)
+            arrived, sent = arrived + more_arrived, sent + more_sent
+        self._metrics.count_bytes(arrived, sent)
+        self._metrics.refresh()
+
+
+def _uncounted(session: Session) -> tuple[int, int]:
+    """Bytes that went each way since it was last asked."""
+    arrived, sent = session.relay.bytes_in, session.relay.bytes_out
+    more = arrived - session.counted_in, sent - session.counted_out
+    session.counted_in, session.counted_out = arrived, sent
+    return more

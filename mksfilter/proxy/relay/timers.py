@@ -59,13 +59,13 @@ class TimerWheel:
     All calls take constant time, whatever the number of entries.
 
     :param loop: of the hub.
-    :param resolution: seconds.
+    :ivar resolution: seconds.
     :ivar now: monotonic seconds as of the last tick; at most *resolution* old while an entry waits.
     """
 
     def __init__(self, loop: Any, *, resolution: float = 1.0) -> None:
         self.now = time.monotonic()
-        self._resolution = resolution
+        self.resolution = resolution
         self._slots: dict[int, set[Timed]] = {}
         self._timer = loop.timer(resolution, resolution, ref=False)
         self._last = 0
@@ -77,9 +77,9 @@ class TimerWheel:
         """
         if not self._slots:
             self.now = time.monotonic()
-            self._last = int(self.now / self._resolution)
+            self._last = int(self.now / self.resolution)
             self._timer.start(self._tick)
-        slot = max(math.ceil(when / self._resolution), self._last + 1)
+        slot = max(math.ceil(when / self.resolution), self._last + 1)
         if entry.slot == slot:
             return
         self.cancel(entry)
@@ -98,7 +98,7 @@ class TimerWheel:
 
     def _tick(self) -> None:
         self.now = now = time.monotonic()
-        current = int(now / self._resolution)
+        current = int(now / self.resolution)
         # A loop that was held up skips slots: all that lie behind are due.
         for slot in range(self._last + 1, current + 1):
             self._last = slot

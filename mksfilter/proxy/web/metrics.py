@@ -34,51 +34,69 @@ class Metrics:
         self._vcenters = vcenters
         registry = CollectorRegistry()
         self._registry = registry
-        self.active = Gauge(
+        self._active = Gauge(
             "mksfilter_sessions_active",
             "Console sessions that are open.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.opened = Counter(
+        self._opened = Counter(
             "mksfilter_sessions_opened", "Console sessions opened.", ["mode"], registry=registry
         )
-        self.refused = Counter(
+        self._refused = Counter(
             "mksfilter_refusals", "Requests refused, by reason.", ["reason"], registry=registry
         )
-        self.ended = Counter(
+        self._ended = Counter(
             "mksfilter_sessions_ended",
             "Console sessions ended, by reason.",
             ["reason"],
             registry=registry,
         )
-        self.bytes = Counter(
+        sent = Counter(
             "mksfilter_bytes",
             "Bytes relayed: in from browsers, out to them.",
             ["direction"],
             registry=registry,
         )
-        self._bytes_in, self._bytes_out = self.bytes.labels("in"), self.bytes.labels("out")
-        self.open_seconds = Histogram(
+        self._bytes_in, self._bytes_out = sent.labels("in"), sent.labels("out")
+        self._open_seconds = Histogram(
             "mksfilter_session_open_seconds",
             "Seconds from a good token to the answer 101: ticket, dial, handshake.",
             registry=registry,
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
         )
-        self.vcenter_up = Gauge(
+        self._vcenter_up = Gauge(
             "mksfilter_vcenter_up",
             "1 when the last calls to the vCenter were answered, 0 when it is left alone.",
             ["vcenter"],
             registry=registry,
             multiprocess_mode="livemin",
         )
-        self.vcenter_calls = Gauge(
+        self._vcenter_calls = Gauge(
             "mksfilter_vcenter_calls",
             "Calls that a vCenter is working on, and those that wait for a place.",
             ["vcenter", "state"],
             registry=registry,
             multiprocess_mode="livesum",
         )
+
+    def refuse(self, reason: str) -> None:
+        """Count a refused request; *reason* is that of a :class:`ConsoleError`."""
+        self._refused.labels(reason).inc()
+
+    def opened_in(self, seconds: float) -> None:
+        """Note how long a console took from a good token to its ``101``."""
+        self._open_seconds.observe(seconds)
+
+    def session_opened(self, mode: str) -> None:
+        """Count a session that begins; *mode* is that of its claims."""
+        self._active.inc()
+        self._opened.labels(mode).inc()
+
+    def session_ended(self, reason: str) -> None:
+        """Count a session that is over; *reason* is that of a :class:`SessionEnded`."""
+        self._active.dec()
+        self._ended.labels(reason).inc()
 
     def count_bytes(self, arrived: int, sent: int) -> None:
         """Add to what was relayed."""
@@ -90,9 +108,9 @@ class Metrics:
     def refresh(self) -> None:
         """Look at the vCenters; under several workers each has to do so for itself."""
         for vcenter in self._vcenters():
-            self.vcenter_up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
-            self.vcenter_calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)
-            self.vcenter_calls.labels(vcenter.name, "waiting").set(vcenter.waiting)
+            self._vcenter_up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
+            self._vcenter_calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)
+            self._vcenter_calls.labels(vcenter.name, "waiting").set(vcenter.waiting)
 
     def exposition(self) -> tuple[str, bytes]:
         """Content type and body for a scrape."""

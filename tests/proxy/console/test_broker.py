@@ -19,12 +19,18 @@ from mksfilter.exceptions import (
     OriginDenied,
     RateLimitReached,
     ReplayCacheUnavailable,
+    SessionEnded,
+    SessionLimitReached,
+    TokenError,
     TokenMissing,
     TokenReplayed,
     UpgradeRequired,
     UpstreamLost,
 )
+from mksfilter.proxy.console.admission import Admission
+from mksfilter.proxy.console.authorization import Authorization
 from mksfilter.proxy.console.broker import Broker
+from mksfilter.proxy.console.connector import Connector
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import SessionRegistry
@@ -42,8 +48,9 @@ class Upgrade:
         self._world = world
         self.early = b""
         self.headers: list[tuple[str, str]] | None = None
-        self.farewell = b""
+        self.frames = b""
         self.gone = False
+        self.client = Connection()
 
     def early_data(self) -> bytes:
         return self.early
@@ -53,18 +60,18 @@ class Upgrade:
             raise ConnectionResetError
         self._world.did.append("101")
         self.headers = headers
-        return "client"
+        return self.client
 
-    def refuse(self, headers, farewell: bytes) -> None:
-        self.headers, self.farewell = headers, farewell
+    def refuse(self, headers, frames: bytes) -> None:
+        self.headers, self.frames = headers, frames
 
     def said(self) -> dict:
         protocol = Protocol(CLIENT, state=OPEN)
-        protocol.receive_data(self.farewell)
+        protocol.receive_data(self.frames)
         return json.loads(protocol.events_received()[0].data)
 
 
-class Upstream:
+class Connection:
     closed = False
 
     def close(self) -> None:
@@ -74,8 +81,11 @@ class Upstream:
 class Relay:
     bytes_in = bytes_out = 0
 
-    def __init__(self, world: World, end) -> None:
-        self._world, self.end = world, end
+    def __init__(self, world: World, on_end) -> None:
+        self._world, self._on_end = world, on_end
+
+    def end(self, reason: SessionEnded) -> None:
+        self._on_end(self, reason)
 
     def start(self) -> None:
         self._world.did.append("relay")
@@ -92,25 +102,41 @@ class World:
         self.fails: dict[str, Exception] = {}
         self.codec = TokenCodec(Keyring(key()), "tests")
         self.metrics = Metrics()
-        self.limits = SessionLimits(options.pop("total", 10), options.pop("per_instance", 0))
-        self.registry = SessionRegistry(self.codec, count_bytes=self.metrics.count_bytes)
-        self.upstream = Upstream()
+        self.limits = SessionLimits(options.pop("total", 1), options.pop("per_instance", 0))
+        self.sessions = SessionRegistry(
+            self.codec, self._relay, self.metrics, lifetime=options.pop("lifetime", 0)
+        )
+        self.upstream = Connection()
         proxies = TrustedProxies()
         self.broker = Broker(
             origins=OriginPolicy([], proxies),
             proxies=proxies,
-            verify=lambda token: (self.codec.verify(token), None),
-            claim=lambda jti, exp: self._do("once-only"),
-            rate=AddressRate(options.pop("rate", 0.0), burst=1),
-            limits=self.limits,
-            endpoint=lambda claims: self._do("ticket", Endpoint("websocket", "esxi-1", 443)),
-            dial=lambda endpoint: self._do("dial", self.upstream),
-            relay=self._relay,
-            registry=self.registry,
+            authorization=Authorization(self.codec, once_only=self),
+            admission=Admission(
+                AddressRate(options.pop("rate", 0.0), burst=1), self.limits, **options
+            ),
+            connector=Connector(self, lambda endpoint: self._do("dial", self.upstream)),
+            sessions=self.sessions,
             metrics=self.metrics,
-            **options,
         )
         self.upgrade = Upgrade(self)
+
+    def claim(self, jti: str, exp: int) -> None:
+        self._do("once-only")
+
+    def endpoint(self, claims) -> Endpoint:
+        return self._do("ticket", Endpoint("websocket", "esxi-1", 443))
+
+    def after_refusal(self, claims, refusal) -> Endpoint:
+        raise refusal
+
+    def has_room(self) -> bool:
+        """Whether a further session has a place."""
+        try:
+            self.limits.reserve("another", "").release()
+        except SessionLimitReached:
+            return False
+        return True
 
     def _do(self, what: str, result=None):
         self.did.append(what)
@@ -118,8 +144,8 @@ class World:
             raise self.fails[what]
         return result
 
-    def _relay(self, client, upstream, endpoint, session, on_end):
-        self.relay = Relay(self, lambda reason: on_end(session, reason))
+    def _relay(self, client, upstream, *, on_end, **options):
+        self.relay = Relay(self, on_end)
         return self.relay
 
     def open(self, *subprotocols: str, token: str | None = None, **changes) -> None:
@@ -152,9 +178,11 @@ def test_everything_happens_in_its_order_and_101_comes_last():
     world.open("mks.v1")
     assert world.did == ["once-only", "ticket", "dial", "101", "hello", "relay"]
     assert ("Sec-WebSocket-Protocol", "mks.v1") in world.upgrade.headers
-    assert len(world.registry) == world.limits.taken == 1
+    assert len(world.sessions) == 1
+    assert not world.has_room()
     world.relay.end(UpstreamLost(""))
-    assert len(world.registry) == world.limits.taken == 0
+    assert len(world.sessions) == 0
+    assert world.has_room()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +198,7 @@ def test_who_may_not_learns_nothing_and_costs_nothing(changes, error):
     with pytest.raises(error):
         world.open("mks.v1", **changes)
     assert world.did == []
-    assert world.limits.taken == 0
+    assert world.has_room()
     assert world.refused(error.reason) == 1
 
 
@@ -208,13 +236,13 @@ def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_other
         "message": expected.public,
     }
     assert "101" not in world.did
-    assert world.limits.taken == 0
+    assert world.has_room()
     with pytest.raises(type(expected)):
         world.open("binary")
 
 
 def test_limits_are_reached_before_vcenter_is_asked():
-    world = World(per_instance=1)
+    world = World(total=2, per_instance=1)
     world.open()
     world.did.clear()
     with pytest.raises(InstanceLimitReached):
@@ -223,7 +251,7 @@ def test_limits_are_reached_before_vcenter_is_asked():
 
 
 def test_an_address_has_its_rate():
-    world = World(rate=0.01)
+    world = World(total=2, rate=0.01)
     world.open()
     with pytest.raises(RateLimitReached):
         world.open()
@@ -250,7 +278,7 @@ def test_bytes_that_come_too_early_close_the_console_that_was_dialled_meanwhile(
     with pytest.raises(EarlyData):
         world.open("mks.v1")
     assert world.upstream.closed
-    assert world.limits.taken == 0
+    assert world.has_room()
 
 
 def test_a_client_that_has_left_meanwhile_leaves_no_console_open():
@@ -258,17 +286,17 @@ def test_a_client_that_has_left_meanwhile_leaves_no_console_open():
     world.upgrade.gone = True
     world.open("mks.v1")
     assert world.upstream.closed
-    assert world.limits.taken == 0
+    assert world.has_room()
     assert world.refused("client-gone") == 1
 
 
 def test_the_proxys_lifetime_and_the_tokens_end_both_hold():
-    world = World(session_lifetime=100)
+    world = World(lifetime=100)
     token = world.codec.issue(
         ConsoleRequest(INSTANCE), ttl=60, session_end=world.codec.now() + 3600
     ).token
     world.open("mks.v1", token=token)
-    (session,) = world.registry
+    (session,) = world.sessions
     assert session.ends <= world.codec.now() + 100
 
 
@@ -277,3 +305,18 @@ def test_a_worker_that_cannot_hand_over_connections_says_which_one_can(caplog):
     with pytest.raises(ConsoleError):
         World().open(**{"mksfilter.connection": None})
     assert "ConsoleWorker" in caplog.text
+
+
+def test_a_session_that_cannot_begin_leaves_no_connection_open(monkeypatch):
+    world = World()
+
+    def renew(claims, *, ttl):
+        raise TokenError("its end has come")
+
+    monkeypatch.setattr(world.codec, "renew", renew)
+    with pytest.raises(TokenError):
+        world.open("mks.v1")
+    assert world.upstream.closed
+    assert world.upgrade.client.closed
+    assert len(world.sessions) == 0
+    assert world.has_room()

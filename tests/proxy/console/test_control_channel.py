@@ -33,7 +33,7 @@ def test_a_page_is_greeted_with_a_token_to_come_back_with():
 
 
 def test_a_session_that_never_began_ends_with_words_and_a_code():
-    text, close = frames(control_channel.farewell(InstancePoweredOff("vm x on host y")))
+    text, close = frames(control_channel.refusal_frames(InstancePoweredOff("vm x on host y")))
     assert (text.opcode, close.opcode) == (Opcode.TEXT, Opcode.CLOSE)
     said = json.loads(text.data)
     assert said == {
@@ -56,4 +56,4 @@ def test_every_reason_fits_into_a_close_frame_and_has_a_code_that_may_be_sent():
         assert cls.close_code in range(1000, 5000)
         assert cls.close_code not in (1004, 1005, 1006, 1015), cls
         assert len(cls.reason.encode()) <= 123
-        assert len(frames(control_channel.farewell(cls("x")))) == 2
+        assert len(frames(control_channel.refusal_frames(cls("x")))) == 2

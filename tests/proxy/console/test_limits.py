@@ -22,10 +22,11 @@ def test_the_session_after_the_last_is_refused_and_a_place_given_back_is_free():
     with pytest.raises(SessionLimitReached) as refused:
         limits.reserve("third", "user")
     assert refused.value.status == 503
-    limits.release(first)
-    limits.release(first)  # twice is once
+    first.release()
+    first.release()  # twice is once
     limits.reserve("third", "user")
-    assert limits.taken == 2
+    with pytest.raises(SessionLimitReached):
+        limits.reserve("fourth", "user")
 
 
 def test_one_instance_and_one_user_have_limits_of_their_own():
@@ -40,12 +41,12 @@ def test_one_instance_and_one_user_have_limits_of_their_own():
 
 
 def test_a_refusal_takes_no_place():
-    limits = SessionLimits(10, per_instance=1)
+    limits = SessionLimits(2, per_instance=1)
     limits.reserve("a", "")
     for _ in range(20):
         with pytest.raises(InstanceLimitReached):
             limits.reserve("a", "")
-    assert limits.taken == 1
+    limits.reserve("b", "")
 
 
 def test_sessions_without_a_user_are_not_counted_as_one_users():
@@ -87,10 +88,11 @@ def test_one_ipv6_customer_is_one_address():
 
 
 def test_many_addresses_cost_bounded_memory():
-    rate = AddressRate(1.0, capacity=100)
-    for number in range(1000):
-        rate.take(f"10.0.{number // 250}.{number % 250}", now=0.0)
-    assert len(rate) == 100
+    rate = AddressRate(1.0, burst=1, capacity=100)
+    rate.take("192.0.2.1", now=0.0)
+    for number in range(100):
+        rate.take(f"10.0.0.{number}", now=0.0)
+    rate.take("192.0.2.1", now=0.0)  # it was forgotten
 
 
 def test_whoever_keeps_coming_is_not_forgotten_for_the_sake_of_strangers():
@@ -112,7 +114,6 @@ def test_all_addresses_of_the_internet_cost_less_than_32_megabytes():
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(rate) == 4096
     # The proxy remembers sixteen times as many.
     assert held * 16 < 32 << 20
 
@@ -134,19 +135,17 @@ def test_sessions_that_have_ended_or_were_refused_leave_nothing_behind():
         second = limits.reserve(f"other-{number}", f"other-{number}")
         with pytest.raises(SessionLimitReached):
             limits.reserve(f"third-{number}", f"third-{number}")
-        limits.release(second)
+        second.release()
         with pytest.raises(InstanceLimitReached):
             limits.reserve(f"vm-{number}", f"fourth-{number}")
         with pytest.raises(UserLimitReached):
             limits.reserve(f"fourth-{number}", f"user-{number}")
-        limits.release(first)
-    assert limits.taken == 0
+        first.release()
     assert not limits._instances
     assert not limits._users
 
 
-def test_no_rate_is_no_limit_and_no_memory():
+def test_no_rate_is_no_limit():
     rate = AddressRate(0.0)
     for _ in range(1000):
         rate.take("192.0.2.1", now=0.0)
-    assert len(rate) == 0

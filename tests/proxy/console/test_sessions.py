@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 import time
+import weakref
 
 import gevent
 import pytest
 
 from mksfilter.auth.token import TokenCodec
+from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import ServerDraining, SessionEnded, UpstreamLost
 from mksfilter.proxy.console import sessions
+from mksfilter.proxy.console.limits import SessionLimits
 from mksfilter.proxy.console.sessions import Session, SessionRegistry
+from mksfilter.proxy.relay.timers import TimerWheel
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
 
@@ -21,11 +27,20 @@ INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 class Relay:
     """Remembers what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_end, **options) -> None:
+        self.options = options
+        self._on_end = on_end
+        self.started = False
         self.said: list[dict] = []
         self.closed: list[SessionEnded] = []
         self.bytes_in = 0
         self.bytes_out = 0
+
+    def start(self) -> None:
+        self.started = True
+
+    def end(self, reason: SessionEnded) -> None:
+        self._on_end(self, reason)
 
     def send_control(self, text: str) -> None:
         self.said.append(json.loads(text))
@@ -46,37 +61,55 @@ def codec():
     return TokenCodec(Keyring(key()), "tests")
 
 
-@pytest.fixture
-def counted():
-    return []
+class Metrics:
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        self.bytes: list[tuple[int, int]] = []
+        self.sessions: list[str] = []
+
+    def session_opened(self, mode: str) -> None:
+        self.sessions.append(f"opened {mode}")
+
+    def session_ended(self, reason: str) -> None:
+        self.sessions.append(f"ended {reason}")
+
+    def count_bytes(self, arrived: int, sent: int) -> None:
+        self.bytes.append((arrived, sent))
+
+    def refresh(self) -> None:
+        pass
 
 
 @pytest.fixture
-def registry(codec, counted):
-    return SessionRegistry(codec, count_bytes=lambda arrived, sent: counted.append((arrived, sent)))
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def registry(codec, metrics):
+    def make(client, upstream, **options):
+        return Relay(**options)
+
+    wheel = TimerWheel(gevent.get_hub().loop, resolution=0.01)
+    return SessionRegistry(codec, make, metrics, wheel=wheel)
 
 
 @pytest.fixture
 def open_session(codec, registry):
     def open_session(*, control: bool = True, ends: int | None = None) -> Session:
-        token = codec.issue(
-            ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1"), ttl=60
-        ).token
-        session = Session(
-            claims=codec.verify(token),
-            client="192.0.2.1",
-            vcenter="vc1",
-            host="esxi-1:443",
-            has_control=control,
-            ends=ends,
-            on_end=lambda reason: ended.append(reason),
+        request = ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1")
+        claims = codec.verify(codec.issue(request, ttl=60).token)
+        return registry.open(
+            dataclasses.replace(claims, max=ends),
+            SessionLimits(0).reserve(claims.iid, claims.uid),
+            client=None,
+            upstream=None,
+            endpoint=Endpoint("websocket", "esxi-1", 443, vcenter="vc1"),
+            address="192.0.2.1",
+            control=control,
         )
-        session.relay = Relay()
-        registry.open(session)
-        return session
 
-    ended: list[SessionEnded] = []
-    open_session.ended = ended
     return open_session
 
 
@@ -139,35 +172,35 @@ def test_closing_ends_them_all_now(registry, open_session):
     assert all(session.relay.closed for session in opened)
 
 
-def test_an_end_is_logged_once_with_what_was_transferred(registry, open_session, counted, caplog):
+def test_an_end_is_logged_once_with_what_was_transferred(registry, open_session, metrics, caplog):
     caplog.set_level("INFO", logger="mksfilter")
     session = open_session()
     assert len(registry) == 1
     session.relay.bytes_in, session.relay.bytes_out = 10, 2000
     for _ in range(2):
-        registry.ended(session, UpstreamLost("the host\nwent away"))
+        session.relay.end(UpstreamLost("the host\nwent away"))
     assert len(registry) == 0
     (line,) = [text for text in caplog.messages if "session-ended" in text]
     assert f"session={session.id} jti={session.claims.jti}" in line
     assert r'reason=upstream-lost detail="the host\nwent away"' in line
     assert "bytes_in=10 bytes_out=2000" in line
-    assert counted == [(10, 2000)]
-    assert len(open_session.ended) == 1
+    assert metrics.bytes == [(10, 2000)]
+    assert metrics.sessions == ["opened full", "ended upstream-lost"]
 
 
-def test_bytes_are_counted_while_a_session_lives(registry, open_session, counted, monkeypatch):
-    monkeypatch.setattr(sessions, "_COUNT_BYTES_EVERY", 0.02)
+def test_bytes_are_counted_while_a_session_lives(open_session, metrics, monkeypatch):
+    monkeypatch.setattr(sessions, "_COUNT_EVERY", 0.02)
     session = open_session()
     session.relay.bytes_out = 5
     with gevent.Timeout(5):
-        while (0, 5) not in counted:
+        while (0, 5) not in metrics.bytes:
             gevent.sleep(0.005)
     session.relay.bytes_out = 7
-    registry.ended(session, UpstreamLost(""))
-    assert sum(sent for _, sent in counted) == 7
+    session.relay.end(UpstreamLost(""))
+    assert sum(sent for _, sent in metrics.bytes) == 7
 
 
-def test_a_fault_in_one_session_is_not_the_others(registry, open_session, monkeypatch):
+def test_a_fault_in_one_session_is_not_the_others(open_session, monkeypatch):
     monkeypatch.setattr(sessions, "_RENEW_EVERY", 0.02)
     broken, good = open_session(), open_session()
     monkeypatch.setattr(broken.relay, "send_control", None)
@@ -175,7 +208,25 @@ def test_a_fault_in_one_session_is_not_the_others(registry, open_session, monkey
 
 
 def test_a_session_that_is_over_is_not_kept_until_its_end(registry, open_session):
-    far = int(time.time()) + 8 * 3600
-    for _ in range(500):
-        registry.ended(open_session(ends=far), UpstreamLost(""))
-    assert len(registry._due) < 100
+    session = open_session(ends=int(time.time()) + 8 * 3600)
+    forgotten = weakref.ref(session.relay)
+    session.relay.end(UpstreamLost(""))
+    assert not session.slot
+    del session
+    gc.collect()
+    assert forgotten() is None
+
+
+def test_a_drain_without_time_ends_them_at_once(registry, open_session):
+    session = open_session()
+    registry.drain(0)
+    assert isinstance(session.relay.closed[0], ServerDraining)
+
+
+def test_a_relay_is_made_for_its_session_and_started_after_the_greeting(codec, open_session):
+    session = open_session(ends=int(time.time()) + 100)
+    options = session.relay.options
+    assert session.relay.started
+    assert (options["view_only"], options["control"]) == (False, True)
+    assert options["rfb_handshake"] == "auto"
+    assert 98 <= options["lifetime"] <= 100
