@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +10,7 @@ from oslo_config import cfg
 
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
-from mksfilter.checks.finding import Finding
+from mksfilter.checks.finding import Finding, Kind
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.issuer import token_url
 
@@ -21,6 +20,7 @@ __all__ = [
     "key_repository",
     "times",
     "unknown",
+    "unused_vcenters",
     "vcenter_names",
     "vcenters",
 ]
@@ -47,20 +47,31 @@ def errors_of(where: str, *attempts: Callable[[], object]) -> Iterator[Finding]:
 def key_repository(where: str, path: str) -> Iterator[Finding]:
     """Can this user sign and verify with the keys of *path*?"""
     repository = KeyRepository(path)
-    yield from errors_of(where, repository.load)
+    try:
+        repository.load()
+    except ConfigurationError as exc:
+        yield Finding(where, str(exc))
+        return
+    primary = repository.primary().kid
+    yield Finding(where, f"keys in {path}: primary is {primary}", kind=Kind.GOOD)
 
 
-def base_url(where: str, url: str) -> Iterator[Finding]:
-    """Will browsers get to the console page, and will nobody else see their tokens?"""
+def base_url(where: str, url: str, option: str = "webmks_proxy_base_url") -> Iterator[Finding]:
+    """Will browsers get to the console page, and will nobody else see their tokens?
+
+    :param option: that says so.
+    """
     try:
         token_url(url, "")
     except ConfigurationError as exc:
         yield Finding(where, str(exc))
         return
     parts = urlsplit(url)
-    named = f"webmks_proxy_base_url {url}"
+    named = f"{option} {url}"
+    good = True
     for path in parse_qs(parts.query).get("path", []):
         if not _SOCKET_PATH.fullmatch(path):
+            good = False
             yield Finding(
                 where,
                 f"{named} has path={path}, where no WebSocket of ours is",
@@ -78,6 +89,8 @@ def base_url(where: str, url: str) -> Iterator[Finding]:
             f"{named} is not HTTPS: anybody on the way can read tokens and consoles",
             "write https:// and terminate TLS at the proxy or in front of it",
         )
+    elif good:
+        yield Finding(where, f"{option}: consoles open at {url}", kind=Kind.GOOD)
 
 
 def times(where: str, token_ttl: int, session_lifetime: int) -> Iterator[Finding]:
@@ -107,8 +120,12 @@ def vcenters(
         if next(files.named(f"vcenter.{name}"), None) is None:
             yield Finding(where, f"vcenters names {name!r}", f"add a group [vcenter.{name}]")
             continue
-        yield from errors_of(
-            next(files.named(f"vcenter.{name}")).file,
-            functools.partial(config.vcenter_settings, conf, {"vcenters": name}),
-        )
-    yield from unknown(config.unused_groups(files, names))
+        for fault in config.vcenter_faults(conf, name):
+            yield Finding(next(files.named(f"vcenter.{name}")).file, fault)
+    yield from unused_vcenters(files, names)
+
+
+def unused_vcenters(files: config.ConfigurationFiles, names: Sequence[str]) -> Iterator[Finding]:
+    """Groups that *names* does not name: perhaps left over, perhaps forgotten."""
+    for unused in config.unused_groups(files, names):
+        yield Finding(unused.where, unused.problem, unused.remedy, Kind.WARNING)

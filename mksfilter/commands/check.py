@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
-from mksfilter.checks.finding import Finding
+from mksfilter.checks.finding import Finding, Kind
 from mksfilter.checks.nova import NovaConfiguration
+from mksfilter.checks.nova_conf import search
 from mksfilter.checks.proxy import ProxyConfiguration
 from mksfilter.exceptions import ConfigurationError
 
@@ -18,60 +21,102 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's options to *parser*."""
     parser.add_argument(
-        "--nova-conf", metavar="FILE", help="nova.conf of nova-api, with [mksfilter] in it"
+        "--nova-conf",
+        action="append",
+        metavar="PATH",
+        help="nova.conf of nova-api, or a directory of such *.conf; may be repeated, later ones "
+        "win; a nova.conf.d beside it is read too",
     )
-    parser.add_argument("--api-paste", metavar="FILE", help="the api-paste.ini that nova-api loads")
+    parser.add_argument(
+        "--api-paste",
+        metavar="FILE",
+        help="the api-paste.ini that nova-api loads, or, without --nova-conf, that of another API",
+    )
     parser.add_argument(
         "--connect",
         action="store_true",
         help="with --config-file: also log in to every vCenter",
     )
     parser.epilog = (
-        "Prints one line per finding, each with its remedy. Run it as the user that the service "
-        "runs as. Exit codes: 0 nothing found, 1 findings, 2 wrong command line or a file that "
-        "cannot be read."
+        "Without arguments it looks at what nova-api reads by itself: OS_NOVA_CONFIG_DIR and "
+        "OS_NOVA_CONFIG_FILES, else /etc/nova, and nova.conf.d. Prints one line per finding, each "
+        "with its remedy, on standard output; what is good, and what cannot be checked here, on "
+        "standard error. Run it as the user that the service runs as, where it runs. Exit codes: 0 "
+        "nothing found or warnings alone, 1 findings, 2 wrong command line or a file that cannot "
+        "be read."
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is wrong.
 
-    :raises ConfigurationError: there is nothing to look at, or a file cannot be read.
+    :raises ConfigurationError: there is nothing to look at.
     """
-    if not (args.nova_conf or args.api_paste or args.config_file):
-        raise ConfigurationError(
-            "check: nothing to look at; give --nova-conf and --api-paste, or --config-file"
-        )
     if args.connect and not args.config_file:
         raise ConfigurationError("check: --connect needs the proxy's --config-file")
-    findings = 0
-    for finding in _findings(args):
-        findings += 1
-        print(finding)
-    if os.geteuid() == 0:
+    nova_conf, api_paste = args.nova_conf, args.api_paste
+    if not (nova_conf or api_paste or args.config_file):
+        api_paste, found = search()
+        if not (api_paste or found):
+            raise ConfigurationError(
+                "check: nothing to look at; give --nova-conf and --api-paste, or --config-file"
+            )
+        nova_conf = found
+        print(
+            f"mksfilter: looking at {' '.join([api_paste or '', *found]).strip()}", file=sys.stderr
+        )
+    # All are read before anything is said: a file that cannot be read is no finding.
+    nova = proxy = None
+    unreadable: list[str] = []
+    if nova_conf is not None or api_paste:
+        nova = _read(unreadable, partial(NovaConfiguration, nova_conf, api_paste))
+    if args.config_file:
+        proxy = _read(unreadable, partial(ProxyConfiguration, args.config_file))
+    for problem in unreadable:
+        print(f"mksfilter: {problem}", file=sys.stderr)
+    errors = 0
+    told: set[str] = set()
+    for finding in _findings(nova, proxy, args.connect, compare=nova_conf is not None):
+        line = str(finding)
+        if line in told:
+            continue
+        told.add(line)
+        errors += finding.kind is Kind.ERROR
+        aside = finding.kind in (Kind.GOOD, Kind.UNCHECKED)
+        print(line, file=sys.stderr if aside else sys.stdout)
+    if os.geteuid() == 0 and (nova or proxy):
         print(
             "mksfilter: checked as root, who may read everything; run it as the service's user",
             file=sys.stderr,
         )
-    return 1 if findings else 0
+    if unreadable:
+        return ConfigurationError.exit_code
+    return 1 if errors else 0
 
 
-def _findings(args: argparse.Namespace) -> Iterator[Finding]:
-    nova = proxy = None
-    # Both are read before anything is said: a file that cannot be read is no finding.
-    if args.nova_conf or args.api_paste:
-        nova = NovaConfiguration(args.nova_conf, args.api_paste)
-    if args.config_file:
-        proxy = ProxyConfiguration(args.config_file)
+_Configuration = TypeVar("_Configuration", NovaConfiguration, ProxyConfiguration)
+
+
+def _read(unreadable: list[str], read: Callable[[], _Configuration]) -> _Configuration | None:
+    try:
+        return read()
+    except ConfigurationError as exc:
+        unreadable.append(str(exc))
+        return None
+
+
+def _findings(
+    nova: NovaConfiguration | None,
+    proxy: ProxyConfiguration | None,
+    connect: bool,
+    *,
+    compare: bool,
+) -> Iterator[Finding]:
     if nova is not None:
         yield from nova.findings()
     if proxy is not None:
         yield from proxy.findings()
-        if nova is not None and args.nova_conf:
+        if nova is not None and compare:
             yield from proxy.disagreements(nova.shared())
-        if args.connect:
-            for good, found in proxy.connect():
-                if good:
-                    print(f"good: {found}")
-                else:
-                    yield found
+        if connect:
+            yield from proxy.connect()

@@ -13,6 +13,7 @@ from mksfilter.config.loading import (
     proxy_settings,
     refuse_unknown,
     register,
+    vcenter_faults,
     vcenter_settings,
 )
 from mksfilter.config.options import (
@@ -69,5 +70,6 @@ __all__ = [
     "unknown_in_files",
     "unknown_in_section",
     "unused_groups",
+    "vcenter_faults",
     "vcenter_settings",
 ]

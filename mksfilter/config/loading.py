@@ -48,8 +48,11 @@ __all__ = [
     "proxy_settings",
     "refuse_unknown",
     "register",
+    "vcenter_faults",
     "vcenter_settings",
 ]
+
+_REQUIRED = ("host", "username", "password")
 
 LOG = logging.getLogger(__name__)
 
@@ -180,7 +183,20 @@ def vcenter_settings(
         file is unreadable or open to others, or two ways of verifying certificates are mixed.
     """
     names = _resolve(conf, SHARED_OPTS, local_conf or {}, _raise(conf))["vcenters"]
-    return tuple(_vcenter(conf, name) for name in names)
+    settings = []
+    for name in names:
+        faults: list[str] = []
+        settings.append(_vcenter(conf, name, faults))
+        if faults:
+            raise ConfigurationError("; ".join(faults))
+    return tuple(settings)
+
+
+def vcenter_faults(conf: cfg.ConfigOpts, name: str) -> list[str]:
+    """What is wrong with group ``[vcenter.NAME]``, all of it, a line each."""
+    faults: list[str] = []
+    _vcenter(conf, name, faults)
+    return faults
 
 
 def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
@@ -241,31 +257,32 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
     )
 
 
-def _vcenter(conf: cfg.ConfigOpts, name: str) -> VCenterSettings:
+def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSettings:
     group = f"vcenter.{name}"
     conf.register_opts(VCENTER_OPTS, group=group)
-    try:
-        values = {opt.dest: conf[group][opt.dest] for opt in VCENTER_OPTS}
-    except cfg.Error as exc:
-        raise ConfigurationError(f"[{group}]: {_words(exc)}") from None
+    values: dict[str, Any] = {}
+    for opt in VCENTER_OPTS:
+        try:
+            values[opt.dest] = conf[group][opt.dest]
+        except (cfg.Error, ValueError) as exc:
+            faults.append(f"[{group}] option {opt.dest}: {_words(exc)}")
+            # Not None: it is set, if not well.
+            values[opt.dest] = opt.default or ("?" if opt.dest in _REQUIRED else None)
     for required in ("host", "username"):
         if not values[required]:
-            raise ConfigurationError(
-                f"[{group}] {required} is not set, and vcenters names {name!r}"
-            )
+            faults.append(f"[{group}] {required} is not set, and vcenters names {name!r}")
     password_file = values.pop("password_file")
     if password_file:
-        values["password"] = _read_password(group, password_file)
+        values["password"] = _read_password(group, password_file, faults)
     if not values["password"]:
-        raise ConfigurationError(f"[{group}] password_file (or password) is not set")
+        faults.append(f"[{group}] password_file (or password) is not set")
     if values["insecure"] and (values["thumbprint"] or values["ca_file"]):
-        raise ConfigurationError(
-            f"[{group}] insecure = true contradicts thumbprint and ca_file; remove one"
-        )
+        faults.append(f"[{group}] insecure = true contradicts thumbprint and ca_file; remove one")
     return VCenterSettings(name=name, **values)
 
 
-def _read_password(group: str, path: str) -> str:
+def _read_password(group: str, path: str, faults: list[str]) -> str:
+    """The password; where it cannot be had, a fault more and something that is not empty."""
     named = f"[{group}] password_file"
     try:
         place = place_of(os.path.dirname(path) or ".")
@@ -274,14 +291,14 @@ def _read_password(group: str, path: str) -> str:
             info = os.fstat(file.fileno())
             # Root reads what is kept for another user.
             fault = place.fault or file_fault(info, path, volume=place.volume, owner=info.st_uid)
-            if fault:
-                raise ConfigurationError(f"{named} {fault}")
-            return file.read().rstrip("\r\n")
+            if not fault:
+                return file.read().rstrip("\r\n")
     except OSError as exc:
-        raise ConfigurationError(f"{named} {path}: {exc.strerror}") from exc
+        fault = f"{path}: {exc.strerror}"
     except UnicodeDecodeError:
-        # Not chained: the error quotes what it could not decode.
-        raise ConfigurationError(f"{named} {path}: not UTF-8") from None
+        fault = f"{path}: not UTF-8"
+    faults.append(f"{named} {fault}")
+    return "?"
 
 
 class _Refused:

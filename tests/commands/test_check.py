@@ -125,6 +125,13 @@ def test_right_configuration_has_no_findings(setting):
         (
             "authtoken keystonecontext mksfilter",
             "mksfilter authtoken keystonecontext",
+            f"api-paste.ini {V21}: the filter stands before authtoken: a caller's own X-User-Id, "
+            "X-Project-Id and X-Roles headers would be believed; move mksfilter to just before "
+            "osapi_compute_app_v21",
+        ),
+        (
+            "keystonecontext mksfilter osapi",
+            "mksfilter keystonecontext osapi",
             f"api-paste.ini {V21}: the filter stands before keystonecontext, so it would not know "
             "who asks; move mksfilter to just before osapi_compute_app_v21",
         ),
@@ -143,7 +150,7 @@ def test_right_configuration_has_no_findings(setting):
             "keystone = cors authtoken keystonecontext mksfilter",
             "keystone = corse authtoken keystonecontext mksfilter",
             f"api-paste.ini {V21}: corse is not a section of this file; add [filter:corse] or "
-            "remove it",
+            "remove it (did you mean cors?); Paste: No section 'corse' (prefixed by 'filter')",
         ),
         (
             "egg:mksfilter#mksfilter",
@@ -245,7 +252,9 @@ def test_novas_own_base_url_is_the_fallback(setting):
 def test_misspelt_option_in_nova_conf_is_told(setting):
     setting.replace(setting.nova, "key_repository", "key_repositry")
     setting.replace(
-        setting.paste, "egg:mksfilter#mksfilter", f"egg:mksfilter\nkey_repository = {setting.keys}"
+        setting.paste,
+        "egg:mksfilter#mksfilter",
+        f"egg:mksfilter#mksfilter\nkey_repository = {setting.keys}",
     )
 
     code, lines = setting.check_nova()
@@ -338,7 +347,7 @@ def test_filter_and_proxy_that_disagree_are_told(setting):
 
     assert code == 1
     assert lines == [
-        "mksfilter.conf: audience is 'elsewhere' here and 'mksfilter' for the filter; "
+        "mksfilter.conf [mksfilter]: audience is 'elsewhere' here and 'mksfilter' for the filter; "
         "write the same for both"
     ]
 
@@ -360,7 +369,7 @@ def test_vcenter_that_cannot_be_reached_is_told_when_asked(setting):
         (["--nova-conf", "/nonexistent/nova.conf"], "/nonexistent/nova.conf: no such file"),
         (["--api-paste", "/nonexistent/paste.ini"], "/nonexistent/paste.ini: no such file"),
         (["--config-file", "/nonexistent/x.conf"], "/nonexistent/x.conf: no such file"),
-        (["--nova-conf", "{directory}"], "{directory}"),
+        (["--nova-conf", "{directory}/keys"], "/keys: no file *.conf in it"),
         (["--api-paste", "{directory}"], "{directory}: is a directory"),
         (["--connect", "--api-paste", "{paste}"], "--connect needs the proxy's --config-file"),
     ],
