@@ -1,129 +1,109 @@
-"""A whole relay, told anything by both sides in any order: it ends once, never by a fault of its
-own, and what either side hears is a valid stream."""
+"""A whole session, told anything by both ends, its owner and the clock in any order: it ends once,
+in time and by no fault of its own, and what either side hears is a valid stream.
+
+No socket is in it: the protocol is played.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
 
-import gevent
-import gevent.socket
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from mksfilter.exceptions import RelayFailed, SessionEnded
-from mksfilter.proxy.console import control_channel
-from mksfilter.proxy.relay.driver import Relay, RelayOptions
+from mksfilter.exceptions import SessionEnded
 from mksfilter.proxy.relay.frames import CLOSE, ControlFrame, FrameTracker, Violation
-from mksfilter.proxy.relay.transport import PlainTransport, Upstream
+from mksfilter.proxy.relay.protocol import Loss
+from tests.proxy.relay.session import PlayedEnd, Session
 
 __all__ = ["TestOneInput"]
 
 _HANDSHAKES = ("full", "missing", "auto", "full")
 _NOTICE = '{"type": "notice"}'
-_TURNS = 50
-
-logging.disable(logging.CRITICAL)
+_LOSSES = tuple(Loss)
 
 
-class _End:
-    """What stands at one end of the relay."""
+class _Listener(PlayedEnd):
+    """An end that only notes what it hears: the other end may have said anything."""
 
-    def __init__(self, sock: gevent.socket.socket) -> None:
-        self._sock = sock
-        self._sock.setblocking(False)
-        self.heard = b""
-        self.over = False
-
-    def say(self, data: bytes) -> None:
-        if data and not self.over:
-            try:
-                self._sock.send(data)
-            except OSError:
-                self.over = True
-
-    def listen(self) -> None:
-        while not self.over:
-            try:
-                data = self._sock.recv(65536)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            self.heard += data
-            self.over = not data
-
-    def hang_up(self) -> None:
-        self.listen()
-        self.over = True
-        self._sock.close()
+    def hear(self, data: bytes) -> None:
+        pass
 
 
-class _Table:
-    def __init__(self, options: int) -> None:
-        browser, client = gevent.socket.socketpair()
-        host, upstream = gevent.socket.socketpair()
-        self.browser, self.host = _End(browser), _End(host)
-        self.framed, self.control = bool(options & 1), bool(options & 2)
-        self.reasons: list[SessionEnded] = []
-        self.relay = Relay(
-            PlainTransport(client),
-            Upstream(PlainTransport(upstream), b"", "websocket" if self.framed else "bytes"),
-            options=RelayOptions(
-                end_message=control_channel.end if self.control else None,
-                view_only=bool(options & 4),
-                rfb_handshake=_HANDSHAKES[options >> 3 & 3],
-            ),
-            on_end=lambda _, reason: self.reasons.append(reason),
-        )
-        self.relay.start()
+def _session(options: int) -> Session:
+    session = Session(
+        framing="websocket" if options & 1 else "bytes",
+        control=bool(options & 2),
+        view_only=bool(options & 4),
+        rfb_handshake=_HANDSHAKES[options >> 3 & 3],
+        upstream_ping_interval=20.0 if options & 32 else 0.0,
+        idle_timeout=200.0 if options & 64 else 0.0,
+        lifetime=600.0 if options & 128 else None,
+        start=False,
+    )
+    for end in (session.browser, session.host):
+        end.__class__ = _Listener
+    session.start()
+    return session
 
-    def turn(self) -> None:
-        gevent.idle()  # unlike sleep(0), after the loop has looked at its sockets
-        self.browser.listen()
-        self.host.listen()
 
-    def act(self, what: int) -> None:
-        if what == 0:
-            self.browser.hang_up()
-        elif what == 1:
-            self.host.hang_up()
-        elif what == 2:
-            self.relay.close(SessionEnded("enough"))
-        else:
-            self.relay.send_control(_NOTICE)
+def _act(session: Session, what: int, size: int) -> None:
+    """What happens beside bytes; *size* says how much of it, or what of four."""
+    if what == 0:
+        _one_of_four(session, size & 3)
+    elif what < 3:
+        _end(session, what).block(size)
+    elif what < 5:
+        _end(session, what).take(size or None)
+    elif what < 7:
+        _end(session, what).hang_up(_LOSSES[size % len(_LOSSES)])
+    else:
+        session.advance(float(size))
+
+
+def _one_of_four(session: Session, what: int) -> None:
+    if what == 0:
+        session.browser.hang_up()
+    elif what == 1:
+        session.host.hang_up()
+    elif what == 2:
+        session.close(SessionEnded("enough"))
+    else:
+        session.send_control(_NOTICE)
+
+
+def _end(session: Session, what: int) -> PlayedEnd:
+    return session.browser if what & 1 else session.host
 
 
 def TestOneInput(data: bytes) -> None:
-    """A byte of options; then a byte of what happens, one of how much, and as many."""
-    table = _Table((data[:1] or b"\0")[0])
+    """A byte of options; then a byte of what happens, one of how much, and as many.
+
+    What happens: with 7 in the low bits something else than bytes, named by the high four. Else
+    bit 0 is for the browser's bytes, and with bit 3 they wait for what happens next.
+    """
+    session = _session((data[:1] or b"\0")[0])
     position = 1
     while position + 1 < len(data):
         what, size = data[position], data[position + 1]
         position += 2
         if what & 7 == 7:
-            table.act(size & 3)
+            _act(session, what >> 4 & 7, size)
         else:
-            side = table.browser if what & 1 else table.host
-            side.say(data[position : position + size])
+            _end(session, what).unread += data[position : position + size]
             position += size
         if not what & 8:
-            table.turn()
-    table.turn()
-    table.browser.hang_up()
-    table.host.hang_up()
-    for _ in range(_TURNS):
-        if table.reasons:
-            break
-        table.turn()
-    gevent.sleep(0)
-    assert len(table.reasons) == 1
-    assert not isinstance(table.reasons[0], RelayFailed)
-    _check_stream(table.browser.heard, masked=False)
-    _check_browser(table.browser.heard, control=table.control)
-    if table.framed:
-        _check_stream(table.host.heard, masked=True)
+            session.turn()
+    session.turn()
+    for end in (session.browser, session.host):
+        end.take()
+        end.hang_up()
+    session.reason()
+    _check_stream(session.browser.heard, masked=False)
+    _check_browser(session.browser.heard, control=session.options.end_message is not None)
+    if session.protocol.host.tracker is not None:
+        _check_stream(session.host.heard, masked=True)
 
 
 def _check_stream(heard: bytes, *, masked: bool) -> None:
@@ -143,11 +123,15 @@ def _check_stream(heard: bytes, *, masked: bool) -> None:
 def _check_browser(heard: bytes, *, control: bool) -> None:
     """What wsproto makes of it; and with a control channel, text is ours alone."""
     oracle = Connection(ConnectionType.CLIENT)
+    text = ""
     try:
         oracle.receive_data(heard)
         for event in oracle.events():
             if isinstance(event, TextMessage) and control:
-                assert "type" in json.loads(event.data)
+                text += event.data
+                if event.message_finished:
+                    assert "type" in json.loads(text)
+                    text = ""
             if isinstance(event, CloseConnection):
                 break
     except RemoteProtocolError:

@@ -161,6 +161,7 @@ class RelayProtocol:
         browser.passes = False
         browser.decoder = None
         self.browsers = tuple(other for other in self.browsers if other is not browser)
+        self._mark_passing()
 
     # --- events ---
 
@@ -331,16 +332,19 @@ class RelayProtocol:
         self._now = now
 
     def _done(self) -> list[Action]:
+        self._mark_passing()
         actions, self._actions = self._actions, []
+        return actions
+
+    def _mark_passing(self) -> None:
+        """Note, for the common way of bytes, who of the peers needs nothing but it."""
         host = self.host
-        # What a browser that is closing hears no more is taken out of the stream, as is what it
-        # is not to hear yet.
-        host.passes = not host.closed
+        # Bytes for a browser that hears nothing more, or nothing yet, do not pass.
+        host.passes = bool(self.browsers) and not host.closed
         for browser in self.browsers:
             browser.passes = browser.decoder is None and not (host.close_sent or browser.closed)
             if browser.close_sent or not browser.settled:
                 host.passes = False
-        return actions
 
     # --- pieces of a stream ---
 

@@ -1,4 +1,4 @@
-"""RFB as far as the relay understands it; whole sessions are in test_relay."""
+"""RFB as far as the relay understands it; whole sessions are in test_protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mksfilter.proxy.relay.rfb import (
     ViewOnlyFilter,
     is_greeting,
 )
-from tests.proxy.relay.test_driver import KEYS
+from tests.proxy.relay.test_protocol import KEYS
 
 HANDSHAKE = GREETING + b"\x01\x01"
 
