@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 __all__ = [
@@ -121,12 +121,12 @@ def mask_secrets() -> None:
 class _FilteredRecords:
     """A record factory: the one place that every logger's records pass, third parties' too."""
 
-    def __init__(self, factory: Any) -> None:
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
         self._factory = factory
         self._filter = SecretsFilter()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._factory(*args, **kwargs)
+    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record = self._factory(*args, **kwargs)
         self._filter.filter(record)
         return record
 

@@ -31,7 +31,7 @@ class Relays:
         lifetime: float | None,
         on_end: Callable[[object, SessionEnded], None],
     ) -> Relay:
-        """See :class:`mksfilter.proxy.console.sessions.RelayFactory`."""
+        """See :class:`mksfilter.proxy.console.session.RelayFactory`."""
         kind = (view_only, control, rfb_handshake)
         options = self._options.get(kind)
         if options is None:

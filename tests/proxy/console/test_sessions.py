@@ -16,7 +16,8 @@ from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import ServerDraining, SessionEnded, UpstreamLost
 from mksfilter.proxy.console import sessions
 from mksfilter.proxy.console.limits import SessionLimits
-from mksfilter.proxy.console.sessions import Session, SessionRegistry
+from mksfilter.proxy.console.session import Session
+from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.relay.timers import TimerWheel
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key

@@ -1,0 +1,131 @@
+"""One live console, and what it needs of others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import gevent
+
+from mksfilter.exceptions import SessionEnded
+
+if TYPE_CHECKING:
+    from mksfilter.auth.token import Claims
+    from mksfilter.proxy.console.limits import Reservation
+    from mksfilter.proxy.relay.transport import Transport, Upstream
+
+__all__ = ["LiveRelay", "RelayFactory", "ResumeTokens", "Session", "SessionMetrics"]
+
+
+class ResumeTokens(Protocol):
+    """What mints resume tokens; :class:`mksfilter.auth.token.TokenCodec` is one."""
+
+    def renew(self, claims: Claims, *, ttl: int) -> str:
+        """A resume token of the session of *claims*, good for *ttl* seconds.
+
+        :raises TokenError: the session has ended.
+        """
+
+
+class LiveRelay(Protocol):
+    """What a session asks of its relay; :class:`mksfilter.proxy.relay.driver.Relay` is one.
+
+    Nothing here waits.
+    """
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received from the browser."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes received from the host."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def send_control(self, text: str) -> None:
+        """Send a message of the control channel; ignored without one, or when it is over."""
+
+    def close(self, reason: SessionEnded) -> None:
+        """End; *on_end* follows. Harmless when it is over."""
+
+
+class RelayFactory(Protocol):
+    """Makes the relay of a session, not yet started."""
+
+    def __call__(
+        self,
+        client: Transport,
+        upstream: Upstream,
+        *,
+        view_only: bool,
+        control: bool,
+        rfb_handshake: str,
+        lifetime: float | None,
+        on_end: Callable[[object, SessionEnded], None],
+    ) -> LiveRelay:
+        """
+        :param control: the client understands the control channel.
+        :param rfb_handshake: see :class:`mksfilter.endpoint.Endpoint`.
+        :param lifetime: seconds after which the session ends whatever happens; None: never.
+        :param on_end: called once, in a greenlet, with the relay and why it has ended.
+        """
+
+
+class SessionMetrics(Protocol):
+    """What is counted; :class:`mksfilter.proxy.web.metrics.Metrics` is one."""
+
+    def session_opened(self, mode: str) -> None:
+        """A session has begun."""
+
+    def session_ended(self, reason: str) -> None:
+        """A session is over."""
+
+    def count_bytes(self, arrived: int, sent: int) -> None:
+        """So many bytes more went each way."""
+
+    def refresh(self) -> None:
+        """Called as often as bytes are counted."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Session:
+    """One live console.
+
+    :ivar client: address of the browser.
+    :ivar host: ``host:port`` of the console.
+    :ivar has_control: the client understands the control channel.
+    :ivar ends: seconds since the epoch at which it ends whatever happens; None: open.
+    :ivar place: counts towards the limits until it is released.
+    :ivar wake: does what is due.
+    :ivar relay: set before anybody else sees the session.
+    :ivar started: monotonic seconds.
+    """
+
+    claims: Claims
+    client: str
+    vcenter: str
+    host: str
+    has_control: bool
+    ends: int | None
+    place: Reservation
+    wake: Callable[[Session], None]
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    counted_in: int = 0
+    counted_out: int = 0
+    # Monotonic seconds at which something is due; infinity: never.
+    renew_at: float = math.inf
+    notice_at: float = math.inf
+    drain_at: float = math.inf
+    slot: int = 0
+    relay: LiveRelay = dataclasses.field(init=False)
+
+    def on_timer(self, now: float) -> None:  # noqa: ARG002
+        """Something is due; called by the wheel, in the hub."""
+        gevent.spawn(self.wake, self)

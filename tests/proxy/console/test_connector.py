@@ -1,0 +1,81 @@
+"""From claims to a console's host, once more where the first one refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from mksfilter.auth.token import Claims
+from mksfilter.endpoint import Endpoint
+from mksfilter.exceptions import (
+    BackendError,
+    ConnectionLimitReached,
+    HostUnreachable,
+    TicketRefused,
+    UpstreamRefused,
+)
+from mksfilter.proxy.console.connector import Connector
+
+CLAIMS = Claims(jti="j", aud="tests", iid="vm-1", iat=0, exp=60, use="connect", mode="full")
+FIRST, SECOND = (Endpoint("websocket", f"esxi-{number}", 443) for number in (1, 2))
+
+
+class Site:
+    """Endpoints, and hosts that connect or raise."""
+
+    def __init__(self, **answers: BackendError) -> None:
+        self.answers = answers
+        self.dialled: list[Endpoint] = []
+        self.room: BackendError | None = None
+
+    def endpoint(self, claims: Claims) -> Endpoint:
+        assert claims is CLAIMS
+        return FIRST
+
+    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+        assert claims is CLAIMS
+        if self.room is not None:
+            raise self.room
+        return SECOND
+
+    def dial(self, endpoint: Endpoint):
+        self.dialled.append(endpoint)
+        if endpoint.host in self.answers:
+            raise self.answers[endpoint.host]
+        return f"connected to {endpoint.host}"
+
+    def connect(self, endpoint: Endpoint | None = None):
+        return Connector(self, self.dial).connect(CLAIMS, endpoint)
+
+
+def test_the_console_is_looked_up_unless_the_token_told_where_it_is():
+    site = Site()
+    assert site.connect() == (FIRST, "connected to esxi-1")
+    assert site.connect(SECOND) == (SECOND, "connected to esxi-2")
+    assert site.dialled == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("refusal", [TicketRefused, UpstreamRefused])
+def test_a_host_that_refuses_is_tried_once_more_where_there_is_room(refusal):
+    site = Site(**{"esxi-1": refusal("no")})
+    assert site.connect() == (SECOND, "connected to esxi-2")
+
+
+def test_the_second_refusal_is_the_last():
+    site = Site(**{"esxi-1": TicketRefused("first"), "esxi-2": TicketRefused("second")})
+    with pytest.raises(TicketRefused, match="second"):
+        site.connect()
+    assert site.dialled == [FIRST, SECOND]
+
+
+def test_the_reason_of_a_refusal_is_told():
+    site = Site(**{"esxi-1": TicketRefused("no")})
+    site.room = ConnectionLimitReached("one is open")
+    with pytest.raises(ConnectionLimitReached):
+        site.connect()
+
+
+def test_a_host_that_cannot_be_reached_is_not_tried_again():
+    site = Site(**{"esxi-1": HostUnreachable("no route")})
+    with pytest.raises(HostUnreachable):
+        site.connect()
+    assert site.dialled == [FIRST]
