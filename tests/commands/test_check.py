@@ -154,6 +154,17 @@ def test_right_configuration_has_no_findings(setting):
         ),
         (
             "egg:mksfilter#mksfilter",
+            "egg:mksfilter#mksfilter\napi = plain",
+            "api-paste.ini [filter:mksfilter]: api = plain in a pipeline of Nova's: Nova's own "
+            "policy would not be asked; remove it",
+        ),
+        (
+            "egg:mksfilter#mksfilter",
+            "egg:mksfilter#mksfilter\napi = novae",
+            "api-paste.ini [filter:mksfilter]: api = 'novae' is none of auto, nova, plain",
+        ),
+        (
+            "egg:mksfilter#mksfilter",
             "egg:mksfilter#mksfilter\ntoken_tll = 60",
             "api-paste.ini [filter:mksfilter]: unknown option 'token_tll'; did you mean token_ttl?",
         ),
