@@ -16,17 +16,17 @@ Kubernetes' pkg/volume/util/atomic_writer.go.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import stat
-from dataclasses import dataclass
 
 __all__ = ["Place", "directory_fault", "file_fault", "owner_name", "place_of"]
 
 _LINK = "..data"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Place:
     """Where files are really read from.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +96,26 @@ def test_no_value_can_pretend_to_be_another_field_or_another_line():
     line = log_module.event("x", user='a" admin="1', project="p\nevent=forged", empty="", n=3)
     assert line == r'event=x user="a\" admin=\"1" project="p\nevent=forged" empty="" n=3'
     assert log_module.event("changed", name="web-1") == "event=changed name=web-1"
+
+
+def _log_calls():
+    package = Path(log_module.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id.strip("_").lower() in ("log", "logger")
+                and node.func.attr in ("debug", "info", "warning", "error", "exception", "critical")
+            ):
+                yield f"{path.relative_to(package)}:{node.lineno}", node
+
+
+def test_every_line_of_the_package_is_one_event():
+    calls = list(_log_calls())
+    assert len(calls) > 30
+    for where, call in calls:
+        assert call.func.value.id == "LOG", where
+        (message,) = call.args
+        assert re.match(r"(log\.)?event\('[a-z-]+'", ast.unparse(message)), where

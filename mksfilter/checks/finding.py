@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from dataclasses import dataclass
 
 __all__ = ["Finding", "Kind"]
 
@@ -17,7 +17,7 @@ class Kind(enum.Enum):
     GOOD = "good: "
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Finding:
     """``str()`` is the one line an operator reads.
 

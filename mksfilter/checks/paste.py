@@ -7,10 +7,10 @@ a file means is Paste's own code's to say (:mod:`mksfilter.checks.paste_loader`)
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from mksfilter.checks.finding import Finding, Kind
 from mksfilter.checks.paste_loader import APP, FILTER, Loader, Part, Refusal
@@ -41,7 +41,7 @@ _DEPTH = 20
 _FORGED = "a caller's own X-User-Id, X-Project-Id and X-Roles headers would be believed"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """Filters in order, then an application.
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import dataclasses
 import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from paste.deploy import loadwsgi
@@ -45,7 +45,7 @@ _REFUSALS = (
 _COMPOSITES = ("paste.composite_factory", "paste.composit_factory")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Factory:
     """What would be imported.
 
@@ -61,7 +61,7 @@ class Factory:
     installed: bool = True
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Refusal:
     """What Paste would stop at.
 
@@ -78,7 +78,7 @@ class Refusal:
     near: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Part:
     """A filter or an application of a pipeline.
 
@@ -91,8 +91,8 @@ class Part:
     name: str
     where: str
     factory: Factory
-    options: Mapping[str, str] = field(default_factory=dict)
-    global_options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    global_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     composite: bool = False
 
 

@@ -6,10 +6,10 @@ which of several files an option stands in. Both are told here, from the files t
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from oslo_config import cfg
 
@@ -18,7 +18,7 @@ from mksfilter.exceptions import ConfigurationError
 __all__ = ["ConfigurationFiles", "Written", "environment_variable", "expand", "files_of"]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Written:
     """A group as it stands in one file.
 

@@ -38,6 +38,7 @@ from mksfilter.config.unknown import (
     unused_groups,
 )
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.log import event
 from mksfilter.private_files import file_fault, place_of
 
 __all__ = [
@@ -117,7 +118,7 @@ def refuse_unknown(
             found += [*unknown_in_files(files), *unknown_in_environment()]
             names = _resolve(conf, SHARED_OPTS, local_conf, _Refused())["vcenters"]
             for unused in unused_groups(files, names):
-                LOG.warning("%s", unused)
+                LOG.warning(event("vcenter-unused", detail=unused))
     if found:
         raise ConfigurationError("; ".join(map(str, found)))
 

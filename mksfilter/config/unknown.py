@@ -6,10 +6,10 @@ code. Inside nova-api the files are Nova's own: only our groups in them are look
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from mksfilter.config.files import ConfigurationFiles, environment_variable
 from mksfilter.config.options import (
@@ -44,7 +44,7 @@ _OF_VCENTER = frozenset(opt.dest for opt in VCENTER_OPTS)
 _OF_GROUP = _SHARED | _OF_FILTER | _OF_PROXY
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Role:
     """What a paste section's factory reads.
 
@@ -65,7 +65,7 @@ PROXY = Role(
 )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Unknown:
     """One of them; ``str()`` is ``WHERE: PROBLEM; REMEDY``.
 
