@@ -123,22 +123,7 @@ class SessionRegistry:
             raise
         self._sessions[session.id] = session
         self._metrics.session_opened(claims.mode)
-        LOG.info(
-            event(
-                "session-opened",
-                session=session.id,
-                jti=claims.jti,
-                use=claims.use,
-                instance=claims.iid,
-                project=claims.pid,
-                user=claims.uid,
-                request=claims.rid,
-                vcenter=session.vcenter,
-                host=session.host,
-                client=session.client,
-                mode=claims.mode,
-            )
-        )
+        _log_opening(session)
         if greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
             session.relay.send_control(greeting)
@@ -278,3 +263,23 @@ def _uncounted(session: Session) -> tuple[int, int]:
     more = arrived - session.counted_in, sent - session.counted_out
     session.counted_in, session.counted_out = arrived, sent
     return more
+
+
+def _log_opening(session: Session) -> None:
+    claims = session.claims
+    LOG.info(
+        event(
+            "session-opened",
+            session=session.id,
+            jti=claims.jti,
+            use=claims.use,
+            instance=claims.iid,
+            project=claims.pid,
+            user=claims.uid,
+            request=claims.rid,
+            vcenter=session.vcenter,
+            host=session.host,
+            client=session.client,
+            mode=claims.mode,
+        )
+    )
