@@ -20,7 +20,7 @@ from mksfilter import config
 from mksfilter.api import bodies
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
-from mksfilter.exceptions import ConfigurationError
+from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
 from mksfilter.issuer import ConsoleSource, Issuer, SealableEndpoint
 from mksfilter.log import event
 
@@ -190,7 +190,18 @@ def _issuer(
     api: str,
 ) -> Issuer:
     keys = KeyRepository(settings.key_repository)
-    keys.load()
+    try:
+        keys.load()
+    except KeyRepositoryError as exc:
+        if not settings.start_without_keys:
+            raise
+        LOG.error(
+            event(
+                "keys-unusable",
+                detail=exc,
+                remedy="console requests are answered 503 until then (start_without_keys)",
+            )
+        )
     codec = TokenCodec(keys, settings.audience, clock_skew=settings.clock_skew)
     consoles = None
     if settings.ticket_at == "issue":

@@ -1,19 +1,20 @@
-"""From an instance and a caller, already authorised, to a console URL."""
+"""From an instance and a caller, already authorized, to a console URL."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from mksfilter.auth.token import TokenCodec
-from mksfilter.config import FilterSettings
-from mksfilter.exceptions import ConfigurationError
+from mksfilter.bounded import BoundedCalls, DeadlinePassed, NoPlace
+from mksfilter.config import VCENTER_PLACE, FilterSettings, ProxyRoute, with_vcenter
+from mksfilter.exceptions import ConfigurationError, VCenterBusy, VCenterUnreachable
 from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
-__all__ = ["ConsoleSource", "Issuer", "SealableEndpoint", "token_url"]
+__all__ = ["ConsoleSource", "Issuer", "ProxyUrls", "SealableEndpoint", "token_url"]
 
 LOG = logging.getLogger(__name__)
 
@@ -46,24 +47,27 @@ class Issuer:
         """
         if settings.ticket_at == "issue" and consoles is None:
             raise ConfigurationError("ticket_at = issue needs vcenters to take tickets from")
-        token_url(settings.webmks_proxy_base_url, "")
         self._codec = codec
         self._settings = settings
+        self._urls = ProxyUrls(settings.webmks_proxy_base_url, settings.routes)
         self._consoles = consoles if settings.ticket_at == "issue" else None
+        self._tickets = BoundedCalls(
+            "console-ticket", limit=settings.tickets_at_once, timeout=settings.ticket_timeout
+        )
 
     def console_url(self, request: ConsoleRequest) -> str:
         """A URL that opens the console of *request* until the token in it expires.
 
         :raises KeyRepositoryError: there is no key to sign with.
-        :raises BackendError: ``ticket_at = issue`` and vSphere gives no ticket.
+        :raises ConfigurationError: no URL for the vCenter that has the instance.
+        :raises BackendError: ``ticket_at = issue`` and vSphere gives no ticket in time.
         """
         settings = self._settings
+        base_url = self._urls.of(request.vcenter)
+        self._codec.require_key()
         info = None
         if self._consoles is not None:
-            endpoint = self._consoles.connect(
-                request.instance_id, vcenter=request.vcenter, user_id=request.user_id
-            )
-            info = endpoint.to_mapping()
+            info = self._ticket(self._consoles, request).to_mapping()
         lifetime = settings.session_lifetime
         issued = self._codec.issue(
             request,
@@ -84,7 +88,65 @@ class Issuer:
                 exp=claims.exp,
             )
         )
-        return token_url(settings.webmks_proxy_base_url, issued.token)
+        return token_url(base_url, issued.token)
+
+    def _ticket(self, consoles: ConsoleSource, request: ConsoleRequest) -> SealableEndpoint:
+        def connect() -> SealableEndpoint:
+            return consoles.connect(
+                request.instance_id, vcenter=request.vcenter, user_id=request.user_id
+            )
+
+        settings = self._settings
+        try:
+            return self._tickets.run(connect)
+        except NoPlace:
+            raise VCenterBusy(
+                f"{settings.tickets_at_once} tickets are in the making already (tickets_at_once)"
+            ) from None
+        except DeadlinePassed:
+            raise VCenterUnreachable(
+                f"no ticket within {settings.ticket_timeout:g} s (ticket_timeout)"
+            ) from None
+
+
+class ProxyUrls:
+    """The base URL of the proxy near each vCenter."""
+
+    def __init__(self, common: str, routes: Sequence[ProxyRoute] = ()) -> None:
+        """
+        :param common: for every vCenter without one of its own; ``{vcenter}`` in it stands for
+            the vCenter's name, or for its UUID where no route has that.
+        :raises ConfigurationError: one of them cannot be a base URL, or has no vCenter.
+        """
+        self._common = common
+        self._routes = {route.instance_uuid: route for route in routes if route.instance_uuid}
+        self._names = {route.name: route for route in routes}
+        token_url(with_vcenter(common, "name"), "")
+        for route in routes:
+            if route.base_url and not route.instance_uuid:
+                raise ConfigurationError(
+                    f"[vcenter.{route.name}] webmks_proxy_base_url needs instance_uuid, by which "
+                    f"the vCenter is known"
+                )
+            token_url(route.url(common), "")
+
+    def of(self, vcenter: str | None) -> str:
+        """The base URL for an instance in *vcenter*.
+
+        :param vcenter: its instance UUID or its name; None: not known.
+        :raises ConfigurationError: it is not known, and the common URL needs it.
+        """
+        route = self._routes.get(vcenter or "") or self._names.get(vcenter or "")
+        if route is not None:
+            return route.url(self._common)
+        if VCENTER_PLACE not in self._common:
+            return self._common
+        if vcenter is None:
+            raise ConfigurationError(
+                f"webmks_proxy_base_url has {VCENTER_PLACE}, and the instance's node does not name "
+                f"its vCenter; write a URL without it"
+            )
+        return with_vcenter(self._common, vcenter)
 
 
 def token_url(base_url: str, token: str) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -318,6 +319,28 @@ class TestRefusedAtTheStart:
         monkeypatch.delitem(sys.modules, "mksfilter.api.nova", raising=False)
         with pytest.raises(ConfigurationError, match=r"cannot be used here.*api = plain"):
             filter_factory({}, api="nova", **local_conf)(api)
+
+    @pytest.mark.parametrize("spoil", [shutil.rmtree, lambda keys: os.chmod(keys / "1", 0o644)])
+    def test_not_for_its_keys_where_the_operator_says_so(self, local_conf, keys, spoil, caplog):
+        spoil(keys)
+        app = filter_factory({}, start_without_keys="true", **local_conf)(api)
+        assert "event=keys-unusable" in caplog.text
+        assert str(keys) in caplog.text
+
+        refused = console_from(app)
+        passed = wsgi.call(app, wsgi.environ("GET", "/servers", body=None))
+
+        assert (refused.code, list(refused.json)) == (503, ["serviceUnavailable"])
+        assert str(keys) not in refused.body.decode()
+        assert passed.code == 200
+
+    def test_and_keys_that_come_later_count(self, local_conf, keys, tmp_path, monkeypatch):
+        monkeypatch.setattr("mksfilter.auth.keys.CHECK_INTERVAL", 0)
+        keys.rename(tmp_path / "elsewhere")
+        app = filter_factory({}, start_without_keys="true", **local_conf)(api)
+        assert console_from(app).code == 503
+        (tmp_path / "elsewhere").rename(keys)
+        assert console_from(app).code == 200
 
     def test_a_key_that_others_can_read(self, local_conf, keys):
         os.chmod(keys / "1", 0o644)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from mksfilter.auth.token import TokenCodec
-from mksfilter.config import FilterSettings
-from mksfilter.exceptions import ConfigurationError, InstancePoweredOff
+from mksfilter.config import FilterSettings, ProxyRoute
+from mksfilter.exceptions import (
+    ConfigurationError,
+    InstancePoweredOff,
+    KeyRepositoryError,
+    VCenterBusy,
+    VCenterUnreachable,
+)
 from mksfilter.issuer import Issuer, token_url
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock, Keyring, key
@@ -30,6 +38,10 @@ SETTINGS = FilterSettings(
     vsphere_hosts=(),
     also_answer=(),
     identity="keystone",
+    ticket_timeout=10.0,
+    tickets_at_once=4,
+    start_without_keys=False,
+    routes=(),
 )
 
 
@@ -138,6 +150,17 @@ class Taken:
         return {"host": "esx-7.internal", "port": 443, "sessionTicket": "cst-secret"}
 
 
+class Hanging:
+    """A vCenter that does not answer."""
+
+    def __init__(self):
+        self.released = threading.Event()
+
+    def connect(self, *_, **__):
+        self.released.wait(30)
+        return Taken()
+
+
 class Consoles:
     def __init__(self):
         self.asked = []
@@ -145,6 +168,65 @@ class Consoles:
     def connect(self, instance_id, *, vcenter=None, user_id=""):
         self.asked.append((instance_id, vcenter, user_id))
         return Taken()
+
+
+UUID_1 = "9d51f082-58a4-4449-beed-6fd205a5726b"
+UUID_2 = "00000000-58a4-4449-beed-6fd205a5726b"
+
+
+class TestProxyNearEachVCenter:
+    routes = (
+        ProxyRoute("dc1", UUID_1, "https://dc1.example.com/mks/"),
+        ProxyRoute("dc2", UUID_2),
+    )
+
+    def url(self, codec, common, vcenter, routes=routes):
+        settings = dataclasses.replace(SETTINGS, webmks_proxy_base_url=common, routes=routes)
+        return ask(Issuer(codec, settings), vcenter=vcenter).partition("token=")[0]
+
+    @pytest.mark.parametrize(
+        ("vcenter", "expected"),
+        [
+            (UUID_1, "https://dc1.example.com/mks/?"),
+            ("dc1", "https://dc1.example.com/mks/?"),
+            (UUID_2, "https://c.example.com/?"),
+            (None, "https://c.example.com/?"),
+            ("somewhere", "https://c.example.com/?"),
+        ],
+    )
+    def test_has_a_url_of_its_own(self, codec, vcenter, expected):
+        assert self.url(codec, "https://c.example.com/", vcenter) == expected
+
+    @pytest.mark.parametrize(
+        ("vcenter", "expected"),
+        [
+            (UUID_2, "https://dc2.example.com/cell/dc2/?"),
+            ("other", "https://other.example.com/cell/other/?"),
+            ("a/b", "https://a%2Fb.example.com/cell/a%2Fb/?"),
+        ],
+    )
+    def test_may_be_named_in_the_common_one(self, codec, vcenter, expected):
+        common = "https://{vcenter}.example.com/cell/{vcenter}"
+        assert self.url(codec, common, vcenter) == expected
+
+    def test_is_named_by_its_uuid_where_nobody_gave_it_a_name(self, codec):
+        url = self.url(codec, "https://c.example.com/{vcenter}/", UUID_2, routes=())
+        assert url == f"https://c.example.com/{UUID_2}/?"
+
+    def test_no_url_is_made_up_for_a_vcenter_that_is_not_known(self, codec):
+        with pytest.raises(ConfigurationError, match="does not name its vCenter"):
+            self.url(codec, "https://c.example.com/{vcenter}/", None)
+
+    @pytest.mark.parametrize(
+        ("route", "said"),
+        [
+            (ProxyRoute("dc1", UUID_1, "dc1.example.com"), "not a URL"),
+            (ProxyRoute("dc1", "", "https://dc1.example.com/"), r"\[vcenter.dc1\].*instance_uuid"),
+        ],
+    )
+    def test_that_cannot_work_is_refused_at_the_start(self, codec, route, said):
+        with pytest.raises(ConfigurationError, match=said):
+            self.url(codec, "https://c.example.com/", None, routes=(route,))
 
 
 class TestTicketAtIssue:
@@ -164,6 +246,31 @@ class TestTicketAtIssue:
 
         with pytest.raises(InstancePoweredOff):
             ask(Issuer(codec, self.settings, consoles=PoweredOff()))
+
+    def test_a_vcenter_that_hangs_costs_a_request_its_deadline_and_others_nothing(self, codec):
+        consoles = Hanging()
+        settings = dataclasses.replace(self.settings, ticket_timeout=0.2, tickets_at_once=1)
+        issuer = Issuer(codec, settings, consoles=consoles)
+        try:
+            with pytest.raises(VCenterUnreachable, match=r"0\.2 s"):
+                ask(issuer)
+            started = time.monotonic()
+            with pytest.raises(VCenterBusy, match="tickets_at_once"):
+                ask(issuer)
+            assert time.monotonic() - started < 5
+        finally:
+            consoles.released.set()
+
+    def test_no_ticket_is_taken_that_nobody_could_sign_for(self, codec):
+        class Lost:
+            def primary(self):
+                raise KeyRepositoryError("gone")
+
+        consoles = Consoles()
+        issuer = Issuer(TokenCodec(Lost(), "cloud-a"), self.settings, consoles=consoles)
+        with pytest.raises(KeyRepositoryError):
+            ask(issuer)
+        assert consoles.asked == []
 
     def test_is_refused_at_the_start_without_vcenters(self, codec):
         with pytest.raises(ConfigurationError, match="ticket_at = issue needs vcenters"):

@@ -30,7 +30,8 @@ from nova.policies import remote_consoles as remote_consoles_policies
 from mksfilter import config, policies
 from mksfilter.api import bodies
 from mksfilter.api.nodes import VSphereNodes, vcenter_of
-from mksfilter.exceptions import BackendError, ConfigurationError
+from mksfilter.api.refusal import refusal
+from mksfilter.exceptions import ConfigurationError, MksFilterError
 from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
 
@@ -228,17 +229,15 @@ class _Consoles(compute.API):
             # Nova forgets this one in remote-consoles and answers 500.
             common.raise_http_conflict_for_instance_invalid_state(exc, method, instance.uuid)
             raise
-        except BackendError as exc:
-            # A ticket taken at issue: what Nova has a fault for is that fault, the rest is 500.
-            LOG.warning(
-                event("console-refused", instance=instance.uuid, reason=exc.reason, detail=exc)
-            )
-            if exc.status == 404:
-                raise webob.exc.HTTPNotFound(explanation=exc.public) from exc
-            if exc.status == 409:
-                raise webob.exc.HTTPConflict(explanation=exc.public) from exc
-            raise
+        except MksFilterError as exc:
+            status, words = refusal(exc, instance=instance.uuid, request=context.request_id or "")
+            faults = {404: webob.exc.HTTPNotFound, 409: webob.exc.HTTPConflict}
+            raise faults.get(status, _Unavailable)(explanation=words) from None
         return answer
+
+
+class _Unavailable(webob.exc.HTTPConflict):
+    """A 503 on its way through Nova's ``expected_errors``, which would make it a 500."""
 
 
 class _Controller(remote_consoles.RemoteConsolesController):
@@ -294,6 +293,8 @@ class _Resource(wsgi.Resource):
         request.environ["nova.context"] = _viewing(context, self._view_rule)
         try:
             return super().dispatch(method, request, action_args)
+        except _Unavailable as exc:
+            raise webob.exc.HTTPServiceUnavailable(explanation=exc.explanation) from None
         finally:
             request.environ["nova.context"] = context
 

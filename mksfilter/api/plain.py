@@ -24,8 +24,9 @@ from mksfilter.api import bodies
 from mksfilter.api.faults import DEFAULT, GENERIC, NOT_FOUND, Answer, Fault, Version
 from mksfilter.api.nodes import VSphereNodes, vcenter_of
 from mksfilter.api.policy import FULL_CONSOLE, ConsolePolicy
+from mksfilter.api.refusal import refusal
 from mksfilter.config import FilterSettings
-from mksfilter.exceptions import BackendError, MksFilterError
+from mksfilter.exceptions import MksFilterError
 from mksfilter.issuer import Issuer
 from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
@@ -188,21 +189,9 @@ class PlainConsoles:
             return refused.answer
         except _NotOurs:
             raise
-        except BackendError as exc:
-            LOG.warning(
-                event(
-                    "console-refused",
-                    instance=match["server"],
-                    request=request_id,
-                    reason=exc.reason,
-                    detail=exc,
-                )
-            )
-            status = exc.status if exc.status in (404, 409) else 503
-            return Fault(status, exc.public).answer(version)
         except MksFilterError as exc:
-            LOG.error(event("console-failed", request=request_id, detail=exc))
-            return Fault(500, GENERIC).answer(version)
+            status, words = refusal(exc, instance=match["server"], request=request_id)
+            return Fault(status, words).answer(version)
         except Exception:
             # Whatever it is, the API's other requests must not suffer, nor its users read it.
             LOG.exception(event("unexpected-error", request=request_id))

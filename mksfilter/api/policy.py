@@ -8,12 +8,12 @@ from typing import Any
 
 from oslo_config import cfg
 from oslo_context import context
-from oslo_policy import policy
+from oslo_policy import opts, policy
 
-from mksfilter import policies
+from mksfilter import config, policies
 from mksfilter.exceptions import ConfigurationError
 
-__all__ = ["FULL_CONSOLE", "ConsolePolicy"]
+__all__ = ["FULL_CONSOLE", "ConsolePolicy", "get_enforcer"]
 
 FULL_CONSOLE = "os_compute_api:os-remote-consoles"
 
@@ -66,6 +66,24 @@ class ConsolePolicy:
         if self._enforcer.enforce(self._view_rule, target, caller):
             return "view"
         return None
+
+
+def get_enforcer() -> policy.Enforcer:
+    """For oslo.policy's own programs (entry point ``oslo.policy.enforcer``).
+
+    ``oslopolicy-validator``, ``-policy-generator`` and ``-list-redundant`` with ``--namespace
+    mksfilter`` read their ``--config-file`` into the global configuration; of it ``policy_file``
+    in ``[mksfilter]`` counts, else the one in ``[oslo_policy]``.
+    """
+    conf = cfg.CONF
+    config.register(conf)
+    opts.set_defaults(conf)
+    if conf[config.GROUP].policy_file:
+        # The validator looks here again.
+        conf.set_override("policy_file", conf[config.GROUP].policy_file, "oslo_policy")
+    enforcer = policy.Enforcer(conf)
+    enforcer.register_defaults(_defaults(conf[config.GROUP].view_role_policy))
+    return enforcer
 
 
 def _defaults(view_rule: str) -> list[policy.RuleDefault]:

@@ -8,22 +8,20 @@ https://docs.openstack.org/api-ref/compute/#show-console-connection-information
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from mksfilter.auth.token import Claims
+from mksfilter.bounded import BoundedCalls, DeadlinePassed, NoPlace
 from mksfilter.config import NovaSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import (
-    ConsoleError,
     TicketRefused,
     TokenExpired,
     TokenMalformed,
@@ -71,7 +69,7 @@ class NovaTokens:
         self._timeout = settings.timeout
         self._audience = audience
         self._clock = clock
-        self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+        self._calls = BoundedCalls("nova-token", limit=MAX_IN_FLIGHT, timeout=settings.timeout)
         # At DEBUG it writes the path of every request, and here the path holds the token.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
         if getattr(getattr(self._adapter, "session", None), "verify", True) is False:
@@ -159,7 +157,7 @@ class NovaTokens:
         )
 
     def _console(self, name: str, token: str) -> Mapping[str, Any]:
-        response = self._within_time(name, lambda: self._ask(name, token))
+        response = self._within_time(name, token)
         status = response.status_code
         if status == 404:
             raise TokenExpired(f"token {name}: nova does not know it, or not any more")
@@ -178,10 +176,15 @@ class NovaTokens:
             raise TokenServiceUnavailable(f"token {name}: the answer is not nova's; check [nova]")
         return console
 
-    def _ask(self, name: str, token: str) -> Any:
+    def _ask(self, name: str, token: str, asking: _Asking) -> Any:
         from keystoneauth1 import exceptions
 
         try:
+            # By itself keystoneauth would do all three in one call, and nobody could tell which of
+            # the services it was that did not answer.
+            self._adapter.get_token()
+            endpoint = self._adapter.get_endpoint()
+            asking.service = f"nova at {endpoint}"
             return self._adapter.get(
                 f"/os-console-auth-tokens/{token}",
                 microversion=MICROVERSION,
@@ -192,7 +195,7 @@ class NovaTokens:
         # may get any further.
         except exceptions.Unauthorized:
             raise TokenServiceUnavailable(
-                f"token {name}: keystone refuses the user of [nova]; check its password"
+                f"token {name}: {asking.service} refuses the user of [nova]; check its password"
             ) from None
         except exceptions.CatalogException:
             raise TokenServiceUnavailable(
@@ -201,41 +204,35 @@ class NovaTokens:
             ) from None
         except exceptions.ClientException as exc:
             raise TokenServiceUnavailable(
-                f"token {name}: nova or keystone cannot be asked ({type(exc).__name__})"
+                f"token {name}: {asking.service} cannot be asked ({type(exc).__name__})"
+            ) from None
+        except Exception as exc:
+            raise TokenServiceUnavailable(
+                f"token {name}: asking {asking.service} failed ({type(exc).__name__})"
             ) from None
 
-    def _within_time(self, name: str, ask: Callable[[], Any]) -> Any:
-        """Run *ask*, and give up on it after the time-out.
-
-        A socket's time-out does not end an answer that drips in byte by byte, nor does it count
-        Keystone and Nova together; waiting for another thread (a greenlet in the proxy) does.
-        """
-        if not self._slots.acquire(timeout=self._timeout):
-            raise TokenServiceUnavailable(
-                f"token {name}: {MAX_IN_FLIGHT} questions to nova are unanswered already"
-            )
-        answer: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                answer.set_result(ask())
-            except ConsoleError as exc:
-                answer.set_exception(exc)
-            except Exception as exc:
-                kind = type(exc).__name__
-                answer.set_exception(
-                    TokenServiceUnavailable(f"token {name}: asking nova failed ({kind})")
-                )
-            finally:
-                self._slots.release()
-
-        threading.Thread(target=run, name="nova-token", daemon=True).start()
+    def _within_time(self, name: str, token: str) -> Any:
+        """Nova's answer, or an error that names who has not answered in time."""
+        auth_url = getattr(getattr(self._adapter, "auth", None), "auth_url", None)
+        asking = _Asking(f"keystone at {auth_url}" if auth_url else "keystone")
         try:
-            return answer.result(timeout=self._timeout)
-        except FutureTimeout:
+            return self._calls.run(lambda: self._ask(name, token, asking), wait=True)
+        except NoPlace:
             raise TokenServiceUnavailable(
-                f"token {name}: no answer from nova within {self._timeout:g} s"
+                f"token {name}: {MAX_IN_FLIGHT} questions to keystone and nova are unanswered "
+                f"already"
             ) from None
+        except DeadlinePassed:
+            raise TokenServiceUnavailable(
+                f"token {name}: no answer from {asking.service} within {self._timeout:g} s"
+            ) from None
+
+
+@dataclasses.dataclass
+class _Asking:
+    """The service that is being asked, by its endpoint."""
+
+    service: str
 
 
 def _name_of(token: str) -> str:

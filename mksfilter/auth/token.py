@@ -185,6 +185,10 @@ class TokenCodec:
         """Seconds since the epoch by this codec's clock."""
         return int(self._clock())
 
+    def require_key(self) -> None:
+        """:raises KeyRepositoryError: no key to sign with."""
+        self._keys.primary()
+
     def issue(
         self,
         request: ConsoleRequest,

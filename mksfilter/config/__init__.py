@@ -10,6 +10,7 @@ from mksfilter.config.loading import (
     filter_settings,
     load,
     nova_settings,
+    proxy_routes,
     proxy_settings,
     refuse_unknown,
     register,
@@ -27,10 +28,13 @@ from mksfilter.config.options import (
     list_opts,
 )
 from mksfilter.config.settings import (
+    VCENTER_PLACE,
     FilterSettings,
     NovaSettings,
+    ProxyRoute,
     ProxySettings,
     VCenterSettings,
+    with_vcenter,
 )
 from mksfilter.config.unknown import (
     FILTER,
@@ -52,9 +56,11 @@ __all__ = [
     "PROXY_OPTS",
     "SHARED_OPTS",
     "VCENTER_OPTS",
+    "VCENTER_PLACE",
     "ConfigurationFiles",
     "FilterSettings",
     "NovaSettings",
+    "ProxyRoute",
     "ProxySettings",
     "Unknown",
     "VCenterSettings",
@@ -63,6 +69,7 @@ __all__ = [
     "list_opts",
     "load",
     "nova_settings",
+    "proxy_routes",
     "proxy_settings",
     "refuse_unknown",
     "register",
@@ -72,4 +79,5 @@ __all__ = [
     "unused_groups",
     "vcenter_faults",
     "vcenter_settings",
+    "with_vcenter",
 ]

@@ -23,8 +23,10 @@ from mksfilter.config.options import (
     VCENTER_OPTS,
 )
 from mksfilter.config.settings import (
+    VCENTER_PLACE,
     FilterSettings,
     NovaSettings,
+    ProxyRoute,
     ProxySettings,
     VCenterSettings,
 )
@@ -46,6 +48,7 @@ __all__ = [
     "filter_settings",
     "load",
     "nova_settings",
+    "proxy_routes",
     "proxy_settings",
     "refuse_unknown",
     "register",
@@ -149,6 +152,7 @@ def filter_settings(
             "webmks_proxy_base_url is not set: write the console page's URL into the filter's "
             "paste section or into [mksfilter] of the configuration file"
         )
+    values["routes"] = () if refused else proxy_routes(conf, section)
     return _build(FilterSettings, values)
 
 
@@ -172,6 +176,15 @@ def proxy_settings(
     values = _resolve(
         conf, [*SHARED_OPTS, *borrowed, *PROXY_OPTS], section, refused or _raise(conf)
     )
+    url = values["webmks_proxy_base_url"]
+    routes = () if refused else proxy_routes(conf, section)
+    if len(routes) == 1:
+        url = values["webmks_proxy_base_url"] = routes[0].url(url)
+    if VCENTER_PLACE in url and refused is None:
+        raise ConfigurationError(
+            f"webmks_proxy_base_url {url} has {VCENTER_PLACE}, and this proxy serves "
+            f"{len(routes)} vCenters: write the URL of this proxy"
+        )
     return _build(ProxySettings, values)
 
 
@@ -198,6 +211,28 @@ def vcenter_faults(conf: cfg.ConfigOpts, name: str) -> list[str]:
     faults: list[str] = []
     _vcenter(conf, name, faults)
     return faults
+
+
+def proxy_routes(
+    conf: cfg.ConfigOpts, local_conf: Mapping[str, str] | None = None
+) -> tuple[ProxyRoute, ...]:
+    """Of each name in ``vcenters`` what tells where its consoles are; the rest is not read.
+
+    :raises ConfigurationError: a URL without the UUID that it is chosen by, or not a UUID.
+    """
+    names = _resolve(conf, SHARED_OPTS, local_conf or {}, _raise(conf))["vcenters"]
+    return tuple(_route(conf, name) for name in names)
+
+
+def _route(conf: cfg.ConfigOpts, name: str) -> ProxyRoute:
+    group = f"vcenter.{name}"
+    conf.register_opts(VCENTER_OPTS, group=group)
+    try:
+        uuid = conf[group].instance_uuid or ""
+        url = conf[group].webmks_proxy_base_url or ""
+    except cfg.Error as exc:
+        raise ConfigurationError(f"[{group}]: {_words(exc)}") from None
+    return ProxyRoute(name=name, instance_uuid=uuid.lower(), base_url=url)
 
 
 def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:

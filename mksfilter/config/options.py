@@ -6,6 +6,10 @@ Options live in group ``[mksfilter]``, and per vCenter in ``[vcenter.NAME]`` for
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+
 from oslo_config import cfg, types
 
 __all__ = [
@@ -99,8 +103,10 @@ FILTER_OPTS = [
         default="",
         help="URL of the console page as browsers see it, for example "
         "https://console.example.com/. '?token=...' is appended, or '&token=...' where it has a "
-        "query. The proxy reads from it which path prefix a load balancer leaves on requests, and "
-        "allows its origin. Empty: Nova's [mks] mksproxy_base_url.",
+        "query. '{vcenter}' in it stands for the vCenter that has the instance: the NAME of the "
+        "[vcenter.NAME] with its instance_uuid, else that UUID. The proxy reads from it which path "
+        "prefix a load balancer leaves on requests, and allows its origin. Empty: Nova's [mks] "
+        "mksproxy_base_url.",
     ),
     cfg.IntOpt(
         "token_ttl",
@@ -125,6 +131,27 @@ FILTER_OPTS = [
         "policy_file",
         default="",
         help="Policy file (YAML) for pipelines without Nova. Inside nova-api Nova's own is used.",
+    ),
+    cfg.FloatOpt(
+        "ticket_timeout",
+        default=10.0,
+        min=0.1,
+        help="Seconds within which vCenter must have given a ticket where ticket_at = issue, in "
+        "all; then the request is answered 503.",
+    ),
+    cfg.IntOpt(
+        "tickets_at_once",
+        default=4,
+        min=1,
+        help="Tickets in the making in one process where ticket_at = issue; a further request is "
+        "answered 503 at once. Keep it below the threads that the API has, so that a vCenter that "
+        "hangs does not stop the API.",
+    ),
+    cfg.BoolOpt(
+        "start_without_keys",
+        default=False,
+        help="Start although the key repository is missing, or open to others. Console requests "
+        "are then answered 503 until it is in order, and the log has an ERROR.",
     ),
 ]
 
@@ -288,6 +315,17 @@ VCENTER_OPTS = [
     ),
     cfg.FloatOpt("timeout", default=10.0, min=0.1, help="Seconds for one request to this vCenter."),
     cfg.StrOpt(
+        "instance_uuid",
+        regex=r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+        help="The vCenter's about.instanceUuid. Nova's VMware driver names its nodes by it "
+        "(CLUSTER.UUID), and so the filter tells this vCenter from others.",
+    ),
+    cfg.StrOpt(
+        "webmks_proxy_base_url",
+        help="URL of the console page near this vCenter, as browsers see it. Needs instance_uuid. "
+        "Empty: the one of [mksfilter].",
+    ),
+    cfg.StrOpt(
         "console_host",
         help="Name or address to use instead of the one a ticket names, where that cannot be "
         "reached from here. With {host} in it, short names are completed: "
@@ -327,12 +365,30 @@ NOVA_OPTS = [
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """For ``oslo-config-generator`` (entry point ``oslo.config.opts``)."""
+    """For ``oslo-config-generator`` and ``-validator`` (entry point ``oslo.config.opts``)."""
     return [
         (GROUP, [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS]),
-        ("vcenter.NAME", list(VCENTER_OPTS)),
+        *((group, list(VCENTER_OPTS)) for group in ("vcenter.NAME", *_groups_to_validate())),
         (NOVA_GROUP, [*NOVA_OPTS, *_keystoneauth_opts()]),
     ]
+
+
+def _groups_to_validate() -> list[str]:
+    """The ``[vcenter.NAME]`` groups of the file that ``oslo-config-validator`` is to look at.
+
+    It has no notion of groups that an option names, so that its file is looked at here too.
+    """
+    if not os.path.basename(sys.argv[0]).startswith("oslo-config-validator"):
+        return []
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--input-file", default="")
+    file = parser.parse_known_args(sys.argv[1:])[0].input_file
+    sections: dict[str, object] = {}
+    try:
+        cfg.ConfigParser(file, sections).parse()
+    except (cfg.Error, OSError, UnicodeDecodeError):
+        return []  # the validator tells
+    return [name for name in sections if name.startswith("vcenter.")]
 
 
 def _keystoneauth_opts() -> list[cfg.Opt]:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import urllib.parse
 from typing import Any
 
-__all__ = ["FilterSettings", "NovaSettings", "ProxySettings", "VCenterSettings"]
+__all__ = [
+    "VCENTER_PLACE",
+    "FilterSettings",
+    "NovaSettings",
+    "ProxyRoute",
+    "ProxySettings",
+    "VCenterSettings",
+    "with_vcenter",
+]
+
+#: In a base URL: the vCenter that has the instance.
+VCENTER_PLACE = "{vcenter}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +37,30 @@ class VCenterSettings:
     timeout: float = 10.0
     console_host: str | None = None
     console_port: int | None = None
+    instance_uuid: str | None = None
+    webmks_proxy_base_url: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyRoute:
+    """Where browsers find the consoles of one vCenter; of ``[vcenter.NAME]`` what the filter reads.
+
+    :param instance_uuid: the vCenter's, lower case; empty: not told.
+    :param base_url: empty: the common one.
+    """
+
+    name: str
+    instance_uuid: str = ""
+    base_url: str = ""
+
+    def url(self, common: str) -> str:
+        """This vCenter's own base URL, or *common* with its name in it."""
+        return self.base_url or with_vcenter(common, self.name)
+
+
+def with_vcenter(base_url: str, vcenter: str) -> str:
+    """*base_url* with *vcenter* in the place of ``{vcenter}``."""
+    return base_url.replace(VCENTER_PLACE, urllib.parse.quote(vcenter, safe=""))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +80,10 @@ class FilterSettings:
     vsphere_hosts: tuple[str, ...]
     also_answer: tuple[str, ...]
     identity: str
+    ticket_timeout: float
+    tickets_at_once: int
+    start_without_keys: bool
+    routes: tuple[ProxyRoute, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -567,7 +567,7 @@ class TestOurOwnErrors:
     ):
         lost = KeyRepositoryError("key repository /etc/mksfilter/keys: no such directory")
         answered = ask(issuer=Failing(lost))
-        assert (answered.code, list(answered.json)) == (500, ["computeFault"])
+        assert (answered.code, list(answered.json)) == (503, ["serviceUnavailable"])
         assert "/etc" not in answered.body.decode()
         assert "key repository /etc/mksfilter/keys: no such directory" in caplog.text
 

@@ -263,6 +263,31 @@ def test_cloud_that_is_down_is_unavailable(cloud, settings):
         tokens.verify(TOKEN)
 
 
+def test_service_that_does_not_answer_is_named(cloud, settings):
+    new, logged_in = NovaTokens(settings("timeout = 1")), NovaTokens(settings("timeout = 1"))
+    logged_in.verify(TOKEN)
+    cloud.drip.set()
+
+    with pytest.raises(TokenServiceUnavailable, match=f"keystone at {cloud.url}/v3 within 1 s"):
+        new.verify(TOKEN)
+    with pytest.raises(TokenServiceUnavailable, match=f"nova at {cloud.url}/v2.1 within 1 s"):
+        logged_in.verify(TOKEN)
+
+
+def test_one_deadline_holds_for_the_place_and_the_answer(cloud, settings, monkeypatch):
+    monkeypatch.setattr("mksfilter.auth.nova_tokens.MAX_IN_FLIGHT", 1)
+    tokens = NovaTokens(settings("timeout = 1"))
+    tokens.verify(TOKEN)
+    cloud.drip.set()
+    with pytest.raises(TokenServiceUnavailable):
+        tokens.verify(TOKEN)
+
+    started = time.monotonic()
+    with pytest.raises(TokenServiceUnavailable, match="unanswered already"):
+        tokens.verify(TOKEN)
+    assert time.monotonic() - started < 1.8
+
+
 def test_answer_that_drips_is_not_waited_for(cloud, settings):
     cloud.drip.set()
     started = time.monotonic()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mksfilter import config
@@ -69,3 +73,78 @@ def test_password_with_a_dollar_is_told_without_any_of_it(tmp_path, group, text)
 
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+UUID = "9D51F082-58a4-4449-beed-6fd205a5726b"
+NEAR = f"""\
+[mksfilter]
+vcenters = dc1, dc2
+webmks_proxy_base_url = https://c.example.com/
+[vcenter.dc1]
+instance_uuid = {UUID}
+webmks_proxy_base_url = https://dc1.example.com/
+"""
+
+
+def test_vcenters_that_nova_api_does_not_log_in_to_need_no_host_and_no_password(tmp_path):
+    file = tmp_path / "nova.conf"
+    file.write_text(NEAR)
+
+    settings = config.filter_settings(config.load([str(file)]))
+
+    assert settings.routes == (
+        config.ProxyRoute("dc1", UUID.lower(), "https://dc1.example.com/"),
+        config.ProxyRoute("dc2"),
+    )
+
+
+def test_uuid_of_a_vcenter_that_is_none_stops_the_start(tmp_path):
+    file = tmp_path / "nova.conf"
+    file.write_text(NEAR.replace(UUID, "vc-1"))
+
+    with pytest.raises(ConfigurationError, match=r"\[vcenter\.dc1\]"):
+        config.filter_settings(config.load([str(file)]))
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "expected"),
+    [
+        ("https://c/{vcenter}/", "", "https://c/dc1/"),
+        ("https://c/{vcenter}/", "https://dc1/", "https://dc1/"),
+        ("https://c/", "", "https://c/"),
+    ],
+)
+def test_proxy_of_one_vcenter_knows_its_own_url(tmp_path, common, own, expected):
+    file = tmp_path / "mksfilter.conf"
+    file.write_text(
+        f"[mksfilter]\nvcenters = dc1\nwebmks_proxy_base_url = {common}\n"
+        f"[vcenter.dc1]\nwebmks_proxy_base_url = {own}\n"
+    )
+
+    assert config.proxy_settings(config.load([str(file)])).webmks_proxy_base_url == expected
+
+
+def test_proxy_of_several_vcenters_has_to_be_told_its_url(tmp_path):
+    file = tmp_path / "mksfilter.conf"
+    file.write_text("[mksfilter]\nvcenters = a, b\nwebmks_proxy_base_url = https://c/{vcenter}/\n")
+
+    with pytest.raises(ConfigurationError, match="this proxy serves 2 vCenters"):
+        config.proxy_settings(config.load([str(file)]))
+
+
+@pytest.mark.parametrize(("line", "code"), [("pool_size = 3", 0), ("pol_size = 3", 1)])
+def test_oslo_configs_validator_knows_vcenters_by_their_names(tmp_path, line, code):
+    file = tmp_path / "mksfilter.conf"
+    file.write_text(f"[mksfilter]\nvcenters = dc1\n[vcenter.dc1]\nhost = vc\n{line}\n")
+    program = Path(sys.executable).with_name("oslo-config-validator")
+
+    done = subprocess.run(
+        [program, "--namespace", "mksfilter", "--input-file", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == code, done.stderr
+    assert ("pol_size is not part" in done.stderr) == bool(code)

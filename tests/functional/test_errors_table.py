@@ -21,6 +21,7 @@ import webob
 import mksfilter
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.filter import filter_factory
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
 from tests.support.cloud import Cloud
@@ -129,12 +130,17 @@ class Bench:
 
     @functools.cached_property
     def api(self):
+        return self.api_with()
+
+    def api_with(self, vcenters=(), **options: object):
         """The demo's API pipeline, with the simulated servers, loaded by Paste."""
         from paste.deploy import loadapp
 
         servers = self.directory / "servers.json"
         servers.write_text(json.dumps(self.vsphere.vms))
-        path = self.configuration(webmks_proxy_base_url="http://127.0.0.1:6090/")
+        path = self.configuration(
+            vcenters, webmks_proxy_base_url="http://127.0.0.1:6090/", **options
+        )
         return loadapp(
             f"config:{Path('etc/api-paste.ini').resolve()}#demo",
             global_conf={"config_file": str(path), "servers": str(servers)},
@@ -146,7 +152,9 @@ class Bench:
         path = changes.pop("path", f"/v2.1/servers/{instance}/remote-consoles")
         version = changes.pop("version", "2.8")
         raw = changes.pop("raw", None)
+        api = changes.pop("api", None) or self.api
         headers = {"OpenStack-API-Version": f"compute {version}", "Accept": "application/json"}
+        headers.update(changes.pop("headers", {}))
         if user:
             headers["X-Auth-Token"] = f"demo-{user}"
         request = webob.Request.blank(
@@ -157,7 +165,9 @@ class Bench:
         request.body = raw if raw is not None else json.dumps({"remote_console": console}).encode()
         if request.method == "GET":
             request.body = b""
-        response = request.get_response(self.api)
+        if "Transfer-Encoding" in headers:
+            del request.environ["CONTENT_LENGTH"]
+        response = request.get_response(api)
         return response.status_int, _message(response.text)
 
 
@@ -323,6 +333,35 @@ def _(bench):
 @scenario("api-reader")
 def _(bench):
     return bench.ask(user="reader")
+
+
+@scenario("api-no-identity")
+def _(bench):
+    options = {
+        "key_repository": str(bench.directory / "keys"),
+        "webmks_proxy_base_url": "http://x/",
+    }
+    behind = filter_factory({}, api="plain", **options)(bench.api)
+    forged = {"X-Roles": "admin", "X-Project-Id": "demo", "X-Identity-Status": "Confirmed"}
+    return bench.ask(api=behind, headers=forged)
+
+
+@scenario("api-no-length")
+def _(bench):
+    return bench.ask(headers={"Transfer-Encoding": "chunked"})
+
+
+@scenario("api-no-keys")
+def _(bench):
+    api = bench.api_with(key_repository=bench.directory / "none", start_without_keys=True)
+    return bench.ask(api=api)
+
+
+@scenario("api-vcenter-silent")
+def _(bench):
+    bench.vsphere.set_vcenter(silent=True)
+    vcenters = [bench.vsphere.vcenter_settings()]
+    return bench.ask(api=bench.api_with(vcenters, ticket_at="issue", ticket_timeout=0.3))
 
 
 # -- the console's WebSocket ---------------------------------------------------------------------

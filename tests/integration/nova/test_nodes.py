@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from . import servers
-from .conftest import PROXY
 from .stack import Service, Stack
 from .test_answers import Case, answer, console
 
@@ -20,10 +19,23 @@ NOVNC = console("vnc", "novnc")
 NOVNC_ACTION = json.dumps({"os-getVNCConsole": {"type": "novnc"}})
 
 
+NEAR = "https://dc1.example.com/cell1/mks/"
+OPTIONS = """\
+[mksfilter]
+key_repository = {keys}
+audience = integration
+also_answer = novnc
+vcenters = dc1
+[vcenter.dc1]
+instance_uuid = {uuid}
+webmks_proxy_base_url = {near}
+"""
+
+
 @pytest.fixture(scope="module")
 def mixed(stack: Stack, filtered_paste: str, keys) -> Iterator[Service]:
-    """As an operator has it whose clients ask for novnc; no host is listed."""
-    options = f"[mksfilter]\nkey_repository = {keys}\naudience = integration\nalso_answer = novnc\n"
+    """As an operator has it whose clients ask for novnc, with a proxy near the vCenter."""
+    options = OPTIONS.format(keys=keys, uuid=servers.VCENTER, near=NEAR)
     api = stack.nova_api(filtered_paste, "mixed", options=options)
     yield api
     api.stop()
@@ -79,7 +91,7 @@ def test_novnc_on_vsphere_gets_our_url_in_the_same_form(ask, mixed, claims_of, v
 
     shown = given.json()["remote_console"]
     assert (shown["protocol"], shown["type"]) == ("vnc", "novnc")
-    assert shown["url"].startswith(f"{PROXY}?token=mks1.")
+    assert shown["url"].startswith(f"{NEAR}?token=mks1.")
     assert (claims_of(shown["url"]).iid, claims_of(shown["url"]).vc) == (
         servers.WEB,
         servers.VCENTER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 from . import servers
 
@@ -54,3 +55,31 @@ def test_before_authtoken_nobody_gets_a_console(ask, stack, filtered_paste, opti
         assert answer.status_code in (401, 403)
     finally:
         api.stop()
+
+
+def test_without_keys_only_consoles_are_unavailable_where_the_operator_says_so(
+    ask, stack, filtered_paste, options, tmp_path
+):
+    keys = next(line for line in options.splitlines() if line.startswith("key_repository"))
+    options = options.replace(
+        keys, f"key_repository = {tmp_path / 'none'}\nstart_without_keys = true"
+    )
+    api = stack.nova_api(filtered_paste, "keyless", options=options)
+    try:
+        path = f"/servers/{servers.WEB}/remote-consoles"
+        answer = ask("member", path, MKS, api=api)
+        refused = ask("reader", path, MKS, api=api)
+        headers = {"X-Auth-Token": stack.token("member")}
+        shown = requests.get(f"{api.url}/v2.1/servers", headers=headers, timeout=60)
+    finally:
+        api.stop()
+
+    assert answer.status_code == 503
+    assert answer.json()["serviceUnavailable"]["message"] == (
+        "The console service is not available at the moment. Try again later."
+    )
+    assert refused.status_code == 403
+    assert shown.status_code == 200
+    assert "ERROR mksfilter.filter" in api.logged()
+    assert "event=keys-unusable" in api.logged()
+    assert "Traceback" not in api.logged()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import time
+
 import pytest
+import requests
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
@@ -14,6 +18,8 @@ from . import servers
 from .conftest import PROXY
 
 MKS = {"remote_console": {"protocol": "mks", "type": "webmks"}}
+#: Of 8 threads; the deadline is shorter than what a call to vCenter may take.
+LIMITS = {"vsphere_hosts": "*", "ticket_timeout": 3, "tickets_at_once": 2}
 SHARED = {"audience": "integration", "ticket_at": "issue"}
 
 
@@ -29,7 +35,7 @@ def api(stack, filtered_paste, keys, _vsphere_process, proxy, tmp_path_factory):
     """nova-api with ``[vcenter.…]`` in its nova.conf."""
     vcenter = _vsphere_process.vcenter_settings()
     directory = tmp_path_factory.mktemp("issue")
-    written = configuration(directory, [vcenter], key_repository=keys, vsphere_hosts="*", **SHARED)
+    written = configuration(directory, [vcenter], key_repository=keys, **LIMITS, **SHARED)
     paste = filtered_paste.replace(PROXY, proxy.base_url)
     api = stack.nova_api(paste, "issue", options=written.read_text())
     yield api
@@ -91,3 +97,32 @@ def test_no_secret_reaches_novas_log(ask, api, keys, vsphere):
         assert expected in written, "the test looks in the wrong place"
     assert [secret for secret in secrets if secret in written] == []
     assert [secret for secret in secrets if secret in refused.text] == []
+
+
+# The last: calls that nobody waits for any more still end.
+def test_vcenter_that_says_nothing_costs_no_other_request_anything(ask, api, stack, vsphere):
+    path = f"/servers/{servers.WEB}/remote-consoles"
+    headers = {"X-Auth-Token": stack.token("member")}
+    vsphere.set_vcenter(silent=True)
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        consoles = [clients.submit(ask, "member", path, MKS, api=api) for _ in range(8)]
+        # One has been turned away, so that those with a place are waiting.
+        next(concurrent.futures.as_completed(consoles))
+        others = time.monotonic()
+        shown = requests.get(f"{api.url}/v2.1/servers", headers=headers, timeout=60)
+        assert shown.status_code == 200
+        assert time.monotonic() - others < 3
+        answers = [console.result() for console in consoles]
+    assert time.monotonic() - started < 9
+
+    assert {answer.status_code for answer in answers} == {503}
+    told = {answer.json()["serviceUnavailable"]["message"] for answer in answers}
+    assert told == {
+        "The console service cannot reach this machine's cloud at the moment. Try again later.",
+        "Many consoles are being opened at the moment. Try again in a moment.",
+    }
+    assert answers[0].headers["OpenStack-API-Version"] == "compute 2.8"
+    logged = api.logged()
+    assert "reason=vcenter-unreachable" in logged
+    assert "Unexpected exception in API method" not in logged
