@@ -13,6 +13,7 @@ from mksfilter.checks.nova_conf import NovaConf
 from mksfilter.checks.paste import PasteFile
 from mksfilter.checks.paste_loader import Factory, Part
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.issuer import ProxyUrls
 
 __all__ = ["NovaConfiguration"]
 
@@ -160,6 +161,10 @@ class NovaConfiguration:
                 where("policy_file"),
                 partial(ConsolePolicy, settings.policy_file, view_rule=settings.view_role_policy),
             )
+        yield from options.errors_of(
+            where("vcenters"),
+            lambda: ProxyUrls("https://common/", config.proxy_routes(conf.conf, part.options)),
+        )
         names = options.vcenter_names(conf.conf, part.options)
         if settings.ticket_at == "issue":
             if not names:

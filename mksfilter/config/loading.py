@@ -220,19 +220,25 @@ def proxy_routes(
 
     :raises ConfigurationError: a URL without the UUID that it is chosen by, or not a UUID.
     """
-    names = _resolve(conf, SHARED_OPTS, local_conf or {}, _raise(conf))["vcenters"]
+    vcenters = [opt for opt in SHARED_OPTS if opt.dest == "vcenters"]
+    names = _resolve(conf, vcenters, local_conf or {}, _raise(conf))["vcenters"]
     return tuple(_route(conf, name) for name in names)
 
 
 def _route(conf: cfg.ConfigOpts, name: str) -> ProxyRoute:
     group = f"vcenter.{name}"
     conf.register_opts(VCENTER_OPTS, group=group)
-    try:
-        uuid = conf[group].instance_uuid or ""
-        url = conf[group].webmks_proxy_base_url or ""
-    except cfg.Error as exc:
-        raise ConfigurationError(f"[{group}]: {_words(exc)}") from None
-    return ProxyRoute(name=name, instance_uuid=uuid.lower(), base_url=url)
+    values: dict[str, str] = {}
+    for option in ("instance_uuid", "webmks_proxy_base_url"):
+        try:
+            values[option] = conf[group][option] or ""
+        except cfg.Error as exc:
+            raise ConfigurationError(f"[{group}] {option}: {_words(exc)}") from None
+    return ProxyRoute(
+        name=name,
+        instance_uuid=values["instance_uuid"].lower(),
+        base_url=values["webmks_proxy_base_url"],
+    )
 
 
 def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:

@@ -249,6 +249,27 @@ def test_base_url_that_cannot_work_is_told(setting, url, finding):
     assert finding in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("group", "finding"),
+    [
+        ("webmks_proxy_base_url = https://dc9.example.com/", "needs instance_uuid"),
+        ("instance_uuid = vc-9", "instance_uuid"),
+        (
+            "instance_uuid = 9d51f082-58a4-4449-beed-6fd205a5726b\nwebmks_proxy_base_url = dc9",
+            "is not a URL of the form",
+        ),
+    ],
+)
+def test_proxy_near_a_vcenter_that_cannot_be_found_is_told(setting, group, finding):
+    text = setting.nova.read_text().replace("[mksfilter]\n", "[mksfilter]\nvcenters = dc9\n")
+    setting.nova.write_text(f"{text}\n[vcenter.dc9]\n{group}\n")
+
+    code, lines = setting.check_nova()
+
+    assert code == 1
+    assert [line for line in lines if finding in line], lines
+
+
 def test_novas_own_base_url_is_the_fallback(setting):
     setting.replace(
         setting.nova,
