@@ -69,7 +69,6 @@ _MAX_MISSED: Final = 2
 _PING_MARK: Final = b"mksfilter"
 # Registered close codes (RFC 6455 section 7.4.1).
 _GOING_AWAY: Final = 1001
-_NO_CODE: Final = 1005
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -158,6 +157,7 @@ class RelayProtocol:
         """
         if not browser.between_frames:
             self.host.broken = True
+        browser.closed = browser.close_sent = True
         browser.passes = False
         browser.decoder = None
         self.browsers = tuple(other for other in self.browsers if other is not browser)
@@ -269,7 +269,6 @@ class RelayProtocol:
             if drained:
                 for source in self._others(peer):
                     self._read_again(source)
-                self._settle()
         return self._done()
 
     def lost(
@@ -615,7 +614,7 @@ class RelayProtocol:
         unseen = browser.kept or not browser.settled
         last = tracker is None or self.host.closed or tracker.closed
         if (unseen or tracker is None or tracker.between_frames) and (last or not browser.outbox):
-            slug = self.reason.reason if self.reason is not None and code != _NO_CODE else ""
+            slug = self.reason.reason if self.reason is not None else ""
             self._send(browser, close_frame(code, slug, masked=False))
             browser.close_sent = True
         elif last or tracker is None:

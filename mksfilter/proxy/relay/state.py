@@ -35,7 +35,7 @@ class PeerState:
     :ivar close_sent: nothing more is sent to it; nearly always a close frame was the last.
     :ivar close_received: its close frame came.
     :ivar cut: its stream ends inside a frame, so that no close frame can be sent any more.
-    :ivar closed: Close was said.
+    :ivar closed: Close was said, or the browser is detached.
     :ivar gone: the connection is closed.
     """
 

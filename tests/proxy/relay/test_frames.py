@@ -23,6 +23,7 @@ from mksfilter.proxy.relay.frames import (
     FrameTracker,
     Violation,
     close_frame,
+    first_payload,
     frame,
     server_header,
 )
@@ -116,6 +117,9 @@ VIOLATIONS = {
     ),
     "5.5 fragmented ping": (raw_frame(PING, b"x", fin=False), False, 1002),
     "5.5 ping of 126 bytes": (raw_frame(PING, b"x" * 126), False, 1002),
+    "5.5 close of 126 bytes": (raw_frame(CLOSE, b"\x03\xe8" + b"x" * 124), False, 1002),
+    "5.5 pong of 126 bytes": (raw_frame(PONG, b"x" * 126, masked=True), True, 1002),
+    "5.5 close of 70000 bytes": (raw_frame(CLOSE, masked=True, length=70000), True, 1002),
     "5.5 ping of 70000 bytes": (raw_frame(PING, length=70000), False, 1002),
     "5.5.1 close with one byte": (raw_frame(CLOSE, b"x"), False, 1002),
     "7.1.6 close reason not UTF-8": (raw_frame(CLOSE, b"\x03\xe8\xff"), False, 1007),
@@ -143,6 +147,41 @@ def test_frames_pass_untouched_whatever_their_length():
             seen = track(stream * 3, masked=masked, cuts=[1, len(stream) + 3, len(stream) + 9])
             assert seen.passed == stream * 3
             assert seen.violation is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_whole_messages_of_less_than_64_kib_take_the_short_way(masked, monkeypatch):
+    lengths = [0, 1, 124, 125, 126, 127, 128, 65534, 65535]
+    stream = b"".join(raw_frame(BINARY, bytes(length), masked=masked) for length in lengths)
+    tracker = FrameTracker(masked=masked)
+    monkeypatch.setattr(FrameTracker, "_sort", None)  # the long one, which takes anything
+    assert tracker.feed(stream, len(stream)) is None
+    assert tracker.between_messages
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536])
+def test_the_frame_after_one_of_any_length_is_found(length, masked):
+    first = raw_frame(BINARY, bytes(length), masked=masked)
+    tracker, seen = FrameTracker(masked=masked), Seen()
+    seen.take(tracker, first[:-1] if length else first[:1])
+    assert not tracker.between_frames or not length
+    seen.take(tracker, first[-1:] if length else first[1:])
+    assert tracker.between_frames
+    seen.take(tracker, raw_frame(PING, b"here", masked=masked))
+    assert [control.payload for control in seen.controls] == [b"here"]
+    assert seen.violation is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("size", [1, 4, 70_000])
+def test_the_first_payload_of_a_stream_is_found_in_frames_of_any_form(length, size):
+    payload = bytes(range(1, 252)) * 270
+    stream = frame(BINARY, payload[:length], masked=False)
+    stream += frame(BINARY, payload[length : length + 3], masked=False)
+    assert first_payload(stream, size) == payload[: min(size, length + 3)]
+    for end in range(12):
+        assert payload.startswith(first_payload(stream[:end], size))
 
 
 def test_a_frame_is_skipped_by_arithmetic_even_when_it_has_no_end():
@@ -203,6 +242,25 @@ def test_our_frames_may_stand_between_frames_and_nowhere_else():
     assert not tracker.between_messages
     tracker.feed(raw_frame(0, b""), 2)
     assert tracker.between_messages
+
+
+def test_a_gap_between_messages_is_waited_for_though_one_between_frames_is_asked_for_too():
+    tracker = FrameTracker(masked=False)
+    tracker.feed(raw_frame(BINARY, b"a", fin=False), 3)
+    tracker.want_gap(message=True)
+    tracker.want_gap(message=False)
+    assert GAP not in (tracker.feed(raw_frame(0, b"b", fin=False), 3) or [])
+    assert (tracker.feed(raw_frame(0, b"c"), 3) or []).count(GAP) == 1
+
+
+@pytest.mark.parametrize("message", [False, True])
+def test_a_gap_is_told_once(message):
+    tracker = FrameTracker(masked=False)
+    one = raw_frame(BINARY, b"x")
+    tracker.feed(one[:2], 2)
+    tracker.want_gap(message=message)
+    assert tracker.feed(one[2:], 1) == [one[2:], GAP]
+    assert tracker.feed(one * 3, 9) is None
 
 
 def test_a_gap_is_found_inside_a_stream_that_never_pauses_there():

@@ -313,8 +313,10 @@ def test_an_end_in_a_frame_that_is_never_finished_is_cut_off_without_a_word():
     session = Session(control=True)
     session.host.send_raw(raw_frame(BINARY, b"x" * 1000)[:500])
     session.close(exceptions.LifetimeReached("over"))
+    assert session.host.close is None
     session.advance(CLOSE_TIMEOUT)
     assert session.browser.until_closed() is None
+    assert session.host.until_closed() is not None
     assert isinstance(session.reason(), exceptions.LifetimeReached)
 
 
@@ -343,6 +345,18 @@ def test_a_browser_that_joins_a_second_time_is_refused():
         protocol.attach()
     protocol.detach(browser)
     assert protocol.attach() is not browser
+
+
+def test_a_browser_that_is_detached_reaches_the_host_no_more():
+    session = Session()
+    browser = session.browser.state
+    session.protocol.detach(browser)
+    key = frame(BINARY, b"key", masked=True)
+    assert session.protocol.receive_from_browser(browser, key, len(key), session.now) == []
+    # Nor does it in pieces, which are looked at one by one.
+    assert session.protocol.receive_from_browser(browser, key, 2, session.now) == []
+    assert session.protocol.lost(browser, session.now) == []
+    assert session.protocol.reason is None
 
 
 @pytest.mark.parametrize("inside_a_frame", [False, True])
@@ -382,6 +396,16 @@ def test_a_violation_is_answered_with_its_code_and_goes_no_further(case):
     offender.hang_up()
     other.hang_up()
     assert isinstance(session.reason(), expected)
+
+
+@pytest.mark.parametrize("who", ["browser", "host"])
+def test_who_breaks_the_protocol_while_it_is_closed_is_waited_for_no_longer(who):
+    session = Session()
+    session.close(exceptions.IdleTimeout("over"))
+    offender = getattr(session, who)
+    offender.send_raw(b"\xf0\x00")
+    assert offender.closed
+    assert isinstance(session.reason(), exceptions.IdleTimeout)
 
 
 def test_text_from_a_page_that_is_only_told_things_is_refused():
@@ -425,6 +449,7 @@ def test_control_messages_stand_between_messages():
     session.browser.until(lambda browser: len(browser.messages) == 2)
     assert session.browser.messages == [b"abc", b"d"]
     assert session.browser.texts == [{"type": "resume"}]
+    assert session.host.heard == b""
 
 
 def test_control_messages_reach_only_those_who_asked():
@@ -669,6 +694,17 @@ def test_a_browser_that_does_not_play_the_handshake_is_given_up():
     assert "RFB handshake" in str(reason)
 
 
+def test_a_session_that_closes_and_is_woken_for_nothing_waits_on():
+    session = Session()
+    session.close(exceptions.IdleTimeout("over"))
+    session._perform(session.protocol.wake(session.now))
+    assert not session.browser.closed
+    session.browser.send_close(4408)
+    session.host.send_close(1001)
+    assert session.reason()
+    assert session.protocol.wake(session.now) == []
+
+
 def test_a_session_woken_for_nothing_goes_on():
     session = Session(rfb_handshake="missing")
     for _ in range(10):
@@ -861,6 +897,14 @@ def test_a_viewer_may_look_but_not_touch(cut):
     for start in range(0, len(said), cut):
         session.browser.send(said[start : start + cut])
     session.host.expect(heard)
+
+
+def test_a_viewer_sees_all_however_the_host_puts_it():
+    session = Session(view_only=True)
+    said = raw_frame(BINARY, b"1", fin=False) + raw_frame(PING, b"p") + raw_frame(0, b"2")
+    session.host.send_raw(said + raw_frame(BINARY, b"3"))
+    assert session.browser.messages == [b"12", b"3"]
+    assert session.browser.pings == [b"p"]
 
 
 def test_a_viewer_announces_no_encoding_that_waits_for_an_answer():

@@ -60,12 +60,76 @@ def test_version_3_3_has_another_handshake_and_is_refused():
 
 
 @pytest.mark.parametrize("name", KEYS)
-@given(cut=st.integers(0, 60))
-def test_what_a_viewer_may_not_say_is_dropped_to_the_byte(name, cut):
+def test_what_a_viewer_may_not_say_is_dropped_to_the_byte(name):
     request = struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480)
     said = KEYS[name] + request
+    for cut in range(len(said)):
+        viewer = ViewOnlyFilter(handshake=False)
+        assert viewer.feed(said[:cut]) + viewer.feed(said[cut:]) == [request]
+
+
+# Bytes after which the length of a message is known.
+KNOWN_AFTER = {
+    "key": 1,
+    "pointer": 2,
+    "extended pointer": 2,
+    "clipboard": 8,
+    "extended clipboard": 8,
+    "VMware key": 4,
+    "power": 1,
+    "resize": 8,
+    "QEMU key": 2,
+    "QEMU audio": 4,
+    "QEMU audio format": 4,
+    "continuous updates": 1,
+    "fence": 9,
+}
+MORE = {
+    "QEMU audio": struct.pack("!BBH", 255, 1, 1),
+    "QEMU audio format": struct.pack("!BBHBBI", 255, 1, 2, 3, 2, 44100),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN_AFTER)
+def test_a_dropped_message_is_kept_until_its_length_is_known_and_not_a_byte_longer(name):
+    message = {**KEYS, **MORE}[name]
+    known = KNOWN_AFTER[name]
     viewer = ViewOnlyFilter(handshake=False)
-    assert viewer.feed(said[:cut]) + viewer.feed(said[cut:]) == [request]
+    assert viewer.feed(message[: known - 1]) == []
+    assert len(viewer._data) == known - 1
+    assert viewer.feed(message[known - 1 : known]) == []
+    assert len(viewer._data) == 0
+    request = struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480)
+    assert viewer.feed(message[known:] + request) == [request]
+
+
+def test_a_viewer_announces_these_encodings_and_no_other():
+    """RFC 6143 section 7.7 and the community's registry of encodings, by number."""
+    allowed = {*range(25), 50}  # pixels, up to ZRLE and its kin; H.264
+    allowed |= set(range(-32, -22))  # quality of JPEG
+    allowed |= set(range(-256, -246))  # compression level
+    allowed |= {-223, -224, -239, -240, -308, -260, -307, -314}
+    allowed |= {0x574D5664, 0x574D5665, 0x574D5666, 0x574D5668}
+    asked = [*range(-1000, 100), *range(0x574D5600, 0x574D5700)]
+    kept = []
+    for start in range(0, len(asked), 1024):
+        part = asked[start : start + 1024]
+        viewer = ViewOnlyFilter(handshake=False)
+        (message,) = viewer.feed(struct.pack(f"!BxH{len(part)}i", 2, len(part), *part))
+        (count,) = struct.unpack_from("!H", message, 2)
+        kept += struct.unpack_from(f"!{count}i", message, 4)
+    assert set(kept) == allowed
+
+
+@pytest.mark.parametrize(("count", "refused"), [(1024, False), (1025, True)])
+def test_a_thousand_encodings_are_a_list_and_more_are_not(count, refused):
+    viewer = ViewOnlyFilter(handshake=False)
+    message = struct.pack(f"!BxH{count}i", 2, count, *([0] * count))
+    if refused:
+        with pytest.raises(RFBViolation, match="1025 encodings"):
+            viewer.feed(message[:4])
+    else:
+        assert viewer.feed(message) == [message]
 
 
 def test_a_clipboard_of_gigabytes_is_counted_not_kept():
