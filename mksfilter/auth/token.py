@@ -226,24 +226,6 @@ class TokenCodec:
         )
         return Issued(_sign(key, claims), claims)
 
-    def mint(
-        self,
-        *,
-        ttl: int,
-        use: str = "connect",
-        session_end: int | None = None,
-        connect_info: Mapping[str, Any] | None = None,
-        **facts: Any,
-    ) -> str:
-        """The token alone, for a :class:`ConsoleRequest` of *facts*; see :meth:`issue`."""
-        return self.issue(
-            ConsoleRequest(**facts),
-            ttl=ttl,
-            use=use,
-            session_end=session_end,
-            connect_info=connect_info,
-        ).token
-
     def renew(self, claims: Claims, *, ttl: int) -> str:
         """A ``resume`` token for the session of *claims*, never good for longer than its ``max``.
 

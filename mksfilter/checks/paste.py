@@ -38,7 +38,10 @@ _HARMLESS = (
 _ROOTS = ("composite", "composit", "pipeline", "filter-app")
 # Composites in composites; more is a circle.
 _DEPTH = 20
-_FORGED = "a caller's own X-User-Id, X-Project-Id and X-Roles headers would be believed"
+_FORGED = (
+    "nothing confirms who asks: console requests are refused (401), or, with identity = "
+    "trusted-headers, a caller's own X-Roles is believed"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,8 +125,9 @@ def test_right_configuration_has_no_findings(setting):
         (
             "authtoken keystonecontext mksfilter",
             "mksfilter authtoken keystonecontext",
-            f"api-paste.ini {V21}: the filter stands before authtoken: a caller's own X-User-Id, "
-            "X-Project-Id and X-Roles headers would be believed; move mksfilter to just before "
+            f"api-paste.ini {V21}: the filter stands before authtoken: nothing confirms who "
+            "asks: console requests are refused (401), or, with identity = trusted-headers, a "
+            "caller's own X-Roles is believed; move mksfilter to just before "
             "osapi_compute_app_v21",
         ),
         (
