@@ -30,12 +30,21 @@ class DeadlinePassed(Exception):
 class BoundedCalls:
     """Runs calls in threads of their own."""
 
-    def __init__(self, name: str, *, limit: int, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        limit: int,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         :param name: of the threads.
         :param limit: calls in flight.
         :param timeout: seconds from :meth:`run` to its result, waiting for a place included.
+        :param clock: seconds, never running backwards.
         """
+        self._clock = clock
         self._name = name
         self._timeout = timeout
         self._places = threading.BoundedSemaphore(limit)
@@ -47,7 +56,7 @@ class BoundedCalls:
         :raises NoPlace: there is none.
         :raises DeadlinePassed: *call* goes on, and nobody waits for it any more.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = self._clock() + self._timeout
         if not self._places.acquire(blocking=wait, timeout=self._timeout if wait else None):
             raise NoPlace
         result: Future[_Result] = Future()
@@ -62,7 +71,7 @@ class BoundedCalls:
 
         threading.Thread(target=run, name=self._name, daemon=True).start()
         try:
-            return result.result(timeout=max(0.0, deadline - time.monotonic()))
+            return result.result(timeout=max(0.0, deadline - self._clock()))
         except FutureTimeout:
             if result.done():
                 # From Python 3.11 on it is the TimeoutError that the call itself may raise.

@@ -85,3 +85,11 @@ def test_waiting_for_a_place_counts_towards_the_deadline(hanging):
     assert 0.3 <= time.monotonic() - started < 5
     thread.join(10)
     assert len(errors) == 1
+
+
+def test_a_place_that_came_late_leaves_less_time_for_the_call(hanging):
+    clock = iter([1000.0, 1060.0]).__next__
+    started = time.monotonic()
+    with pytest.raises(DeadlinePassed):
+        BoundedCalls("test", limit=1, timeout=60, clock=clock).run(hanging, wait=True)
+    assert time.monotonic() - started < 30
