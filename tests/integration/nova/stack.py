@@ -270,12 +270,7 @@ class Stack:
         :param options: more of nova.conf.
         :param worker: ``gthread`` or ``sync`` (gunicorn), or ``uwsgi``.
         """
-        directory = self.state / name
-        directory.mkdir()
-        (directory / "api-paste.ini").write_text(paste)
-        (directory / "nova.conf").write_text(
-            self._nova_conf("nova_cell0", host=name) + "\n" + options
-        )
+        directory = self.nova_configuration(paste, name, options)
         listener = self._sockets.get(name) or _listen()
         self._sockets[name] = listener
         return self._serve(
@@ -285,6 +280,16 @@ class Stack:
             worker=worker,
             env={"OS_NOVA_CONFIG_DIR": str(directory)},
         )
+
+    def nova_configuration(self, paste: str, name: str, options: str = "") -> Path:
+        """Write what a nova-api reads; the directory is its ``OS_NOVA_CONFIG_DIR``."""
+        directory = self.state / name
+        directory.mkdir()
+        (directory / "api-paste.ini").write_text(paste)
+        (directory / "nova.conf").write_text(
+            self._nova_conf("nova_cell0", host=name) + "\n" + options
+        )
+        return directory
 
     def stock_paste(self) -> str:
         """Nova's own api-paste.ini."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import pwd
 import shutil
 import subprocess
 import time
@@ -17,6 +15,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.simulator.processes import Children
 from tests.support.nginx import free_port
+from tests.support.source import ROOT
 
 __all__ = ["INSTANCE", "SERVERS", "Running", "Site", "start"]
 
@@ -74,28 +73,40 @@ UWSGI = [
     *("--need-app", "--die-on-term", "--buffer-size", "65535"),
 ]
 
-GUNICORN = [
-    *("{environment}/bin/gunicorn", "--workers", "2", "--bind", "127.0.0.1:{port}"),
-    *("--chdir", "{directory}", "application:application", "--worker-class"),
-]
+#: Nova parses sys.argv, so nothing for gunicorn may stand there.
+GUNICORN = """\
+wsgi_app = "application:application"
+chdir = "{directory}"
+bind = "127.0.0.1:{port}"
+workers = 2
+threads = {threads}
+worker_class = "{worker}"
+preload_app = {preload}
+timeout = 120
+control_socket_disable = True
+"""
 
 SERVERS: dict[str, list[str]] = {
     "uwsgi": UWSGI,
     "uwsgi-lazy-apps": [*UWSGI, "--lazy-apps"],
     "apache-mod-wsgi": ["apache2", "-D", "FOREGROUND", "-f", "{directory}/apache.conf"],
-    "gunicorn-sync": [*GUNICORN, "sync"],
-    "gunicorn-gthread": [*GUNICORN, "gthread", "--threads", "4"],
-    "gunicorn-preload": [*GUNICORN, "gthread", "--threads", "4", "--preload"],
+    "gunicorn-sync": ["{environment}/bin/gunicorn"],
+    "gunicorn-gthread": ["{environment}/bin/gunicorn"],
+    "gunicorn-preload": ["{environment}/bin/gunicorn"],
 }
 
 
 class Site:
     """A compute API with one server in it, and the filter in front.
 
-    :param directory: made here.
+    :param directory: of its files and keys; belongs to *user*.
     :param environment: the virtual environment of the servers' Python.
-    :param user: whose it is, and who serves it; None: the tests' own.
+    :param user: who serves it; None: the tests' own.
     """
+
+    instance = INSTANCE
+    #: ``X-Auth-Token`` of a member, and of a reader, of the server's project.
+    member, reader = "demo-member", "demo-reader"
 
     def __init__(self, directory: Path, environment: Path, user: str | None) -> None:
         self.directory = directory
@@ -103,21 +114,31 @@ class Site:
         self.user = user
         self.keys = directory / "keys"
         self.codec = TokenCodec(KeyRepository(str(self.keys)), AUDIENCE)
+        #: Of the server's process.
+        self.environ = {"PATH": PATH, "PYTHONPATH": ""}
 
     def make(self) -> None:
         """Write its files and keys."""
-        self.directory.mkdir()
-        if self.user:
-            account = pwd.getpwnam(self.user)
-            os.chown(self.directory, account.pw_uid, account.pw_gid)
-        paste = (self.directory.parent / "source" / "etc" / "api-paste.ini").read_text()
+        self.directory.mkdir(exist_ok=True)
+        self.write_application()
+        self.give_away()
+        self.command("keys", "setup")
+
+    def write_application(self) -> None:
+        """Write ``application.py`` and what it reads: here, the demo's API."""
+        paste = (ROOT / "etc" / "api-paste.ini").read_text()
         where = {"directory": self.directory, "audience": AUDIENCE}
         (self.directory / "api-paste.ini").write_text(DEFAULT.format(**where) + paste)
         (self.directory / "mksfilter.conf").write_text(CONF.format(**where))
         (self.directory / "application.py").write_text(WSGI.format(**where))
         server = {"uuid": INSTANCE, "name": "web-1", "project_id": "demo", "host": "esxi-1"}
         (self.directory / "servers.json").write_text(json.dumps([server]))
-        self.command("keys", "setup")
+
+    def give_away(self) -> None:
+        """Let *user* own all of it."""
+        if self.user:
+            for path in (self.directory, *self.directory.rglob("*")):
+                shutil.chown(path, self.user, self.user)
 
     def command(self, *arguments: str) -> None:
         """Run ``mksfilter`` as the user who serves."""
@@ -140,23 +161,23 @@ class Running:
     url: str
     log: Path
 
-    def ask(self, token: str = "demo-member") -> requests.Response:
+    def ask(self, token: str) -> requests.Response:
         """The console request, on a connection of its own, so that any process may answer."""
         return requests.post(
-            f"{self.url}/v2.1/servers/{INSTANCE}/remote-consoles",
+            f"{self.url}/v2.1/servers/{self.site.instance}/remote-consoles",
             json={"remote_console": {"protocol": "mks", "type": "webmks"}},
             headers={
                 "X-Auth-Token": token,
                 "OpenStack-API-Version": "compute 2.8",
                 "Connection": "close",
             },
-            timeout=30,
+            timeout=60,
         )
 
     def token(self) -> str:
         """A token that it signs now."""
-        answer = self.ask()
-        assert answer.status_code == 200, f"{answer.text}\n{self.log.read_text()}"
+        answer = self.ask(self.site.member)
+        assert answer.status_code == 200, f"{answer.text}\n{self.log.read_text()[-4000:]}"
         url: str = answer.json()["remote_console"]["url"]
         return url.partition("?token=")[2]
 
@@ -164,14 +185,20 @@ class Running:
 def start(server: str, site: Site, children: Children) -> Running:
     """Serve *site*, and wait until it answers."""
     port = free_port()
-    where = {
+    where: dict[str, object] = {
         "directory": site.directory,
         "environment": site.environment,
         "port": port,
         "modules": "/usr/lib/apache2/modules",
     }
-    if server.startswith("apache"):
-        (site.directory / "apache.conf").write_text(APACHE.format(**where))
+    worker = "sync" if server == "gunicorn-sync" else "gthread"
+    where |= {
+        "worker": worker,
+        "threads": 4 if worker == "gthread" else 1,
+        "preload": server == "gunicorn-preload",
+    }
+    (site.directory / "apache.conf").write_text(APACHE.format(**where))
+    (site.directory / "gunicorn.conf").write_text(GUNICORN.format(**where))
     program, *arguments = [part.format(**where) for part in SERVERS[server]]
     found = shutil.which(program, path=PATH)
     assert found, f"{program} is missing; run tools/install-test-tools"
@@ -179,16 +206,19 @@ def start(server: str, site: Site, children: Children) -> Running:
     with (site.directory / f"{server}.log").open("w", encoding="utf-8") as output:
         process = children.start(
             [found, *arguments],
-            env={"PATH": PATH, "PYTHONPATH": ""},
+            env={
+                **site.environ,
+                "GUNICORN_CMD_ARGS": f"--config file:{site.directory}/gunicorn.conf",
+            },
             stdout=output,
             stderr=output,
             user=site.user,
         )
     running = Running(site, f"http://127.0.0.1:{port}", log)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
-            requests.get(running.url, timeout=10)
+            requests.get(running.url, timeout=60)
             return running
         except requests.ConnectionError:
             assert process.poll() is None, log.read_text()
