@@ -22,6 +22,7 @@ OPTIONS = """\
 [mksfilter]
 key_repository = {keys}
 audience = {audience}
+vsphere_hosts = *
 """
 
 
