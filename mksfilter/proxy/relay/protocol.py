@@ -444,7 +444,7 @@ class RelayProtocol:
             self._send(browser, server_header(len(answer)) + answer)
         if messages and not self.host.close_sent:
             self._send(self.host, b"".join(messages))
-        if browser.settled and (browser.kept or not self.host.reading):
+        if browser.kept and browser.settled:
             self._release(browser)
 
     def _keep(self, browser: BrowserState, data: bytes | memoryview) -> None:

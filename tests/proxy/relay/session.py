@@ -125,6 +125,7 @@ class Session:
     ) -> None:
         self.now = 1000.0
         self.reasons: list[SessionEnded] = []
+        self._closing = False
         options.setdefault("close_timeout", CLOSE_TIMEOUT)
         self.options = RelayOptions(end_message=control_channel.end if control else None, **options)
         self.protocol = RelayProtocol(
@@ -237,6 +238,9 @@ class Session:
                     outcomes.append(outcome)
             actions = [action for outcome in outcomes for action in outcome()]
         assert bool(self.reasons) == (self.protocol.wake_at is None)
+        if self.protocol.reason is not None and not self._closing:
+            self._closing = True
+            assert self.reasons or self.protocol.wake_at == self.now + self.options.close_timeout
 
     def _do(self, end: PlayedEnd, action: Action) -> Callable[[], list[Action]] | None:
         assert not end.closed, f"{action} after Close"

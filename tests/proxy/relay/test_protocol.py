@@ -283,6 +283,17 @@ def test_tls_broken_by_the_host_is_a_violation():
     assert "broke TLS: detail" in str(session.reason())
 
 
+def test_an_ordered_end_waits_for_the_frame_in_flight_without_words_for_a_page_too():
+    session = Session()
+    session.host.send_raw(raw_frame(BINARY, b"x" * 1000, fin=False)[:500])
+    session.close(exceptions.LifetimeReached("over"))
+    assert session.browser.close is None
+    session.host.send_raw(raw_frame(BINARY, b"x" * 1000)[500:] + raw_frame(0, b"late"))
+    assert session.browser.data == b"x" * 1000
+    assert session.browser.close == (4410, "lifetime-reached")
+    assert session.host.close == (1001, "")
+
+
 def test_an_ordered_end_waits_for_the_frame_in_flight():
     session = Session(control=True)
     session.host.send_raw(raw_frame(BINARY, b"x" * 1000)[:500])
@@ -540,6 +551,16 @@ def test_our_pings_stand_between_the_frames_of_a_stream():
     session.host.send_raw(part[2000:] + part[:2000])
     assert len(session.browser.pings) == 1
     assert session.browser.messages == [b"x" * 5000]
+
+
+def test_our_pings_stand_between_the_fragments_of_a_message():
+    session = Session()
+    part = raw_frame(0, b"x" * 100, fin=False)
+    session.host.send_raw(raw_frame(BINARY, b"x", fin=False) + part[:50])
+    session.advance(PING_INTERVAL)
+    session.host.send_raw(part[50:] + part[:50])
+    assert len(session.browser.pings) == 1
+    assert not session.browser.messages
 
 
 def test_a_ping_is_not_sent_behind_what_is_not_read():

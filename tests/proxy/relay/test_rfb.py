@@ -103,6 +103,24 @@ def test_a_dropped_message_is_kept_until_its_length_is_known_and_not_a_byte_long
     assert viewer.feed(message[known:] + request) == [request]
 
 
+def test_what_a_viewer_may_say_passes_however_it_is_cut():
+    said = [
+        GREETING,
+        b"\x01",
+        b"\x01",
+        struct.pack("!Bxxx16s", 0, b"a pixel format.."),
+        struct.pack("!BxH2i", 2, 2, 0, 16),
+        struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480),
+    ]
+    stream = b"".join(said)
+    for cut in range(1, len(stream)):
+        viewer = ViewOnlyFilter()
+        passed = viewer.feed(stream[:cut]) + viewer.feed(stream[cut:])
+        assert passed == said
+    viewer = ViewOnlyFilter()
+    assert [m for byte in stream for m in viewer.feed(bytes([byte]))] == said
+
+
 def test_a_viewer_announces_these_encodings_and_no_other():
     """RFC 6143 section 7.7 and the community's registry of encodings, by number."""
     allowed = {*range(25), 50}  # pixels, up to ZRLE and its kin; H.264
