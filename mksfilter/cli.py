@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "tell what is wrong with a configuration before a restart",
     "keys": "set up, rotate or list the signing keys",
     "token": "mint or inspect a console token",
+    "revoke": "withdraw tokens and end sessions by session, instance, user, project or time",
     "sessions": "list or drop the live consoles of an instance",
 }
 

@@ -7,6 +7,7 @@ does next::
     MksFilterError
     +-- ConfigurationError           what an operator wrote is wrong (exit code 2)
     |   +-- KeyRepositoryError
+    |       +-- RevocationListError
     +-- OperationError               a command could not do its work (exit code 1)
     |   +-- simulator: SimulatorError, ViewerError
     +-- api.faults.Fault             the console request to the API is answered with an error
@@ -25,7 +26,7 @@ does next::
         |   +-- TokenError
         |       +-- TokenMissing, TokenMalformed, TokenKeyUnknown, TokenSignatureInvalid,
         |           TokenExpired, TokenNotYetValid, TokenAudienceMismatch, TokenUseMismatch,
-        |           TokenReplayed
+        |           TokenReplayed, TokenProofMissing, TokenProofInvalid, TokenRevoked
         +-- ReplayCacheUnavailable
         +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
         +-- LimitReached
@@ -42,7 +43,7 @@ does next::
             |   +-- RFBViolation
             |       +-- MessageTooBig
             +-- ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
-                LifetimeReached, SlowReader, ServerDraining, RelayFailed
+                LifetimeReached, SessionRevoked, SlowReader, ServerDraining, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
 remedy. ``public`` is for the user and never holds a host name, a ticket or a token. The page
@@ -98,9 +99,11 @@ __all__ = [
     "RequestLineTooLong",
     "RequestTimeout",
     "Retry",
+    "RevocationListError",
     "ServerDraining",
     "SessionEnded",
     "SessionLimitReached",
+    "SessionRevoked",
     "SlowReader",
     "TicketMissing",
     "TicketRefused",
@@ -111,7 +114,10 @@ __all__ = [
     "TokenMalformed",
     "TokenMissing",
     "TokenNotYetValid",
+    "TokenProofInvalid",
+    "TokenProofMissing",
     "TokenReplayed",
+    "TokenRevoked",
     "TokenServiceUnavailable",
     "TokenSignatureInvalid",
     "TokenUseMismatch",
@@ -143,6 +149,10 @@ class ConfigurationError(MksFilterError):
 
 class KeyRepositoryError(ConfigurationError):
     """The signing keys are missing, unreadable, too open or too weak."""
+
+
+class RevocationListError(KeyRepositoryError):
+    """The revocation list in the key repository cannot be read, or was not signed here."""
 
 
 class OperationError(MksFilterError):
@@ -350,6 +360,24 @@ class TokenReplayed(TokenError):
     """A once-only token came a second time."""
 
     reason = "token-replayed"
+
+
+class TokenProofMissing(TokenError):
+    """A resume token came without proof that its key is the sender's (RFC 9449)."""
+
+    reason = "token-proof-missing"
+
+
+class TokenProofInvalid(TokenError):
+    """The proof that came with a resume token does not hold (RFC 9449 section 4.3)."""
+
+    reason = "token-proof-invalid"
+
+
+class TokenRevoked(TokenError):
+    """The revocation list names the token's session, instance, user, project or time of issue."""
+
+    reason = "token-revoked"
 
 
 class ReplayCacheUnavailable(ConsoleError):
@@ -626,6 +654,15 @@ class LifetimeReached(SessionEnded):
     close_code = 4410
     reason = "lifetime-reached"
     public = "The console session has reached its time limit. Ask for a new one."
+    retry = "never"
+
+
+class SessionRevoked(SessionEnded):
+    """The revocation list came to name this session (``mksfilter revoke``)."""
+
+    close_code = 4403
+    reason = "revoked"
+    public = "Access to this console was withdrawn."
     retry = "never"
 
 

@@ -114,6 +114,17 @@ class KeyRepository:
             self._check()
         self._current()
 
+    def look(self) -> tuple[frozenset[str], str]:
+        """Read the repository if it changed.
+
+        :returns: names of the keys that are good now, and of the primary one.
+        :raises KeyRepositoryError: it is missing, unreadable, too open or too weak.
+        """
+        current = self._current()
+        now = self._clock()
+        kept = (kid for kid, (_, until) in list(self._vanished.items()) if now < until)
+        return frozenset([*current.by_kid, *kept]), current.primary.kid
+
     def entries(self) -> list[KeyEntry]:
         """All keys, by number.
 
@@ -228,7 +239,12 @@ class KeyRepository:
         after = _Snapshot(fingerprint, keys[max(keys)], {key.kid: key for key in keys.values()})
         self._vanished = {k: v for k, v in self._vanished.items() if v[1] > now}
         if before is not None:
-            for kid, key in before.by_kid.items():
+            # A rotation leaves most keys in place. A set of which nothing is left was exchanged,
+            # since a key has leaked: the old ones are dead at once.
+            rotated = not after.by_kid.keys().isdisjoint(before.by_kid)
+            if not rotated:
+                self._vanished.clear()
+            for kid, key in before.by_kid.items() if rotated else ():
                 if kid not in after.by_kid:
                     self._vanished[kid] = (key, now + VANISHED_GRACE)
         self._state = after

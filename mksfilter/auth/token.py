@@ -45,6 +45,7 @@ __all__ = [
     "Key",
     "KeySource",
     "TokenCodec",
+    "key_name",
 ]
 
 #: Characters; longer texts are refused unread. A request line of gunicorn's holds 4094.
@@ -60,6 +61,7 @@ _NONCE_BYTES = 12  # NIST SP 800-38D section 8.2
 _MAX_TEXT = 255
 _KID = re.compile(r"[0-9a-f]{12}")
 _JTI = re.compile(r"[A-Za-z0-9_-]{22}")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -82,6 +84,12 @@ class Claims:
     :param vc: name of the vCenter that has the instance; None: any.
     :param max: end of the session whatever happens, seconds since the epoch; None: open.
     :param sealed: encrypted connect info (``ticket_at = issue``).
+    :param sid: the session that a ``resume`` token continues: the ``jti`` of its first token. None
+        in a first token; see :attr:`session_id`.
+    :param auth_time: when that first token was issued, seconds since the epoch. None in a first
+        token; see :attr:`began`. (The name is OpenID Connect Core's, section 2.)
+    :param cnf: thumbprint of the key that a ``resume`` token is bound to (RFC 7800); see
+        :mod:`mksfilter.auth.proof`.
     """
 
     jti: str
@@ -97,6 +105,19 @@ class Claims:
     vc: str | None = None
     max: int | None = None
     sealed: str | None = dataclasses.field(default=None, repr=False)
+    sid: str | None = None
+    auth_time: int | None = None
+    cnf: str | None = None
+
+    @property
+    def session_id(self) -> str:
+        """Names the session through every resume token of it; nothing secret, opens nothing."""
+        return self.sid or self.jti
+
+    @property
+    def began(self) -> int:
+        """When Nova allowed this session, seconds since the epoch."""
+        return self.iat if self.auth_time is None else self.auth_time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +135,7 @@ class Issued:
 class Key:
     """A repository key and the keys derived from it, one per purpose."""
 
-    __slots__ = ("_aead", "_hmac", "kid", "prefix")
+    __slots__ = ("_aead", "_hmac", "_list_hmac", "kid", "prefix")
 
     def __init__(self, secret: bytes) -> None:
         """:param secret: at least :data:`MIN_KEY_BYTES` random bytes; not kept."""
@@ -124,6 +145,7 @@ class Key:
         self.kid = _derive(secret, b"name", 6).hex()
         self.prefix = f"{_VERSION}.{self.kid}."
         self._hmac = hmac.HMAC(_derive(secret, b"sign", 32), hashes.SHA256())
+        self._list_hmac = hmac.HMAC(_derive(secret, b"list", 32), hashes.SHA256())
         self._aead = AESGCM(_derive(secret, b"seal", 32))
 
     def __repr__(self) -> str:
@@ -133,6 +155,12 @@ class Key:
         """HMAC-SHA256 of *data* in base64url."""
         # Copying an initialised context is twice as fast as keying a new one.
         context = self._hmac.copy()
+        context.update(data)
+        return _encode(context.finalize())
+
+    def list_mac(self, data: bytes) -> bytes:
+        """As :meth:`mac`, for a revocation list: no token's MAC is ever one of a list."""
+        context = self._list_hmac.copy()
         context.update(data)
         return _encode(context.finalize())
 
@@ -226,13 +254,21 @@ class TokenCodec:
         )
         return Issued(_sign(key, claims), claims)
 
-    def renew(self, claims: Claims, *, ttl: int) -> str:
+    def renew(self, claims: Claims, *, ttl: int, cnf: str = "", kid: str = "") -> str:
         """A ``resume`` token for the session of *claims*, never good for longer than its ``max``.
+
+        :param ttl: seconds for which it can be used.
+        :param cnf: thumbprint of the key to bind it to; empty: the one *claims* are bound to.
+        :param kid: the key by which the session is vouched for; empty: none needs to be.
 
         Connect info is not taken over: the ticket in it was good for one connection.
 
         :raises TokenExpired: the session has reached its ``max``.
+        :raises TokenKeyUnknown: *kid* is gone: what a leaked key has opened is not carried over to
+            the key that took its place.
         """
+        if kid:
+            self._keys.get(kid)
         now = self.now()
         if claims.max is not None and claims.max <= now:
             raise TokenExpired(f"token {claims.jti}: the session's time is over")
@@ -243,6 +279,9 @@ class TokenCodec:
             exp=now + ttl if claims.max is None else min(now + ttl, claims.max),
             use="resume",
             sealed=None,
+            sid=claims.session_id,
+            auth_time=claims.began,
+            cnf=cnf or claims.cnf,
         )
         return _sign(self._keys.primary(), renewed)
 
@@ -263,9 +302,13 @@ class TokenCodec:
                 f"token {claims.jti} was issued {claims.iat - now:.0f} s in the future; "
                 f"compare the clocks of the filter's node and this one"
             )
-        # exp is never after max: _check refuses such claims.
         if claims.exp + self._skew <= now:
             raise TokenExpired(f"token {claims.jti} expired {now - claims.exp:.0f} s ago")
+        # Clocks that differ may shorten a session and never lengthen it.
+        if claims.max is not None and claims.max <= now:
+            raise TokenExpired(
+                f"token {claims.jti}: its session ended {now - claims.max:.0f} s ago"
+            )
         if claims.use not in uses:
             raise TokenUseMismatch(f"token {claims.jti} is for {claims.use}, not for {set(uses)}")
         return claims
@@ -318,6 +361,12 @@ class TokenCodec:
         return f"{key.kid}.{_encode(box).decode()}"
 
 
+def key_name(token: str) -> str:
+    """The ``kid`` in *token*, which need not be good; empty for a token of Nova's."""
+    parts = token.split(".")
+    return parts[1] if len(parts) == 4 else ""
+
+
 def _sign(key: Key, claims: Claims) -> str:
     _check(claims, ValueError)
     document: dict[str, Any] = {
@@ -357,7 +406,7 @@ def _claims(payload: str) -> Claims:
     return claims
 
 
-_OPTIONAL = ("pid", "uid", "rid", "vc", "max", "sealed")
+_OPTIONAL = ("pid", "uid", "rid", "vc", "max", "sealed", "sid", "auth_time", "cnf")
 
 
 def _check(claims: Claims, error: type[Exception]) -> None:
@@ -385,6 +434,24 @@ def _check(claims: Claims, error: type[Exception]) -> None:
         raise error("claim mode is unknown")
     if claims.sealed is not None and type(claims.sealed) is not str:
         raise error("claim sealed is not text")
+    _check_session(claims, error)
+
+
+def _check_session(claims: Claims, error: type[Exception]) -> None:
+    """The claims that only a ``resume`` token has."""
+    if (claims.sid, claims.auth_time, claims.cnf) == (None, None, None):
+        return
+    if claims.use != "resume":
+        raise error("claims sid, auth_time and cnf belong to a resume token")
+    if claims.sid is not None and (type(claims.sid) is not str or not _JTI.fullmatch(claims.sid)):
+        raise error("claim sid is not 22 characters of base64url")
+    # It may lie after iat: another node, with another clock, issued the first token.
+    if claims.auth_time is not None and (type(claims.auth_time) is not int or claims.auth_time < 0):
+        raise error("claim auth_time is not a whole second")
+    if claims.cnf is not None and (
+        type(claims.cnf) is not str or not _THUMBPRINT.fullmatch(claims.cnf)
+    ):
+        raise error("claim cnf is not a SHA-256 thumbprint in base64url")
 
 
 def _derive(secret: bytes, purpose: bytes, length: int) -> bytes:

@@ -7,6 +7,7 @@ import time
 
 from mksfilter import config
 from mksfilter.auth.keys import DEFAULT_MAX_ACTIVE_KEYS, KeyRepository
+from mksfilter.auth.revocation import RevocationFile
 from mksfilter.commands import add_config_file
 
 __all__ = ["configure", "run"]
@@ -62,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "rotate":
         before = {entry.kid for entry in repository.entries()}
         repository.rotate(max_active_keys=args.max_active_keys)
+        repository.load()
+        # The key that signed the revocation list will go one day.
+        RevocationFile(repository).sign_again(now=time.time())
         entries = repository.entries()
         removed = len(before - {entry.kid for entry in entries})
         print(f"{repository.path}: primary is key {entries[-1].number}, {removed} removed")

@@ -10,11 +10,15 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mksfilter import config
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.revocation import RevocationFile
 from mksfilter.commands import add_config_file
+from mksfilter.commands.revoke import revoke
 from mksfilter.exceptions import ConfigurationError, OperationError
 
 if TYPE_CHECKING:
@@ -35,14 +39,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     drop = actions.add_parser(
         "drop",
         help="end the live consoles of an instance",
-        description="End all live consoles of an instance, or those with the labels given. Needs "
-        "vSphere 7.0.1 or later. A token that is still valid can open a new one.",
+        description="End all live consoles of an instance for good: its sessions are put on the "
+        "revocation list first (copy that to every proxy, as the keys are), so that no page comes "
+        "back by itself; a new link opens a new console. Needs vSphere 7.0.1 or later.",
+    )
+    drop.add_argument(
+        "--may-return",
+        action="store_true",
+        help="revoke nothing: pages come back as after a vMotion",
     )
     drop.add_argument(
         "--label",
         action="append",
         metavar="LABEL",
-        help="end only the console with this label, as 'list' shows it; may be repeated",
+        help="end only the console with this label, as 'list' shows it; may be repeated. vCenter "
+        "does not know which session it is, so this needs --may-return",
     )
     for action in (show, drop):
         action.add_argument(
@@ -58,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     :raises ConfigurationError: no vCenter is configured, or not correctly.
     :raises BackendError: vCenter cannot be asked, or does not know the instance.
+    :raises KeyRepositoryError: the revocation list cannot be written.
     :raises OperationError: a label to drop is not there.
     """
     conf = config.load(args.config_file)
@@ -68,7 +80,12 @@ def run(args: argparse.Namespace) -> int:
     from mksfilter.backends.resolver import Consoles
 
     with contextlib.closing(Consoles(vcenters)) as consoles:
-        return _drop(args, consoles) if args.action == "drop" else _list(args, consoles)
+        if args.action == "list":
+            return _list(args, consoles)
+        if not args.may_return:
+            consoles.connections(args.instance, vcenter=args.vcenter)  # is it there at all?
+            _revoke(args, conf[config.GROUP])
+        return _drop(args, consoles)
 
 
 def _list(args: argparse.Namespace, consoles: Consoles) -> int:
@@ -96,6 +113,17 @@ def _drop(args: argparse.Namespace, consoles: Consoles) -> int:
     else:
         print(f"{dropped} console{'' if dropped == 1 else 's'} ended")
     return 0
+
+
+def _revoke(args: argparse.Namespace, options: Any) -> None:
+    if args.label:
+        raise ConfigurationError(
+            "--label without --may-return: a label does not tell which session to revoke; use "
+            "'mksfilter revoke --session' with the session id in the log"
+        )
+    now = int(time.time())
+    file = RevocationFile(KeyRepository(options.key_repository))
+    revoke(file, options, "instance", args.instance, at=now, now=now)
 
 
 def _uuid(text: str) -> str:

@@ -117,9 +117,11 @@ FILTER_OPTS = [
     ),
     cfg.IntOpt(
         "session_lifetime",
-        default=0,
+        default=43200,
         min=0,
-        help="Seconds after the request at which a session ends whatever happens; 0: never.",
+        help="Seconds after the request at which a session ends whatever happens, reconnects "
+        "included. 0: sessions never end by themselves, and what is revoked stays on the "
+        "revocation list for ever.",
     ),
     cfg.StrOpt(
         "view_role_policy",
@@ -191,6 +193,12 @@ PROXY_OPTS = [
         "replay_cache_fail_open",
         default=False,
         help="Accept tokens while the replay cache is down. They may then be used twice.",
+    ),
+    cfg.BoolOpt(
+        "end_sessions_of_removed_keys",
+        default=False,
+        help="When a signing key vanishes otherwise than by rotation, since it has leaked, end the "
+        "sessions that its tokens have opened. Without this they get no token to reconnect with.",
     ),
     cfg.IntOpt(
         "idle_timeout",

@@ -96,6 +96,7 @@ class ProxySettings:
     ticket_at: str
     allowed_networks: tuple[str, ...]
     session_lifetime: int
+    end_sessions_of_removed_keys: bool
     allowed_origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
     trusted_proxies: tuple[str, ...]

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.nova_tokens import NovaTokens
 from mksfilter.auth.replay import replay_guard
+from mksfilter.auth.revocation import RevocationFile
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import NovaSettings, ProxySettings, VCenterSettings
 from mksfilter.log import event
+from mksfilter.proxy.console.access_watch import AccessWatch
 from mksfilter.proxy.console.admission import Admission
 from mksfilter.proxy.console.authorization import Authorization
 from mksfilter.proxy.console.broker import Broker
@@ -54,11 +56,10 @@ class Process:
         draining: Callable[[], bool],
     ) -> None:
         self.pid = os.getpid()
-        codec = TokenCodec(
-            KeyRepository(settings.key_repository),
-            settings.audience,
-            clock_skew=settings.clock_skew,
-        )
+        keys = KeyRepository(settings.key_repository)
+        codec = TokenCodec(keys, settings.audience, clock_skew=settings.clock_skew)
+        revocations = RevocationFile(keys)
+        revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
         self.metrics = Metrics(endpoints.vcenters)
         self.sessions = SessionRegistry(
@@ -70,7 +71,15 @@ class Process:
             once_only=replay_guard(
                 settings.replay_cache, fail_open=settings.replay_cache_fail_open
             ),
+            revocations=revocations,
         )
+        self.access_watch = AccessWatch(
+            keys,
+            revocations,
+            self.sessions,
+            end_without_key=settings.end_sessions_of_removed_keys,
+        )
+        self.access_watch.start()
         self.broker = Broker(
             origins=origins,
             proxies=proxies,

@@ -28,10 +28,16 @@ export class Channel extends EventTarget {
     #finished = false;
     #sawData = false;
 
-    constructor(url, token) {
+    /** @param {string[]} offers subprotocols that go with the token */
+    constructor(url, token, offers = []) {
         super();
         // The token travels as a subprotocol: URLs are what servers on the way write to logs.
-        this.#socket = new WebSocket(url, [CONTROL_PROTOCOL, "binary", `mks.token.${token}`]);
+        this.#socket = new WebSocket(url, [
+            CONTROL_PROTOCOL,
+            "binary",
+            `mks.token.${token}`,
+            ...offers,
+        ]);
         this.#socket.binaryType = "arraybuffer";
         this.#socket.onopen = (event) => {
             this.#opened = true;

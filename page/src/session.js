@@ -2,6 +2,7 @@
 
 import RFB from "@novnc/novnc";
 
+import { Binding } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
 import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy, wordsFor } from "./endings.js";
 import * as words from "./words.js";
@@ -27,6 +28,8 @@ export class Session extends EventTarget {
     #fit = true;
     #url;
     #token;
+    #binding = new Binding();
+    #resumes = false;
     #stage;
     #channel = null;
     #state = "";
@@ -102,9 +105,16 @@ export class Session extends EventTarget {
         this.#after(SLOW_AFTER, () => this.#enter("connecting", { slow: true }));
         this.#after(this.#established ? LATER_LIMIT : FIRST_LIMIT, () => {
             this.#ending = { message: words.TIMED_OUT, code: 1006 };
-            this.#channel.close();
+            this.#channel?.close();
         });
-        const channel = new Channel(this.#url, this.#token);
+        void this.#connect();
+    }
+
+    async #connect() {
+        const offers = await this.#binding.offers(this.#token, this.#resumes);
+        // Whoever pressed the button for leaving meanwhile has left.
+        if (this.#state !== "connecting" || this.#channel) return;
+        const channel = new Channel(this.#url, this.#token, offers);
         this.#channel = channel;
         channel.addEventListener("control", (event) => this.#control(event.detail));
         channel.addEventListener("data", () => this.#showScreen());
@@ -114,9 +124,10 @@ export class Session extends EventTarget {
 
     // Unknown types and fields are left alone: a newer server may send them.
     #control(message) {
-        if (typeof message.resume === "string") this.#token = message.resume;
+        if (typeof message.resume === "string") this.#renew(message.resume);
+        if (typeof message.now === "number") this.#binding.synchronise(message.now);
         if (message.type === "resume" && typeof message.token === "string") {
-            this.#token = message.token;
+            this.#renew(message.token);
         } else if (message.type === "hello") {
             this.viewOnly = message.mode === "view";
             if (this.rfb) this.rfb.viewOnly = this.viewOnly;
@@ -130,6 +141,12 @@ export class Session extends EventTarget {
             };
             this.#after(END_GRACE, () => this.#channel?.close());
         }
+    }
+
+    #renew(token) {
+        if (!token) return;
+        this.#token = token;
+        this.#resumes = true;
     }
 
     #notice(message) {

@@ -409,6 +409,72 @@ def test_renewing_never_outlives_the_session(codec, clock):
         codec.renew(renewed, ttl=600)
 
 
+def test_a_session_keeps_its_identity_through_every_renewal(codec, clock):
+    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=60).token)
+    assert (first.session_id, first.began) == (first.jti, 1_800_000_000)
+    latest = first
+    for _ in range(3):
+        clock.advance(30)
+        latest = codec.verify(codec.renew(latest, ttl=120, cnf="k" * 43), uses=("resume",))
+    assert (latest.session_id, latest.began) == (first.jti, 1_800_000_000)
+    assert latest.iat == 1_800_000_090
+
+
+def test_a_session_is_renewed_by_a_node_whose_clock_is_behind(codec, clock):
+    first = codec.issue(ConsoleRequest(INSTANCE), ttl=60).claims
+    clock.advance(-20)
+    renewed = codec.verify(codec.renew(first, ttl=60), uses=("resume",))
+    assert renewed.began > renewed.iat
+
+
+def test_a_resume_token_stays_bound_to_its_key(codec):
+    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=60).token)
+    bound = codec.verify(codec.renew(first, ttl=60, cnf="k" * 43), uses=("resume",))
+    again = codec.verify(codec.renew(bound, ttl=60), uses=("resume",))
+    assert (bound.cnf, again.cnf) == ("k" * 43, "k" * 43)
+
+
+@pytest.mark.parametrize("late", [0, 1, 29])
+def test_no_clock_skew_lengthens_a_session(codec, clock, late):
+    """exp may be passed by the skew; max, which ends the session, may not."""
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, session_end=1_800_000_600).token
+    clock.advance(600 + late)
+    with pytest.raises(TokenExpired, match="session ended"):
+        codec.verify(token)
+
+
+def test_a_token_within_the_skew_of_its_expiry_opens_a_session_that_has_not_ended(codec, clock):
+    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=1_800_000_600).token
+    clock.advance(89)
+    assert codec.verify(token).max == 1_800_000_600
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sid": "B" * 22},
+        {"auth_time": 1_799_999_000},
+        {"cnf": "k" * 43},
+        {"use": "resume", "sid": "B" * 21},
+        {"use": "resume", "sid": 1},
+        {"use": "resume", "auth_time": -1},
+        {"use": "resume", "auth_time": 1.5},
+        {"use": "resume", "auth_time": True},
+        {"use": "resume", "cnf": "k" * 42},
+        {"use": "resume", "cnf": ["k" * 43]},
+    ],
+)
+def test_claims_of_a_session_are_checked(codec, changes):
+    with pytest.raises(TokenMalformed):
+        codec.verify(signed(document(**changes)), uses=("connect", "resume"))
+
+
+def test_no_mac_of_a_list_signs_a_token(codec):
+    head = key().prefix + base64.urlsafe_b64encode(document()).rstrip(b"=").decode()
+    with pytest.raises(TokenSignatureInvalid):
+        codec.verify(f"{head}.{key().list_mac(head.encode()).decode()}")
+
+
 CONNECT_INFO = {
     "host": "esx-7.internal.example",
     "port": 443,

@@ -47,11 +47,11 @@ def chromium() -> Iterator[playwright_api.Browser]:
 
 @pytest.fixture
 def new_screen(
-    chromium: playwright_api.Browser, new_standin: object
+    chromium: playwright_api.Browser, new_fake: object
 ) -> Iterator[Callable[..., Screen]]:
     """Opens a URL in a fresh browser profile; keyword arguments go to the browser context.
 
-    Depends on ``new_standin`` so that browsers leave before servers do.
+    Depends on ``new_fake`` so that browsers leave before servers do.
     """
     contexts = []
 
@@ -69,8 +69,8 @@ def new_screen(
 
 
 @pytest.fixture
-def new_standin() -> Iterator[Callable[..., FakeServer]]:
-    """Starts a stand-in for the proxy; keyword arguments are :class:`.FakeServer`'s."""
+def new_fake() -> Iterator[Callable[..., FakeServer]]:
+    """Starts a fake server for the proxy; keyword arguments are :class:`.FakeServer`'s."""
     servers = []
 
     def start(**options: str) -> FakeServer:
@@ -83,8 +83,8 @@ def new_standin() -> Iterator[Callable[..., FakeServer]]:
 
 
 @pytest.fixture
-def fake(new_standin: Callable[..., FakeServer]) -> FakeServer:
-    return new_standin()
+def fake(new_fake: Callable[..., FakeServer]) -> FakeServer:
+    return new_fake()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ class Plan:
     mode: str = "full"
     #: Answer ``binary`` alone, as a proxy without the control channel would.
     plain: bool = False
-    name: str = "stand-in"
+    name: str = "fake server"
     #: RFB's security type; 0 refuses, 1 is None, 2 asks for a password.
     security: int = 1
     #: Sent in place of RFB's first message.
@@ -68,7 +68,20 @@ class Connection:
 
     @property
     def token(self) -> str:
-        return self.offered[-1].removeprefix("mks.token.")
+        return self._offered("mks.token.")
+
+    @property
+    def key(self) -> str:
+        """The public key that the page offers with a link."""
+        return self._offered("mks.key.")
+
+    @property
+    def proof(self) -> str:
+        """The proof of possession that it sends when it comes back."""
+        return self._offered("mks.proof.")
+
+    def _offered(self, prefix: str) -> str:
+        return next((o.removeprefix(prefix) for o in self.offered if o.startswith(prefix)), "")
 
     def control(self, **message: object) -> None:
         self.websocket.send(json.dumps(message))

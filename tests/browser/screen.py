@@ -20,10 +20,17 @@ new MutationObserver(() => window.states.push(document.body.dataset.state))
 window.policyViolations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
     window.policyViolations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+window.keys = [];
+const generate = SubtleCrypto.prototype.generateKey;
+SubtleCrypto.prototype.generateKey = async function (...args) {
+    const pair = await generate.apply(this, args);
+    window.keys.push(pair.privateKey);
+    return pair;
+};
 """
 # The live picture; `.still` is the last one, kept while the page reconnects.
 _CANVAS = "#stage canvas:not(.still)"
-_PATIENCE = 20_000
+_TIMEOUT = 20_000
 
 
 class Screen:
@@ -64,17 +71,17 @@ class Screen:
                 return document.body?.dataset.state === state && Math.max(seen, 1);
             }""",
             arg=[state, self._states_seen],
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
         self._states_seen = seen.json_value()
 
     def wait_for_words(self, words: str | re.Pattern[str]) -> None:
         """Wait until the card in the middle says *words*."""
-        expect(self.find("#card")).to_contain_text(words, timeout=_PATIENCE)
+        expect(self.find("#card")).to_contain_text(words, timeout=_TIMEOUT)
 
     def wait_for_picture(self) -> Image.Image:
         """The framebuffer, as soon as it is not one plain colour."""
-        deadline = time.monotonic() + _PATIENCE / 1000
+        deadline = time.monotonic() + _TIMEOUT / 1000
         while time.monotonic() < deadline:
             picture = self.picture()
             if picture is not None and any(low != high for low, high in picture.getextrema()):
@@ -118,7 +125,7 @@ class Screen:
         self.view = self.page.locator("iframe").element_handle().content_frame()
 
     def wait_for_complaint(self, words: str) -> None:
-        deadline = time.monotonic() + _PATIENCE / 1000
+        deadline = time.monotonic() + _TIMEOUT / 1000
         while not any(words in complaint for complaint in self.complaints):
             assert time.monotonic() < deadline, f"no complaint of {words!r}: {self.complaints}"
             # Playwright hears of events while it waits for something.

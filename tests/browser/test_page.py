@@ -1,14 +1,18 @@
-"""The console page by itself, in Chromium, in front of a stand-in that ends as it is told."""
+"""The console page by itself, in Chromium, in front of a fake server that ends as it is told."""
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import time
 from http import HTTPStatus
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
 
+from mksfilter.auth.proof import check, thumbprint
 from mksfilter.exceptions import IdleTimeout
 
 from .fake_server import HEIGHT, LEFT, RIGHT, WIDTH, Plan
@@ -19,7 +23,7 @@ CONTROL, ALT, DELETE, SHIFT, RETURN, TAB = 0xFFE3, 0xFFE9, 0xFFFF, 0xFFE1, 0xFF0
 
 @pytest.fixture
 def opened(fake, new_screen):
-    """Opens a console; gives the screen and the stand-in's end of the connection."""
+    """Opens a console; gives the screen and the fake server's end of the connection."""
 
     def open_console(plan=None, *, title="web-1", **options):
         if plan:
@@ -101,8 +105,8 @@ def test_a_proxy_without_the_control_channel_works_too(opened):
     assert connection.next_keys(2) == pressed(ord("a"))
 
 
-def test_it_finds_its_console_under_a_path_prefix(new_standin, new_screen):
-    fake = new_standin(path="/consoles/east/")
+def test_it_finds_its_console_under_a_path_prefix(new_fake, new_screen):
+    fake = new_fake(path="/consoles/east/")
     screen = new_screen(f"{fake.url}?token={TOKEN}")
     screen.wait_until("connected")
 
@@ -118,9 +122,9 @@ def test_it_finds_its_console_under_a_path_prefix(new_standin, new_screen):
         "vnc.html?region=1&token={}",
     ],
 )
-def test_a_link_of_an_older_console_service_opens_the_console(new_standin, new_screen, link):
+def test_a_link_of_an_older_console_service_opens_the_console(new_fake, new_screen, link):
     """``path`` is the WebSocket's from the root of the origin, as noVNC reads it."""
-    fake = new_standin(path="/cell1/mks/")
+    fake = new_fake(path="/cell1/mks/")
     screen = new_screen(fake.url + link.format(TOKEN))
     screen.wait_until("connected")
     connection = fake.next_connection()
@@ -167,7 +171,7 @@ def test_skylines_language_is_the_documents(fake, new_screen, language, expected
 def test_the_token_is_gone_from_the_address_bar_and_travels_as_a_subprotocol(console, fake):
     screen, connection = console
     assert screen.page.url == f"{fake.url}?title=web-1"
-    assert connection.offered == ["mks.v1", "binary", f"mks.token.{TOKEN}"]
+    assert connection.offered[:3] == ["mks.v1", "binary", f"mks.token.{TOKEN}"]
     assert connection.websocket.request.path == "/websockify"
     assert screen.page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
     assert TOKEN not in screen.page.content()
@@ -286,6 +290,33 @@ def test_after_a_lost_connection_it_comes_back_with_the_resume_token(console, fa
     screen.wait_for_picture()
     screen.page.keyboard.type("b")
     assert again.next_keys(2) == pressed(ord("b"))
+
+
+@pytest.mark.parametrize("ahead", [0, 400 * 86_400], ids=["right", "a year slow"])
+def test_a_reconnect_proves_possession_of_the_page_s_key(console, fake, ahead):
+    """Whatever the clock of the user's machine says: the proxy tells the time."""
+    _, connection = console
+    now = time.time() + ahead
+    payload = base64.urlsafe_b64encode(json.dumps({"jti": "J" * 22}).encode()).rstrip(b"=")
+    token = f"mks1.0123456789ab.{payload.decode()}.mac"
+    connection.control(type="hello", mode="full", resume=token, now=now)
+    connection.drop()
+    again = fake.next_connection()
+    assert again.token == token
+    assert not again.key
+    check(
+        again.proof,
+        cnf=thumbprint(connection.key),
+        origin=again.websocket.request.headers["Origin"],
+        jti="J" * 22,
+        now=now,
+    )
+
+
+def test_the_private_half_of_the_page_s_key_cannot_be_read(console):
+    """Not by a script that was smuggled in, and not by an extension."""
+    screen, _ = console
+    assert screen.page.evaluate("window.keys.map((key) => key.extractable)") == [False]
 
 
 def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, fake):
@@ -529,8 +560,8 @@ def test_a_view_only_console_says_so_and_sends_no_keys(opened):
 # --- in a frame ----------------------------------------------------------------------------
 
 
-def test_a_dashboard_that_may_frames_it_and_everything_works(new_standin, new_screen, dashboard):
-    fake = new_standin(frame_ancestors=dashboard.origin)
+def test_a_dashboard_that_may_frames_it_and_everything_works(new_fake, new_screen, dashboard):
+    fake = new_fake(frame_ancestors=dashboard.origin)
     screen = new_screen(dashboard.frame(f"{fake.url}?token={TOKEN}&title=web-1"))
     screen.enter_frame()
     connection = fake.next_connection()

@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.revocation import RevocationFile
 from mksfilter.backends.resolver import Consoles
 from mksfilter.cli import main
 from mksfilter.simulator.client import DB_1, WEB_1
@@ -19,8 +21,10 @@ NOBODY = "5f1c7e20-0000-4000-8000-00000000dead"
 def config_file(vsphere, tmp_path):
     ready = vsphere.vcenter
     file = tmp_path / "mksfilter.conf"
+    KeyRepository(str(tmp_path / "keys")).setup()
     file.write_text(
         "[mksfilter]\n"
+        f"key_repository = {tmp_path / 'keys'}\n"
         "vcenters = dc1\n"
         "[vcenter.dc1]\n"
         f"host = {ready['host']}\n"
@@ -91,16 +95,36 @@ class TestDrop:
 
     def test_ends_the_one_with_the_label(self, sessions, view, vsphere):
         kept, ended = view(WEB_1), view(WEB_1)
-        code, out, _ = sessions("drop", "--instance", WEB_1, "--label", ended["label"])
+        code, out, _ = sessions(
+            "drop", "--instance", WEB_1, "--label", ended["label"], "--may-return"
+        )
         assert (code, out) == (0, "1 console ended\n")
         assert vsphere.connections("web-1", count=1) == [kept]
 
     def test_tells_when_a_label_is_not_there(self, sessions, view, vsphere):
         view(WEB_1)
-        code, out, err = sessions("drop", "--instance", WEB_1, "--label", "nobody")
+        code, out, err = sessions("drop", "--instance", WEB_1, "--label", "nobody", "--may-return")
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert "sessions list" in err
         assert len(vsphere.connections("web-1")) == 1
+
+    def test_revokes_what_it_ends(self, sessions, tmp_path):
+        assert sessions("drop", "--instance", WEB_1)[0] == 0
+        (entry,) = RevocationFile(KeyRepository(str(tmp_path / "keys"))).load().entries
+        assert (entry.kind, entry.value) == ("instance", WEB_1)
+
+    def test_revokes_nothing_when_pages_may_return(self, sessions, tmp_path):
+        assert sessions("drop", "--instance", WEB_1, "--may-return")[0] == 0
+        assert len(RevocationFile(KeyRepository(str(tmp_path / "keys"))).load()) == 0
+
+    def test_revokes_nothing_for_an_instance_that_is_not_there(self, sessions, tmp_path):
+        assert sessions("drop", "--instance", NOBODY)[0] == 1
+        assert len(RevocationFile(KeyRepository(str(tmp_path / "keys"))).load()) == 0
+
+    def test_a_label_names_no_session_to_revoke(self, sessions):
+        code, _, err = sessions("drop", "--instance", WEB_1, "--label", "x")
+        assert code == 2
+        assert "mksfilter revoke --session" in err
 
     def test_has_nothing_to_do_when_nobody_looks(self, sessions):
         assert sessions("drop", "--instance", WEB_1)[:2] == (0, "0 consoles ended\n")

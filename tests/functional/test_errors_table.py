@@ -20,11 +20,14 @@ import webob
 
 import mksfilter
 from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.revocation import Revocation, RevocationFile
 from mksfilter.auth.token import TokenCodec
 from mksfilter.filter import filter_factory
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
 from tests.support.cloud import Cloud
+from tests.support.page_client import offers, open_page, told
+from tests.support.proofs import BrowserKey
 from tests.support.proxy import KEY, Answer, RunningProxy, configuration
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -452,6 +455,37 @@ def _(bench):
     token = proxy.token(WEB_1)
     with proxy.viewer(token):
         return bench.upgrade(token, proxy)
+
+
+def _resume_token(proxy):
+    with open_page(proxy, proxy.token(WEB_1)) as page:
+        return told(page)["resume"]
+
+
+@scenario("ws-token-stolen")
+def _(bench):
+    return bench.upgrade("", subprotocols=["binary", f"mks.token.{_resume_token(bench.proxy)}"])
+
+
+@scenario("ws-token-proof")
+def _(bench):
+    token = _resume_token(bench.proxy)
+    return bench.upgrade("", subprotocols=offers(token, BrowserKey()))
+
+
+@scenario("ws-token-as-link")
+def _(bench):
+    return bench.upgrade(_resume_token(bench.proxy))
+
+
+@scenario("ws-token-revoked")
+def _(bench):
+    proxy = bench.start()
+    token = proxy.token(WEB_1, user_id="u1")
+    now = int(time.time())
+    RevocationFile(proxy.codec._keys).add(Revocation("user", "u1", now), now=now)
+    proxy.wait_for_log("event=revocations-read entries=1")
+    return bench.upgrade(token, proxy)
 
 
 @scenario("ws-instance-limit")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.page_client import open_page, told, until_closed
+from tests.support.page_client import open_page, told, until_closed, view_page
 from tests.support.proxy import start_proxy
 
 PAUSE = 3.0
@@ -89,7 +89,7 @@ class TestMemory:
             deployment.vsphere.move(machine, list(deployment.settings).index(elsewhere))
             until_closed(page)
         # The token's hint, and what is remembered, both say where it was.
-        with deployment.proxy.viewer(resume) as viewer:
+        with view_page(deployment.proxy, resume) as viewer:
             assert viewer.name == machine
         host = deployment.vsphere.host_of(machine)
         assert host["vcenter"] == deployment.vsphere.vm(deployment.machine(elsewhere))["vcenter"]

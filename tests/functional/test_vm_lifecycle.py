@@ -10,7 +10,7 @@ import pytest
 
 from mksfilter.exceptions import UpstreamLost
 from tests.support.deployment import KINDS
-from tests.support.page_client import open_page, until_closed
+from tests.support.page_client import open_page, until_closed, view_page
 
 LIMIT = 1.0
 """Seconds within which both sides are closed."""
@@ -26,7 +26,7 @@ HAPPENINGS = {
 
 def page(deployment, token):
     """A viewer that understands the control channel, as our page does."""
-    return deployment.proxy.viewer(token, subprotocols=("mks.v1", "binary"))
+    return view_page(deployment.proxy, token)
 
 
 def said(viewer):

@@ -1,18 +1,22 @@
-"""Whether a token opens a console, and which one."""
+"""Whether a request opens a console, and which one."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from mksfilter.auth import proof
 from mksfilter.auth.nova_tokens import NovaTokens, is_nova_token
+from mksfilter.exceptions import TokenRevoked, TokenUseMismatch
 
 if TYPE_CHECKING:
+    from mksfilter.auth.revocation import RevocationFile
     from mksfilter.auth.token import Claims, TokenCodec
     from mksfilter.endpoint import Endpoint
+    from mksfilter.proxy.console.handshake import Handshake
 
 __all__ = ["Authorization", "OnceOnly"]
-
-_USES = ("connect", "resume")
 
 
 class OnceOnly(Protocol):
@@ -30,6 +34,8 @@ class Authorization:
     """
     :param nova: asks Nova about its own tokens; None: they are refused.
     :param once_only: None where a token may be used again until it expires.
+    :param revocations: what is revoked; None: nothing.
+    :param clock: seconds since the epoch.
     """
 
     def __init__(
@@ -38,28 +44,49 @@ class Authorization:
         *,
         nova: NovaTokens | None = None,
         once_only: OnceOnly | None = None,
+        revocations: RevocationFile | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._codec = codec
         self._nova = nova
         self._once_only = once_only
+        self._revocations = revocations
+        self._clock = clock
 
-    def verify(self, token: str) -> tuple[Claims, Endpoint | None]:
-        """What *token* allows, and where the console is if the token alone tells.
+    def verify(self, request: Handshake, origin: str) -> tuple[Claims, Endpoint | None]:
+        """What the token of *request* allows, and where the console is if the token alone tells.
 
-        :raises TokenError: it allows nothing.
+        :param origin: the Origin header; empty without one.
+        :raises TokenError: it allows nothing, or not to this sender.
         :raises TokenServiceUnavailable: Nova does not answer about a token of its own.
         """
+        token = request.token
+        endpoint: Endpoint | None = None
         if self._nova is not None and is_nova_token(token):
-            return self._nova.verify(token)
-        return self._codec.verify(token, uses=_USES), None
+            claims, endpoint = self._nova.verify(token)
+        else:
+            claims = self._codec.verify(token, uses=("connect", "resume"))
+        if claims.use == "resume":
+            if not request.in_subprotocol:
+                raise TokenUseMismatch(f"token {claims.jti} is for a reconnect and no link")
+            proof.check(
+                request.proof,
+                cnf=claims.cnf or "",
+                origin=origin,
+                jti=claims.jti,
+                now=self._clock(),
+            )
+        self._refuse_revoked(claims)
+        return claims, endpoint
 
     def check(self, token: str) -> None:
-        """Whether this token would open a console; Nova is not asked about one of its own twice.
+        """Whether this token would open a console as a link; Nova is not asked about one of its
+        own twice.
 
         :raises TokenError: it would not.
         """
         if self._nova is None or not is_nova_token(token):
-            self._codec.verify(token, uses=_USES)
+            self._refuse_revoked(self._codec.verify(token))
 
     def claim(self, claims: Claims) -> None:
         """Use the token of *claims*, where each is good for once.
@@ -69,3 +96,8 @@ class Authorization:
         """
         if self._once_only is not None:
             self._once_only.claim(claims.jti, claims.exp)
+
+    def _refuse_revoked(self, claims: Claims) -> None:
+        entry = None if self._revocations is None else self._revocations.current.match(claims)
+        if entry is not None:
+            raise TokenRevoked(f"token {claims.jti} is revoked, by {entry.kind} {entry.value}")

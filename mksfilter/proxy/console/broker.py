@@ -125,7 +125,7 @@ class Broker:
                 detail=refusal,
             )
         )
-        if isinstance(refusal, ClientGone):
+        if isinstance(refusal, ClientGone) or attempt.accepted:
             return
         # Outside, all reasons why a token is not good enough look alike.
         if attempt.claims is None or isinstance(refusal, (AccessDenied, HandshakeError)):
@@ -148,7 +148,9 @@ class Broker:
         attempt.upgrade = upgrade
         _refuse_early_data(upgrade)
         self._origins.check(environ)
-        claims, endpoint = self._authorization.verify(attempt.request.token)
+        claims, endpoint = self._authorization.verify(
+            attempt.request, environ.get("HTTP_ORIGIN", "")
+        )
         attempt.claims = claims
         self._admission.require_service()
         self._authorization.claim(claims)
@@ -169,6 +171,10 @@ class Broker:
         started = time.monotonic()
         endpoint, upstream = self._connector.connect(claims, endpoint)
         try:
+            # What can fail of a session is made before the 101: afterwards nobody can be told.
+            session = self._sessions.prepare(
+                claims, place, endpoint, attempt.request, address=attempt.address
+            )
             _refuse_early_data(attempt.upgrade)
             try:
                 client = attempt.upgrade.accept(handshake.response(attempt.request))
@@ -177,40 +183,40 @@ class Broker:
         except BaseException:
             upstream.close()
             raise
+        attempt.accepted = True
         self._metrics.opened_in(time.monotonic() - started)
-        self._sessions.open(
-            claims,
-            place,
-            client,
-            upstream,
-            endpoint,
-            address=attempt.address,
-            control=attempt.request.control,
-        )
+        self._sessions.start(session, client, upstream)
 
 
 class _Attempt:
     """What is known of a request so far, for the log and for the answer.
 
+    :ivar accepted: its ``101`` is sent; both connections are the session's.
     :ivar address: of the client.
     :ivar claims: None as long as its token has not been verified.
     :ivar request: its handshake; there when *claims* are.
     :ivar upgrade: its connection; there when *claims* are.
     """
 
-    __slots__ = ("address", "claims", "request", "upgrade")
+    __slots__ = ("accepted", "address", "claims", "request", "upgrade")
 
     request: handshake.Handshake
     upgrade: Upgrade
 
     def __init__(self, address: str) -> None:
+        self.accepted = False
         self.address = address
         self.claims: Claims | None = None
 
     def facts(self) -> dict[str, str]:
         if self.claims is None:
             return {}
-        return {"jti": self.claims.jti, "instance": self.claims.iid, "request": self.claims.rid}
+        return {
+            "session": self.claims.session_id,
+            "jti": self.claims.jti,
+            "instance": self.claims.iid,
+            "request": self.claims.rid,
+        }
 
 
 def _refuse_early_data(upgrade: Upgrade) -> None:

@@ -15,9 +15,22 @@ from mksfilter.exceptions import ConsoleError
 __all__ = ["end", "hello", "notice", "refusal_frames", "resume"]
 
 
-def hello(*, mode: str, resume: str, expires: int | None) -> str:
-    """First message of a session: its mode, the token to reconnect with, and its end."""
-    return _message(type="hello", mode=mode, resume=resume, expires=expires)
+def hello(*, mode: str, session: str, resume: str | None, expires: int | None, now: float) -> str:
+    """First message of a session.
+
+    :param session: its id, which opens nothing.
+    :param resume: the token to reconnect with; None for a page without a key of its own.
+    :param expires: when it ends whatever happens, seconds since the epoch; None: never.
+    :param now: seconds since the epoch by this node's clock.
+    """
+    return _message(
+        type="hello",
+        mode=mode,
+        session=session,
+        resume=resume,
+        expires=expires,
+        now=round(now, 3),
+    )
 
 
 def resume(token: str) -> str:

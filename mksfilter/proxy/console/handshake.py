@@ -36,6 +36,9 @@ CONTROL = "mks.v1"
 BINARY = "binary"
 #: Subprotocol by which a page hands over its token, so that no log on the way holds a URL with it.
 TOKEN_PREFIX = "mks.token."  # noqa: S105
+#: Subprotocols by which a page offers its public key, and proves that it has the private one.
+KEY_PREFIX = "mks.key."
+PROOF_PREFIX = "mks.proof."
 
 _COOKIES = re.compile(r"[;&]\s*")
 
@@ -48,11 +51,17 @@ class Handshake:
     :ivar subprotocol: the one to answer, of those offered; None when none of ours was.
     :ivar token: console token, from the subprotocol, the query or the cookie; empty when there is
         none.
+    :ivar in_subprotocol: the token came as a subprotocol, as only a page sends it.
+    :ivar page_key: the public key of the page's; see :mod:`mksfilter.auth.proof`.
+    :ivar proof: its proof of possession; empty when there is none.
     """
 
     key: str
     subprotocol: str | None
     token: str = dataclasses.field(repr=False)
+    in_subprotocol: bool = False
+    page_key: str = ""
+    proof: str = dataclasses.field(default="", repr=False)
 
     @property
     def control(self) -> bool:
@@ -99,12 +108,16 @@ def read(environ: Mapping[str, str]) -> Handshake:
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
     if not _is_key(key):
         raise HandshakeError("Sec-WebSocket-Key is not 16 bytes in base64")
-    token = (
-        _subprotocol_token(offered)
-        or query_token(environ.get("QUERY_STRING", ""))
-        or _cookie_token(environ)
+    offered_token = _value_of(TOKEN_PREFIX, offered)
+    token = offered_token or query_token(environ.get("QUERY_STRING", "")) or _cookie_token(environ)
+    return Handshake(
+        key,
+        _choose(offered),
+        token,
+        in_subprotocol=bool(offered_token),
+        page_key=_value_of(KEY_PREFIX, offered),
+        proof=_value_of(PROOF_PREFIX, offered),
     )
-    return Handshake(key, _choose(offered), token)
 
 
 def response(
@@ -153,11 +166,11 @@ def _choose(offered: list[str]) -> str | None:
     return next((name for name in (CONTROL, BINARY) if name in offered), None)
 
 
-def _subprotocol_token(offered: list[str]) -> str:
-    tokens = [name[len(TOKEN_PREFIX) :] for name in offered if name.startswith(TOKEN_PREFIX)]
-    if len(tokens) > 1:
-        raise HandshakeError("more than one token is offered")
-    return tokens[0] if tokens else ""
+def _value_of(prefix: str, offered: list[str]) -> str:
+    values = [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
+    if len(values) > 1:
+        raise HandshakeError(f"more than one {prefix.split('.')[1]} is offered")
+    return values[0] if values else ""
 
 
 def _cookie_token(environ: Mapping[str, str]) -> str:

@@ -24,10 +24,12 @@ __all__ = ["LiveRelay", "RelayFactory", "ResumeTokens", "Session", "SessionMetri
 class ResumeTokens(Protocol):
     """What mints resume tokens; :class:`mksfilter.auth.token.TokenCodec` is one."""
 
-    def renew(self, claims: Claims, *, ttl: int) -> str:
+    def renew(self, claims: Claims, *, ttl: int, cnf: str, kid: str) -> str:
         """A resume token of the session of *claims*, good for *ttl* seconds.
 
-        :raises TokenError: the session has ended.
+        :param cnf: thumbprint of the key that it is bound to.
+        :param kid: name of the key by which the session is vouched for.
+        :raises TokenError: the session has ended, or that key is gone.
         """
 
 
@@ -97,6 +99,11 @@ class SessionMetrics(Protocol):
 class Session:
     """One live console.
 
+    :ivar id: of the session: the same through every reconnect, and on every node.
+    :ivar connection_id: of this opening of it.
+    :ivar kid: name of the key that vouches for it; empty for a token of Nova's own.
+    :ivar cnf: thumbprint of the page's key; empty without one: it cannot reconnect.
+    :ivar greeting: first message of the control channel; None without one.
     :ivar client: address of the browser.
     :ivar host: ``host:port`` of the console.
     :ivar has_control: the client understands the control channel.
@@ -108,15 +115,19 @@ class Session:
     """
 
     claims: Claims
+    kid: str
+    cnf: str
     client: str
     vcenter: str
     host: str
+    rfb_handshake: str
     has_control: bool
     ends: int | None
     place: Reservation
     wake: Callable[[Session], None]
     started: float = dataclasses.field(default_factory=time.monotonic)
-    id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    connection_id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    greeting: str | None = None
     counted_in: int = 0
     counted_out: int = 0
     # Monotonic seconds at which something is due; infinity: never.
@@ -125,6 +136,11 @@ class Session:
     drain_at: float = math.inf
     slot: int = 0
     relay: LiveRelay = dataclasses.field(init=False)
+
+    @property
+    def id(self) -> str:
+        """See above."""
+        return self.claims.session_id
 
     def on_timer(self, now: float) -> None:  # noqa: ARG002
         """Something is due; called by the wheel, in the hub."""

@@ -12,20 +12,30 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Final
 
 import gevent
 
-from mksfilter.exceptions import ServerDraining, SessionEnded, TokenError
+from mksfilter.auth.proof import thumbprint
+from mksfilter.auth.token import key_name
+from mksfilter.exceptions import (
+    ServerDraining,
+    SessionEnded,
+    SessionRevoked,
+    TokenError,
+    TokenExpired,
+)
 from mksfilter.log import event
 from mksfilter.proxy.console import control_channel
 from mksfilter.proxy.console.session import RelayFactory, ResumeTokens, Session, SessionMetrics
 from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
 if TYPE_CHECKING:
+    from mksfilter.auth.revocation import RevocationList
     from mksfilter.auth.token import Claims
     from mksfilter.endpoint import Endpoint
+    from mksfilter.proxy.console.handshake import Handshake
     from mksfilter.proxy.console.limits import Reservation
     from mksfilter.proxy.relay.transport import Transport, Upstream
 
@@ -77,61 +87,106 @@ class SessionRegistry:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
-    def open(
+    def prepare(
         self,
         claims: Claims,
         place: Reservation,
-        client: Transport,
-        upstream: Upstream,
         endpoint: Endpoint,
+        request: Handshake,
         *,
         address: str,
-        control: bool,
     ) -> Session:
-        """Begin a session: count and log it, greet the page, watch the time, start its relay.
+        """All of a session that can fail, made before its client is told that it has a console.
 
         :param place: released when the session ends.
-        :param client: the browser's connection, its ``101`` sent.
-        :param address: of the browser.
-        :param control: the client understands the control channel.
-        :raises TokenError: the session's end has come already.
+        :param request: the client's.
+        :param address: of the client.
+        :raises TokenError: the session's end has come already, or its page's key is malformed.
         """
+        cnf = claims.cnf or (thumbprint(request.page_key) if request.page_key else "")
         session = Session(
             claims=claims,
+            kid=key_name(request.token),
+            cnf=cnf,
             client=address,
             vcenter=endpoint.vcenter,
             host=endpoint.address,
-            has_control=control,
+            rfb_handshake=endpoint.rfb_handshake,
+            has_control=request.control,
             ends=self._end_of(claims),
             place=place,
             wake=self._wake,
         )
+        if session.ends is not None and session.ends <= self._clock():
+            raise TokenExpired(f"token {claims.jti}: the session's time is over")
+        if session.has_control:
+            session.greeting = self._greeting(session)
+        return session
+
+    def start(self, session: Session, client: Transport, upstream: Upstream) -> None:
+        """Begin *session*: count and log it, greet the page, watch the time, start its relay.
+
+        Whatever fails closes both connections.
+
+        :param client: the browser's connection, its ``101`` sent.
+        """
         try:
-            greeting = self._greeting(session) if control else None
-            session.relay = self._relays(
-                client,
-                upstream,
-                view_only=claims.mode == "view",
-                control=control,
-                rfb_handshake=endpoint.rfb_handshake,
-                lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
-                on_end=lambda _, reason: self._ended(session, reason),
-            )
+            self._start(session, client, upstream)
         except BaseException:
+            self._sessions.pop(session.connection_id, None)
+            self._wheel.cancel(session)
             upstream.close()
             client.close()
             raise
-        self._sessions[session.id] = session
-        self._metrics.session_opened(claims.mode)
+
+    def _start(self, session: Session, client: Transport, upstream: Upstream) -> None:
+        claims = session.claims
+        session.relay = self._relays(
+            client,
+            upstream,
+            view_only=claims.mode == "view",
+            control=session.has_control,
+            rfb_handshake=session.rfb_handshake,
+            lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
+            on_end=lambda _, reason: self._ended(session, reason),
+        )
+        self._sessions[session.connection_id] = session
         _log_opening(session)
-        if greeting is not None:
+        if session.greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
-            session.relay.send_control(greeting)
+            session.relay.send_control(session.greeting)
+        session.greeting = None
         self._schedule(session)
         if not self.slot:
             self._wheel.schedule(self, time.monotonic() + _COUNT_EVERY)
         session.relay.start()
-        return session
+        self._metrics.session_opened(claims.mode)
+
+    def enforce(
+        self,
+        revocations: RevocationList,
+        keys: Container[str],
+        primary: str,
+        *,
+        end_without_key: bool,
+    ) -> None:
+        """End what is revoked; called when the list or the keys have changed.
+
+        A session whose key is still here is vouched for by the primary one from now on: keys that
+        rotate out take no session with them. One whose key has vanished gets no new token.
+
+        :param keys: names of the keys that are good.
+        :param primary: name of the key that signs.
+        :param end_without_key: option ``end_sessions_of_removed_keys``.
+        """
+        for session in self:
+            entry = revocations.match(session.claims)
+            if entry is not None:
+                session.relay.close(SessionRevoked(f"revoked, by {entry.kind} {entry.value}"))
+            elif session.kid and session.kid in keys:
+                session.kid = primary
+            elif session.kid and end_without_key:
+                session.relay.close(SessionRevoked(f"key {session.kid} was removed"))
 
     def drain(self, seconds: float) -> None:
         """Tell every page, then end the sessions one after the other within *seconds*.
@@ -166,7 +221,7 @@ class SessionRegistry:
 
     def _ended(self, session: Session, reason: SessionEnded) -> None:
         """The session's relay is over: free its place, count it, log it, forget it."""
-        if self._sessions.pop(session.id, None) is None:
+        if self._sessions.pop(session.connection_id, None) is None:
             return
         self._wheel.cancel(session)
         self._metrics.count_bytes(*_uncounted(session))
@@ -176,6 +231,7 @@ class SessionRegistry:
             event(
                 "session-ended",
                 session=session.id,
+                connection=session.connection_id,
                 jti=session.claims.jti,
                 instance=session.claims.iid,
                 reason=reason.reason,
@@ -199,11 +255,16 @@ class SessionRegistry:
 
     def _greeting(self, session: Session) -> str:
         now = time.monotonic()
-        session.renew_at = now + _RENEW_EVERY
+        if session.cnf:
+            session.renew_at = now + _RENEW_EVERY
         if session.ends is not None:
             session.notice_at = now + max(0.0, session.ends - self._clock() - LIFETIME_NOTICE)
         return control_channel.hello(
-            mode=session.claims.mode, resume=self._resume_token(session), expires=session.ends
+            mode=session.claims.mode,
+            session=session.id,
+            resume=self._resume_token(session) if session.cnf else None,
+            expires=session.ends,
+            now=self._clock(),
         )
 
     def _schedule(self, session: Session) -> None:
@@ -213,7 +274,7 @@ class SessionRegistry:
 
     def _wake(self, session: Session) -> None:
         """Do what is due; runs in a greenlet."""
-        if session.id not in self._sessions:
+        if session.connection_id not in self._sessions:
             return
         now = time.monotonic()
         try:
@@ -228,14 +289,14 @@ class SessionRegistry:
                 self._renew(session)
         except Exception:
             LOG.exception(event("unexpected-error", session=session.id))
-        if session.id in self._sessions:
+        if session.connection_id in self._sessions:
             self._schedule(session)
 
     def _renew(self, session: Session) -> None:
         try:
             token = self._resume_token(session)
         except TokenError:
-            session.renew_at = math.inf  # it ends before the token would
+            session.renew_at = math.inf  # its end has come, or its key is gone
         else:
             session.relay.send_control(control_channel.resume(token))
 
@@ -246,7 +307,7 @@ class SessionRegistry:
 
     def _resume_token(self, session: Session) -> str:
         claims = dataclasses.replace(session.claims, max=session.ends)
-        return self._tokens.renew(claims, ttl=RESUME_TTL)
+        return self._tokens.renew(claims, ttl=RESUME_TTL, cnf=session.cnf, kid=session.kid)
 
     def _count(self) -> None:
         arrived = sent = 0
@@ -271,6 +332,7 @@ def _log_opening(session: Session) -> None:
         event(
             "session-opened",
             session=session.id,
+            connection=session.connection_id,
             jti=claims.jti,
             use=claims.use,
             instance=claims.iid,

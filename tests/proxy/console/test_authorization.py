@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import pytest
 
+from mksfilter.auth.proof import thumbprint
+from mksfilter.auth.revocation import Revocation, RevocationList
 from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.endpoint import Endpoint
-from mksfilter.exceptions import TokenMalformed, TokenReplayed
+from mksfilter.exceptions import (
+    TokenMalformed,
+    TokenProofInvalid,
+    TokenProofMissing,
+    TokenReplayed,
+    TokenRevoked,
+    TokenUseMismatch,
+)
 from mksfilter.proxy.console.authorization import Authorization
+from mksfilter.proxy.console.handshake import Handshake
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
+from tests.support.proofs import BrowserKey
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 NOVA_TOKEN = "0f8b4d9c-3c1e-4d0e-9a52-0d5a7a0c9d11"
+
+
+ORIGIN = "https://console.example.com"
+KEY = BrowserKey()
+
+
+class Revocations:
+    """The list as it is on this node."""
+
+    current = RevocationList()
 
 
 class Nova:
@@ -45,16 +69,85 @@ def codec() -> TokenCodec:
     return TokenCodec(Keyring(key()), "tests")
 
 
-def test_links_and_resume_tokens_open_a_console(codec: TokenCodec) -> None:
+def link(token: str) -> Handshake:
+    """A request by a console link."""
+    return Handshake("key", "binary", token)
+
+
+def page(token: str, proof: str = "") -> Handshake:
+    """A request of our page."""
+    return Handshake("key", "mks.v1", token, in_subprotocol=True, proof=proof)
+
+
+def proof(token: str, codec: TokenCodec, *, by: BrowserKey = KEY, origin: str = ORIGIN) -> str:
+    jti = codec.authenticate(token).jti
+    return by.proof(origin=origin, jti=jti, time=int(time.time()))
+
+
+@pytest.fixture
+def resume(codec: TokenCodec) -> str:
+    """A token to reconnect with, bound to :data:`KEY`."""
+    claims = codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=60).claims
+    return codec.renew(claims, ttl=60, cnf=thumbprint(KEY.public))
+
+
+def test_a_link_opens_a_console(codec: TokenCodec) -> None:
     authorization = Authorization(codec)
     token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
-    claims, endpoint = authorization.verify(token)
+    claims, endpoint = authorization.verify(link(token), ORIGIN)
     assert (claims.iid, claims.use, endpoint) == (INSTANCE, "connect", None)
-    resumed, _ = authorization.verify(codec.renew(claims, ttl=60))
-    assert (resumed.iid, resumed.use) == (INSTANCE, "resume")
     authorization.check(token)
     with pytest.raises(TokenMalformed):
         authorization.check(token[:-1])
+
+
+def test_a_resume_token_opens_it_again_for_whoever_has_its_key(
+    codec: TokenCodec, resume: str
+) -> None:
+    request = page(resume, proof(resume, codec))
+    claims, _ = Authorization(codec).verify(request, ORIGIN)
+    assert (claims.iid, claims.use) == (INSTANCE, "resume")
+
+
+def test_a_stolen_resume_token_opens_nothing(codec: TokenCodec, resume: str) -> None:
+    authorization = Authorization(codec)
+    with pytest.raises(TokenProofMissing):
+        authorization.verify(page(resume), ORIGIN)
+    with pytest.raises(TokenProofInvalid):
+        authorization.verify(page(resume, proof(resume, codec, by=BrowserKey())), ORIGIN)
+    elsewhere = proof(resume, codec, origin="https://evil.example")
+    with pytest.raises(TokenProofInvalid):
+        authorization.verify(page(resume, elsewhere), ORIGIN)
+
+
+def test_a_resume_token_is_never_a_link(codec: TokenCodec, resume: str) -> None:
+    authorization = Authorization(codec)
+    with pytest.raises(TokenUseMismatch):
+        authorization.check(resume)
+    request = dataclasses.replace(link(resume), proof=proof(resume, codec))
+    with pytest.raises(TokenUseMismatch):
+        authorization.verify(request, ORIGIN)
+
+
+def test_a_resume_token_that_is_bound_to_no_key_opens_nothing(codec: TokenCodec) -> None:
+    unbound = codec.renew(codec.issue(ConsoleRequest(INSTANCE), ttl=60).claims, ttl=60)
+    with pytest.raises(TokenProofMissing):
+        Authorization(codec).verify(page(unbound, proof(unbound, codec)), ORIGIN)
+
+
+def test_what_is_revoked_opens_nothing(codec: TokenCodec, resume: str) -> None:
+    revocations = Revocations()
+    authorization = Authorization(codec, revocations=revocations)  # type: ignore[arg-type]
+    token = codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=60).token
+    authorization.verify(link(token), ORIGIN)
+    entry = Revocation("user", "u1", int(time.time()))
+    revocations.current = RevocationList([entry])
+    with pytest.raises(TokenRevoked):
+        authorization.verify(link(token), ORIGIN)
+    with pytest.raises(TokenRevoked):
+        authorization.check(token)
+    with pytest.raises(TokenRevoked):
+        authorization.verify(page(resume, proof(resume, codec)), ORIGIN)
 
 
 def test_novas_own_tokens_are_asked_about_once_where_that_is_set_up(codec: TokenCodec) -> None:
@@ -62,12 +155,13 @@ def test_novas_own_tokens_are_asked_about_once_where_that_is_set_up(codec: Token
     authorization = Authorization(codec, nova=nova)  # type: ignore[arg-type]
     authorization.check(NOVA_TOKEN)
     assert nova.asked == 0
-    claims, endpoint = authorization.verify(NOVA_TOKEN)
+    claims, endpoint = authorization.verify(link(NOVA_TOKEN), "")
     assert (claims.iid, nova.asked) == (INSTANCE, 1)
     assert endpoint is not None
-    for refuses in (Authorization(codec).verify, Authorization(codec).check):
-        with pytest.raises(TokenMalformed):
-            refuses(NOVA_TOKEN)
+    with pytest.raises(TokenMalformed):
+        Authorization(codec).verify(link(NOVA_TOKEN), "")
+    with pytest.raises(TokenMalformed):
+        Authorization(codec).check(NOVA_TOKEN)
 
 
 def test_a_token_is_used_up_only_where_that_is_asked_for(codec: TokenCodec) -> None:

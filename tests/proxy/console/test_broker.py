@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from websockets.protocol import CLIENT, OPEN, Protocol
@@ -37,6 +38,7 @@ from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.web.metrics import Metrics
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
+from tests.support.proofs import BrowserKey
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
@@ -58,7 +60,7 @@ class Upgrade:
     def accept(self, headers):
         if self.gone:
             raise ConnectionResetError
-        self._world.did.append("101")
+        self._world._do("101")
         self.headers = headers
         return self.client
 
@@ -88,10 +90,10 @@ class Relay:
         self._on_end(self, reason)
 
     def start(self) -> None:
-        self._world.did.append("relay")
+        self._world._do("relay")
 
     def send_control(self, text: str) -> None:
-        self._world.did.append("hello")
+        self._world._do("hello")
 
 
 class World:
@@ -145,6 +147,8 @@ class World:
         return result
 
     def _relay(self, client, upstream, *, on_end, **options):
+        if "relay made" in self.fails:
+            self._do("relay made")
         self.relay = Relay(self, on_end)
         return self.relay
 
@@ -307,16 +311,53 @@ def test_a_worker_that_cannot_hand_over_connections_says_which_one_can(caplog):
     assert "ConsoleWorker" in caplog.text
 
 
-def test_a_session_that_cannot_begin_leaves_no_connection_open(monkeypatch):
+def test_a_session_whose_token_cannot_be_minted_is_refused_before_its_101(monkeypatch):
     world = World()
 
-    def renew(claims, *, ttl):
+    def renew(claims, **_):
         raise TokenError("its end has come")
 
     monkeypatch.setattr(world.codec, "renew", renew)
     with pytest.raises(TokenError):
-        world.open("mks.v1")
+        world.open("mks.v1", f"mks.key.{BrowserKey().public}")
+    assert "101" not in world.did
     assert world.upstream.closed
-    assert world.upgrade.client.closed
     assert len(world.sessions) == 0
     assert world.has_room()
+
+
+@pytest.mark.parametrize("step", ["relay made", "hello", "relay"])
+def test_what_fails_after_the_101_closes_both_ends_and_gives_the_place_back(step):
+    """Fault injection: nobody can be told any more, and nothing may stay."""
+    world = World()
+    world.fails[step] = RuntimeError("injected")
+    world.open("mks.v1")
+    assert world.did[-1] == step
+    assert world.upstream.closed
+    assert world.upgrade.client.closed
+    assert world.upgrade.frames == b"", "a second answer followed the 101"
+    assert len(world.sessions) == 0
+    assert world.has_room()
+    assert world.refused("internal-error") == 1
+
+
+@pytest.mark.parametrize("step", ["once-only", "ticket", "dial", "101"])
+def test_what_fails_before_it_leaves_nothing_either(step):
+    world = World()
+    world.fails[step] = ConsoleError("injected")
+    with pytest.raises(ConsoleError):
+        world.open()
+    assert world.upstream.closed == (step == "101")
+    assert len(world.sessions) == 0
+    assert world.has_room()
+
+
+def test_a_token_at_the_end_of_its_session_opens_nothing():
+    """600 tries left 40 consoles and 84 descriptors behind."""
+    world = World()
+    past = int(time.time()) - 5
+    token = world.codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=past + 65).token
+    world.codec._clock = lambda: time.time() + 65
+    with pytest.raises(TokenError):
+        world.open("mks.v1", token=token)
+    assert world.did == []

@@ -18,11 +18,14 @@ def frames(data: bytes):
 
 
 def test_a_page_is_greeted_with_a_token_to_come_back_with():
-    assert json.loads(control_channel.hello(mode="view", resume="t", expires=None)) == {
+    hello = control_channel.hello(mode="view", session="s", resume="t", expires=None, now=1.5)
+    assert json.loads(hello) == {
         "type": "hello",
         "mode": "view",
+        "session": "s",
         "resume": "t",
         "expires": None,
+        "now": 1.5,
     }
     assert json.loads(control_channel.resume("t2")) == {"type": "resume", "token": "t2"}
     assert json.loads(control_channel.notice("draining", 5)) == {

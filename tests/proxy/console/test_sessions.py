@@ -5,23 +5,36 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import time
 import weakref
 
 import gevent
 import pytest
 
+from mksfilter.auth.proof import thumbprint
+from mksfilter.auth.revocation import Revocation, RevocationList
 from mksfilter.auth.token import TokenCodec
 from mksfilter.endpoint import Endpoint
-from mksfilter.exceptions import ServerDraining, SessionEnded, UpstreamLost
+from mksfilter.exceptions import (
+    ServerDraining,
+    SessionEnded,
+    SessionRevoked,
+    TokenExpired,
+    UpstreamLost,
+)
 from mksfilter.proxy.console import sessions
+from mksfilter.proxy.console.handshake import Handshake
 from mksfilter.proxy.console.limits import SessionLimits
 from mksfilter.proxy.console.session import Session
 from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.relay.timers import TimerWheel
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
+from tests.support.proofs import BrowserKey
 
+KEY = BrowserKey()
+KID = key().kid
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
 
@@ -55,6 +68,11 @@ class Relay:
             while len(self.said) < count:
                 gevent.sleep(0.005)
         return self.said[:count]
+
+
+class Connection:
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -98,18 +116,25 @@ def registry(codec, metrics):
 
 @pytest.fixture
 def open_session(codec, registry):
-    def open_session(*, control: bool = True, ends: int | None = None) -> Session:
+    def open_session(
+        *, control: bool = True, ends: int | None = None, page_key: bool = True
+    ) -> Session:
         request = ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1")
-        claims = codec.verify(codec.issue(request, ttl=60).token)
-        return registry.open(
-            dataclasses.replace(claims, max=ends),
-            SessionLimits(0).reserve(claims.iid, claims.uid),
-            client=None,
-            upstream=None,
-            endpoint=Endpoint("websocket", "esxi-1", 443, vcenter="vc1"),
+        issued = codec.issue(request, ttl=60)
+        session = registry.prepare(
+            dataclasses.replace(issued.claims, max=ends),
+            SessionLimits(0).reserve(INSTANCE, "u1"),
+            Endpoint("websocket", "esxi-1", 443, vcenter="vc1"),
+            Handshake(
+                "key",
+                "mks.v1" if control else "binary",
+                issued.token,
+                page_key=KEY.public if page_key else "",
+            ),
             address="192.0.2.1",
-            control=control,
         )
+        registry.start(session, client=Connection(), upstream=Connection())
+        return session
 
     return open_session
 
@@ -120,6 +145,69 @@ def test_a_page_is_greeted_with_a_token_of_the_same_session(codec, open_session)
     claims = codec.verify(hello["resume"], uses=("resume",))
     assert (claims.iid, claims.uid, claims.rid) == (INSTANCE, "u1", "req-1")
     assert claims.jti != session.claims.jti
+
+
+def test_a_page_without_a_key_gets_no_token_to_reconnect_with(open_session):
+    """Without a secure context a browser has no WebCrypto: a bearer token would be all there is."""
+    session = open_session(page_key=False)
+    assert session.relay.said[0]["resume"] is None
+    assert session.renew_at == math.inf
+
+
+def test_its_token_is_bound_to_the_page_s_key(codec, open_session):
+    (hello,) = open_session().relay.said
+    assert codec.verify(hello["resume"], uses=("resume",)).cnf == thumbprint(KEY.public)
+
+
+def test_a_page_learns_its_session_and_the_time(open_session):
+    session = open_session()
+    (hello,) = session.relay.said
+    assert hello["session"] == session.id == session.claims.jti
+    assert abs(hello["now"] - time.time()) < 5
+
+
+class TestWhatIsWithdrawn:
+    def enforce(self, registry, *entries, keys=(KID,), end_without_key=False):
+        registry.enforce(
+            RevocationList(entries), frozenset(keys), key().kid, end_without_key=end_without_key
+        )
+
+    def test_a_revoked_session_ends_and_the_others_do_not(self, registry, open_session):
+        gone, kept = open_session(), open_session()
+        self.enforce(registry, Revocation("session", gone.id, 0))
+        assert isinstance(gone.relay.closed[0], SessionRevoked)
+        assert not kept.relay.closed
+
+    def test_a_session_of_a_vanished_key_gets_no_new_token(self, open_session, codec, monkeypatch):
+        monkeypatch.setattr(sessions, "_RENEW_EVERY", 0.02)
+        session = open_session()
+        codec._keys = Keyring(key(2))
+        with gevent.Timeout(5):
+            while session.renew_at != math.inf:
+                gevent.sleep(0.005)
+        assert [message["type"] for message in session.relay.said] == ["hello"]
+        assert not session.relay.closed
+
+    def test_it_ends_where_that_is_asked_for(self, registry, open_session):
+        session = open_session()
+        self.enforce(registry, keys=("0" * 12,))
+        assert not session.relay.closed
+        self.enforce(registry, keys=("0" * 12,), end_without_key=True)
+        assert isinstance(session.relay.closed[0], SessionRevoked)
+
+    def test_keys_that_rotate_out_take_no_session_with_them(self, registry, open_session):
+        session = open_session(control=False)
+        new = "1" * 12
+        nothing = RevocationList()
+        registry.enforce(nothing, frozenset([key().kid, new]), new, end_without_key=True)
+        registry.enforce(nothing, frozenset([new]), new, end_without_key=True)
+        assert not session.relay.closed
+
+
+def test_a_session_whose_end_has_come_is_not_prepared(registry, open_session):
+    with pytest.raises(TokenExpired):
+        open_session(ends=int(time.time()) - 1)
+    assert len(registry) == 0
 
 
 def test_its_token_is_renewed_well_before_it_expires(codec, open_session, monkeypatch):
@@ -182,7 +270,8 @@ def test_an_end_is_logged_once_with_what_was_transferred(registry, open_session,
         session.relay.end(UpstreamLost("the host\nwent away"))
     assert len(registry) == 0
     (line,) = [text for text in caplog.messages if "session-ended" in text]
-    assert f"session={session.id} jti={session.claims.jti}" in line
+    assert f"session={session.id} connection={session.connection_id}" in line
+    assert f" jti={session.claims.jti} " in line
     assert r'reason=upstream-lost detail="the host\nwent away"' in line
     assert "bytes_in=10 bytes_out=2000" in line
     assert metrics.bytes == [(10, 2000)]
