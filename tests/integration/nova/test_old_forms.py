@@ -11,7 +11,7 @@ CONSOLE = {"protocol": "mks", "type": "webmks"}
 BOTH = pytest.mark.parametrize(("path", "body"), [("action", ACTION), ("console", CONSOLE)])
 
 
-@pytest.mark.parametrize("version", [None, "2.1", "2.8", "2.99"])
+@pytest.mark.parametrize("version", [None, "2.1", "2.8", "latest"])
 def test_action_gives_a_console(ask, version):
     answer = ask("member", f"/servers/{servers.ACTIVE}/action", ACTION, version=version)
 
