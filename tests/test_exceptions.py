@@ -25,6 +25,7 @@ ROW = re.compile(
 
 # What vSphere, as the simulator plays it, answers its clients, and jumps that no caller sees.
 NOT_OURS_TO_TELL = {
+    "bounded.py": {"DeadlinePassed", "NoPlace"},
     "api/bodies.py": {"BodyTooLong", "LengthUnknown"},
     "api/plain.py": {"_NotOurs", "_Refused"},
     "simulator/esxi/authd.py": {"_Refused"},

@@ -79,7 +79,7 @@ class AccessWatch:
             revocations = self._revocations.load()
         except RevocationListError as exc:
             revocations = self._revocations.current
-            self._tell("revocations-unreadable", exc)
+            self._tell(exc)
         else:
             self._told = ""
             if revocations is not self._read:
@@ -95,7 +95,9 @@ class AccessWatch:
         self._sessions.enforce(revocations, keys, primary, end_without_key=self._end_without_key)
         self._enforced = state
 
-    def _tell(self, name: str, problem: RevocationListError) -> None:
+    def _tell(self, problem: RevocationListError) -> None:
         if str(problem) != self._told:
             self._told = str(problem)
-            LOG.error(event(name, detail=problem, remedy="the last good list stays in force"))
+            LOG.error(
+                event("revocations-unreadable", detail=problem, note="the last good list stays")
+            )
