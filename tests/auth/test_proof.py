@@ -83,7 +83,11 @@ def test_the_right_key_with_another_one_s_signature_does_not() -> None:
         check(f"{NOW}.{KEY.public}.{other}", **GOOD)
 
 
-@pytest.mark.parametrize(("given_proof", "cnf"), [("", CNF), (proof(), ""), ("", "")])
+@pytest.mark.parametrize(
+    ("given_proof", "cnf"),
+    [("", CNF), (proof(), ""), ("", "")],
+    ids=["no proof", "no key", "neither"],
+)
 def test_nothing_is_no_proof(given_proof: str, cnf: str) -> None:
     with pytest.raises(TokenProofMissing):
         check(given_proof, **{**GOOD, "cnf": cnf})
@@ -123,7 +127,7 @@ def test_a_point_off_the_curve_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("r", [b"\x00" * 32, b"\xff" * 32])
+@pytest.mark.parametrize("r", [b"\x00" * 32, b"\xff" * 32], ids=["zero", "greatest"])
 def test_degenerate_signatures_do_not_pass(r: bytes) -> None:
     """CVE-2022-21449: r and s of zero passed for any message in Java."""
     raw = base64.urlsafe_b64encode(r + r).rstrip(b"=").decode()
@@ -131,7 +135,11 @@ def test_degenerate_signatures_do_not_pass(r: bytes) -> None:
         check(f"{NOW}.{KEY.public}.{raw}", **GOOD)
 
 
-@pytest.mark.parametrize("spoilt", ["", "A" * 87, KEY.public[:-1], KEY.public + "A", "+" * 87])
+@pytest.mark.parametrize(
+    "spoilt",
+    ["", "A" * 87, KEY.public[:-1], KEY.public + "A", "+" * 87],
+    ids=["empty", "no point", "shorter", "longer", "alphabet"],
+)
 def test_a_key_of_another_form_has_no_thumbprint(spoilt: str) -> None:
     with pytest.raises(TokenProofInvalid):
         thumbprint(spoilt)
