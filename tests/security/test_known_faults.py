@@ -21,7 +21,7 @@ from packaging.version import Version
 from websockets.exceptions import ConnectionClosed
 
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
-from tests.support.page_client import open_page, told, until_closed
+from tests.support.page_client import open_page, told, until_closed, view_page
 from tests.support.proxy import configuration, parse_head, read_head, read_to_end
 
 UNKNOWN = "5f1c7e20-0000-4000-8000-00000000dead"
@@ -147,7 +147,7 @@ class TestSecrets:
             proxy.get(f"/?token={token}", referer=f"{proxy.base_url}?token={token}")
             proxy.get(f"/{token}")
             proxy.get(f"/static/console.css?token={token}", cookie=f"token={token}")
-            with proxy.viewer(token) as viewer:
+            with view_page(proxy, token) as viewer:
                 viewer.framebuffer()
             with open_page(proxy, token) as client:
                 tokens.append(told(client)["resume"])

@@ -54,7 +54,11 @@ class Qemu:
         self.port = port
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(str(monitor))
+        # The socket is there a moment before QEMU listens on it.
+        deadline = time.monotonic() + 20
+        while self._socket.connect_ex(str(monitor)):
+            assert time.monotonic() < deadline, "QEMU does not answer at its monitor"
+            time.sleep(0.02)
         self._file = self._socket.makefile("rw")
         self._file.readline()
         self._ask("qmp_capabilities")
