@@ -116,6 +116,7 @@ VIOLATIONS = {
         1002,
     ),
     "5.5 fragmented ping": (raw_frame(PING, b"x", fin=False), False, 1002),
+    "5.5 fragmented close": (raw_frame(CLOSE, b"\x03\xe8", fin=False), False, 1002),
     "5.5 ping of 126 bytes": (raw_frame(PING, b"x" * 126), False, 1002),
     "5.5 close of 126 bytes": (raw_frame(CLOSE, b"\x03\xe8" + b"x" * 124), False, 1002),
     "5.5 pong of 126 bytes": (raw_frame(PONG, b"x" * 126, masked=True), True, 1002),
@@ -251,6 +252,15 @@ def test_a_gap_between_messages_is_waited_for_though_one_between_frames_is_asked
     tracker.want_gap(message=False)
     assert GAP not in (tracker.feed(raw_frame(0, b"b", fin=False), 3) or [])
     assert (tracker.feed(raw_frame(0, b"c"), 3) or []).count(GAP) == 1
+
+
+def test_a_gap_between_messages_is_not_inside_the_last_fragment():
+    tracker = FrameTracker(masked=False)
+    tracker.feed(raw_frame(BINARY, b"a", fin=False), 3)
+    tracker.want_gap(message=True)
+    last = raw_frame(0, b"bc")
+    assert GAP not in (tracker.feed(last, 3) or [])
+    assert (tracker.feed(last[3:], 1) or []).count(GAP) == 1
 
 
 @pytest.mark.parametrize("message", [False, True])

@@ -339,6 +339,14 @@ def test_an_end_while_the_browser_is_in_a_frame_closes_the_host_without_a_word()
     assert session.browser.close == (4410, "lifetime-reached")
 
 
+def test_what_a_browser_says_after_the_end_goes_nowhere():
+    session = Session()
+    session.close(exceptions.IdleTimeout("over"))
+    told = session.host.heard
+    session.browser.send(b"key")
+    assert session.host.heard == told
+
+
 def test_ending_twice_ends_once():
     session = Session()
     session.close(exceptions.IdleTimeout("first"))
@@ -832,11 +840,22 @@ def test_what_a_console_says_during_the_played_handshake_is_kept_up_to_a_bound()
     browser.send(b"RFB 003.008\n")
     browser.take()
     assert not session.host.reading
+    assert session.host.unread == b"later"
     for reply in (b"\x01", b"\x01"):
         browser.send(reply)
     assert session.host.reading
     played = b"\x01\x01" + b"\x00\x00\x00\x00"
     browser.expect(played + said + b"x" + b"later")
+
+
+def test_a_host_that_said_as_much_as_is_kept_is_read_on_when_the_browser_is():
+    session = Session(rfb_handshake="missing", framing="bytes")
+    session.host.send_raw(bytes(65536))
+    session.browser.block(1)
+    session.browser.send(b"RFB 003.008\n")
+    assert not session.host.reading
+    session.browser.take()
+    assert session.host.reading
 
 
 def test_a_browser_that_takes_nothing_of_what_was_kept_stops_the_host():

@@ -150,6 +150,14 @@ def test_a_thousand_encodings_are_a_list_and_more_are_not(count, refused):
         assert viewer.feed(message) == [message]
 
 
+def test_the_shortest_message_of_vmware_is_its_header():
+    viewer = ViewOnlyFilter(handshake=False)
+    request = struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480)
+    assert viewer.feed(struct.pack("!BBH", 127, 0, 4) + request) == [request]
+    with pytest.raises(RFBViolation, match="3 bytes"):
+        viewer.feed(struct.pack("!BBH", 127, 0, 3))
+
+
 def test_a_clipboard_of_gigabytes_is_counted_not_kept():
     viewer = ViewOnlyFilter(handshake=False)
     assert viewer.feed(struct.pack("!BxxxI", 6, 0x7FFFFFFF)) == []
