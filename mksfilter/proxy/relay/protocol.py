@@ -133,7 +133,7 @@ class RelayProtocol:
         self._code = 0
         self._ended = False
         self._now = 0.0
-        self._actions: list[Action] = []
+        self._actions: list[Action] | None = None  # of the event that is dealt with
 
     # --- who takes part ---
 
@@ -172,7 +172,8 @@ class RelayProtocol:
         if self._expires is not None:
             self._expires += now
         for browser in self.browsers:
-            browser.settle_by = now + options.stall_timeout
+            if browser.decoder is not None:
+                browser.settle_by = now + options.stall_timeout
         for peer in self._peers():
             peer.seen = peer.pinged_at = now
             self._resume(peer)
@@ -292,7 +293,7 @@ class RelayProtocol:
         if self.host.gone and not self.browsers and self.reason is not None and not self._ended:
             self._ended = True
             self.wake_at = None
-            self._actions.append(Ended(self.reason))
+            self._act(Ended(self.reason))
         return self._done()
 
     def wake(self, now: float) -> list[Action]:
@@ -329,10 +330,16 @@ class RelayProtocol:
 
     def _begin(self, now: float) -> None:
         self._now = now
+        self._actions = []
+
+    def _act(self, action: Action) -> None:
+        assert self._actions is not None
+        self._actions.append(action)
 
     def _done(self) -> list[Action]:
         self._mark_passing()
-        actions, self._actions = self._actions, []
+        actions, self._actions = self._actions, None
+        assert actions is not None
         return actions
 
     def _mark_passing(self) -> None:
@@ -470,7 +477,7 @@ class RelayProtocol:
 
     def _send(self, sink: PeerState, data: bytes | memoryview) -> None:
         if not sink.close_sent:
-            self._actions.append(Send(sink, data))
+            self._act(Send(sink, data))
 
     def _inject(self, browser: BrowserState, data: bytes) -> None:
         """Send a frame of ours to the browser between two messages of the host's."""
@@ -505,12 +512,12 @@ class RelayProtocol:
     def _pause(self, peer: PeerState) -> None:
         if peer.reading:
             peer.reading = False
-            self._actions.append(Pause(peer))
+            self._act(Pause(peer))
 
     def _resume(self, peer: PeerState) -> None:
         if not peer.reading and not peer.closed:
             peer.reading = True
-            self._actions.append(Resume(peer))
+            self._act(Resume(peer))
 
     def _read_again(self, source: PeerState) -> None:
         """Read from *source* unless it is kept back by another."""
@@ -642,7 +649,7 @@ class RelayProtocol:
             peer.closed = peer.close_sent = True
             peer.reading = False
             peer.stalled_at = None
-            self._actions.append(Close(peer, abort))
+            self._act(Close(peer, abort))
 
     # --- clocks ---
 
