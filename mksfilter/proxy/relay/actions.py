@@ -1,4 +1,4 @@
-"""What the protocol wants done, in this order, by whoever drives it."""
+"""What the protocol wants done, in this order, by its driver."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ TEXT, BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 CLOSE, PING, PONG = int(Opcode.CLOSE), int(Opcode.PING), int(Opcode.PONG)
 
 MAX_HEADER: Final = 14
-_CROWD: Final = 4096
+_MANY_FRAMES: Final = 4096
 _MAX_LENGTH: Final = (1 << 63) - 1
 
 _two_words = Struct("!HH").unpack_from
@@ -85,9 +85,8 @@ class FrameTracker:
         must not be (section 5.1).
     :param text: whether text messages are allowed; 1003 otherwise.
     :param max_frame: greatest payload length allowed, in bytes; 1009 beyond it.
-    :ivar crowded: once thousands of frames that are no whole messages came in one call, which no
-        console does; each takes a microsecond, so whoever feeds this had better do so in small
-        portions.
+    :ivar flooded: one call brought thousands of frames that are no whole messages, which no console
+        does. Each takes a microsecond, so from then on the caller feeds small portions.
     """
 
     __slots__ = (
@@ -101,7 +100,7 @@ class FrameTracker:
         "_max_frame",
         "_slow",
         "_text",
-        "crowded",
+        "flooded",
     )
 
     def __init__(self, *, masked: bool, text: bool = True, max_frame: int = _MAX_LENGTH) -> None:
@@ -116,7 +115,7 @@ class FrameTracker:
         self._gap = 0
         self._closed = False
         self._slow = max_frame < 0xFFFF
-        self.crowded = False
+        self.flooded = False
 
     @property
     def between_frames(self) -> bool:
@@ -223,8 +222,8 @@ class FrameTracker:
                 self._closed = True
                 break
         self._left = 0 if self._closed else position - size
-        if frames > _CROWD:
-            self.crowded = True
+        if frames > _MANY_FRAMES:
+            self.flooded = True
         if start < size and not self._closed and not whole:
             pieces.append(view[start:size])
         if (

@@ -1,7 +1,7 @@
 """A session as a protocol without I/O: events in, actions out.
 
-Like :mod:`h11` it is given what happened and says what follows; whoever drives it owns the
-sockets, the event loop and the clock, and performs the actions in their order. It holds one
+Like :mod:`h11` it is given what happened and says what follows; the driver owns the sockets, the
+event loop and the clock, and performs the actions in their order. It holds one
 :class:`HostState` and a :class:`BrowserState` for each browser attached (today: one), and each
 direction of each connection goes through three states:
 
@@ -16,7 +16,7 @@ direction of each connection goes through three states:
 The session begins to close with the first reason and ends when all connections are closed. A ping
 passes to the other side and so does its pong (5.5.2, 5.5.3); our own pings are known by their
 payload, and the pong that repeats it goes no further. A peer that takes no more bytes is
-*stalled*, and whoever sends to it is not read until it takes them.
+*stalled*, and the peer that sends to it is not read until it takes them.
 
 No object is made for bytes that go on unchanged: :meth:`RelayProtocol.receive_from_browser` and
 :meth:`RelayProtocol.receive_from_host` return :data:`PASS` for them.
@@ -80,7 +80,7 @@ class Loss(enum.Enum):
     BROKEN = enum.auto()
     """TCP reported an error."""
     TLS = enum.auto()
-    """TLS reported an error: the peer's fault, or somebody's between."""
+    """TLS reported an error: the peer's fault, or the connection is tampered with."""
 
 
 class RelayProtocol:
@@ -225,7 +225,7 @@ class RelayProtocol:
                 return server_header(size)
             return self._take(host, [memoryview(data)[:size]], now)
         pieces = tracker.feed(data, size)
-        if tracker.crowded:
+        if tracker.flooded:
             host.read_limit = SMALL_READ
         if pieces is None:
             host.seen = now
@@ -660,7 +660,7 @@ class RelayProtocol:
         return deadlines.next_look(now, self._options, self.browsers, self.host, self._expires)
 
     def _keep_alive(self, now: float) -> SessionEnded | None:
-        """Send the pings that are due; returns why the session has to end, if nobody answers."""
+        """Send the pings that are due; returns why the session has to end, if a peer is silent."""
         for peer, interval in deadlines.pinged(self._options, self.browsers, self.host):
             if now < peer.pinged_at + interval:
                 continue

@@ -67,7 +67,7 @@ class PlayedHandshake:
                 if reply != _SECURITY_NONE:
                     raise RFBViolation("a security type that was not offered")
                 answers.append(_SECURITY_OK)
-            # The third reply is ClientInit; its shared flag has nobody to tell.
+            # The third reply is ClientInit; its shared flag has no receiver.
             self._step += 1
         self._wanted = b""
         return answers, data

@@ -10,7 +10,9 @@ returns, and an idle session then costs no buffer at all.
 
 from __future__ import annotations
 
-import _socket  # the C socket: gevent's and the standard library's wrappers cost memory and time
+# A private name of the standard library: the C socket, since gevent's wrapper and its own cost
+# memory and time.
+import _socket
 import contextlib
 import dataclasses
 import ssl
@@ -76,7 +78,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Say goodbye as far as that does not block, and close the socket."""
+        """Send close_notify as far as that does not block, and close the socket."""
         ...
 
 
@@ -183,7 +185,7 @@ class RecordFollower:
     """Where TLS records end in a stream of them (RFC 8446 section 5.1).
 
     OpenSSL tells that a record is not whole yet by an exception, which costs as much as decrypting
-    a short one. Who follows the records asks only for whole ones, and can give them to OpenSSL one
+    a short one. A reader that follows the records asks only for whole ones, and can give them to OpenSSL one
     at a time, so that its buffer for what was received stays small and warm.
 
     :ivar missing: bytes of the present record that have not come; 0 between two records, and
@@ -239,7 +241,7 @@ class TLSTransport(PlainTransport):
 
     :param sock: as for :class:`PlainTransport`.
     :param tls: an object of ``SSLContext.wrap_bio`` whose handshake is done.
-    :param records: where the stream stands; None when nobody has followed it so far.
+    :param records: where the stream stands; None when it was not followed so far.
     """
 
     __slots__ = ("_incoming", "_outgoing", "_records", "_tls", "ended")
@@ -270,7 +272,7 @@ class TLSTransport(PlainTransport):
         if not size:
             if self.ended:
                 return 0
-            # Without a close_notify somebody on the way may have cut the stream short.
+            # Without a close_notify the stream may have been cut short on the way (RFC 8446, 6.1).
             raise ConnectionAbortedError("TLS connection cut off")
         records = self._records
         if records.missing < 0:
@@ -338,7 +340,7 @@ class TLSTransport(PlainTransport):
 
     def close(self) -> None:
         """See :class:`Transport`."""
-        # Wants to read the peer's close_notify, for which nobody waits.
+        # Wants to read the peer's close_notify, which is not waited for.
         with contextlib.suppress(OSError):
             self._tls.unwrap()
         with contextlib.suppress(OSError):

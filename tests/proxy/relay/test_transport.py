@@ -18,7 +18,7 @@ from mksfilter.proxy.relay.transport import ROOM, PlainTransport, RecordFollower
 from tests.support.certificates import SelfSigned
 from tests.support.tls_stream import TLSServerStream
 
-PATIENCE = 10
+LIMIT = 10  # seconds for which a test waits
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def tls_pair(ends, certificate, version: str) -> list[TLSTransport]:
         TLSServerStream(ends[1], certificate.context()),
     ]
 
-    def shake_client():
+    def client_handshake():
         streams[0].do_handshake()
         # The client's last flight leaves with what it says first.
         streams[0].sendall(b"hello")
 
-    shaking = [gevent.spawn(shake_client), gevent.spawn(streams[1].do_handshake)]
-    gevent.joinall(shaking, timeout=PATIENCE, raise_error=True)
+    handshakes = [gevent.spawn(client_handshake), gevent.spawn(streams[1].do_handshake)]
+    gevent.joinall(handshakes, timeout=LIMIT, raise_error=True)
     assert streams[1].recv(5) == b"hello"
     assert streams[0].tls.version() == version
     return [stream.detach_transport() for stream in streams]
@@ -66,7 +66,7 @@ def read(transport, size: int) -> bytes:
     """Exactly *size* bytes, waiting for them."""
     buffer = memoryview(bytearray(ROOM))
     data = b""
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(LIMIT):
         while len(data) < size:
             got = transport.receive(buffer)
             if got < 0:
@@ -79,13 +79,13 @@ def read(transport, size: int) -> bytes:
 
 def read_to_end(transport) -> None:
     buffer = memoryview(bytearray(ROOM))
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(LIMIT):
         while not transport.ended and transport.receive(buffer):
             gevent.socket.wait_read(transport.fd)
 
 
 def flush(transport) -> None:
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(LIMIT):
         while not transport.flush():
             gevent.socket.wait_write(transport.fd)
 
@@ -108,7 +108,7 @@ def test_sizes_around_those_of_tls_records(pair, size):
     for sender, receiver in (pair, pair[::-1]):
         sending = gevent.spawn(lambda sender=sender: (sender.send(payload[:size]), flush(sender)))
         assert read(receiver, size) == payload[:size]
-        sending.get(timeout=PATIENCE)
+        sending.get(timeout=LIMIT)
 
 
 def test_what_the_kernel_does_not_take_is_kept_in_order(pair):
@@ -124,7 +124,7 @@ def test_what_the_kernel_does_not_take_is_kept_in_order(pair):
     assert not sender.flush()
     sending = gevent.spawn(flush, sender)
     assert read(receiver, len(sent) + 8) == sent + b"and this"
-    sending.get(timeout=PATIENCE)
+    sending.get(timeout=LIMIT)
     assert sender.unsent == 0
 
 
@@ -132,14 +132,14 @@ def test_a_limit_bounds_what_one_call_reads(pair):
     sender, receiver = pair
     sender.send(bytes(100_000))
     gevent.sleep(0)
-    gevent.socket.wait_read(receiver.fd, timeout=PATIENCE)
+    gevent.socket.wait_read(receiver.fd, timeout=LIMIT)
     buffer = memoryview(bytearray(ROOM))
     # A record begun by an earlier read may be completed by this one.
     assert receiver.receive(buffer, 20_000) <= 20_000 + 16_384
     assert len(read(receiver, 40_000)) >= 40_000
 
 
-def test_goodbye_is_the_end(pair):
+def test_a_closed_connection_is_at_its_end(pair):
     client, server = pair
     client.send(b"last words")
     client.close()
@@ -163,7 +163,7 @@ def test_bytes_that_are_not_tls_are_an_error(certificate):
     raw = ends[0].dup()
     _client, server = tls_pair(ends, certificate, "TLSv1.3")
     raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    gevent.socket.wait_read(server.fd, timeout=PATIENCE)
+    gevent.socket.wait_read(server.fd, timeout=LIMIT)
     with pytest.raises(ssl.SSLError):
         server.receive(memoryview(bytearray(ROOM)))
 
@@ -210,7 +210,7 @@ def test_a_stream_that_was_not_followed_from_its_start_is_picked_up(certificate)
     assert server._records.missing == 0
     sending = gevent.spawn(lambda: (client.send(bytes(200_000)), flush(client)))
     assert read(server, 200_000) == bytes(200_000)
-    sending.get(timeout=PATIENCE)
+    sending.get(timeout=LIMIT)
     client.close()
     server.close()
 
@@ -227,13 +227,13 @@ class TestStream:
         client = TLSStream(ends[0], context)
         server = TLSServerStream(ends[1], certificate.context())
 
-        def shake():
+        def client_handshake():
             client.do_handshake()
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
 
         gevent.joinall(
-            [gevent.spawn(shake), gevent.spawn(server.do_handshake)],
-            timeout=PATIENCE,
+            [gevent.spawn(client_handshake), gevent.spawn(server.do_handshake)],
+            timeout=LIMIT,
             raise_error=True,
         )
         yield client, server
