@@ -185,8 +185,8 @@ class RecordFollower:
     """Where TLS records end in a stream of them (RFC 8446 section 5.1).
 
     OpenSSL tells that a record is not whole yet by an exception, which costs as much as decrypting
-    a short one. A reader that follows the records asks only for whole ones, and can give them to OpenSSL one
-    at a time, so that its buffer for what was received stays small and warm.
+    a short one. A reader that follows the records asks only for whole ones, and can give them to
+    OpenSSL one at a time, so that its buffer for what was received stays small and warm.
 
     :ivar missing: bytes of the present record that have not come; 0 between two records, and
         :data:`LOST` when the stream was not followed from its start.
