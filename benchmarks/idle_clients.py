@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.console_host import ECHO_ANSWER, ECHO_REQUEST
 
-__all__ = ["Crowd"]
+__all__ = ["IdleClients"]
 
 _CLOSE = b"\x88\x80\x00\x00\x00\x00"
 # Far fewer ports than there are ephemeral ones, whatever else this machine does.
@@ -33,11 +33,11 @@ class _Browser:
         self.sent = 0.0  # when the key was pressed whose echo is not back yet
 
 
-class Crowd:
+class IdleClients:
     """Browsers that open sessions, wait, type, and leave.
 
     :param port: of the proxy, on 127.0.0.1.
-    :param tick: called about every *interval* seconds, whatever the crowd is doing.
+    :param tick: called about every *interval* seconds, whatever the clients is doing.
     :ivar opened: sessions whose first echo came back.
     :ivar lost: why sessions ended, or never began, that should have lasted.
     :ivar pressed: keys pressed; ``echoed``: answered ones.

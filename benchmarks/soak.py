@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.idle_clients import Crowd
+from benchmarks.idle_clients import IdleClients
 from benchmarks.peers import Host
 from benchmarks.processes import cpu_seconds, free_port, pss, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
@@ -132,7 +132,7 @@ class Soak:
                 ).token
                 for machine in itertools.cycle(machines)
             )
-            self.crowd = Crowd(port, self._tick, self._interval)
+            self.clients = IdleClients(port, self._tick, self._interval)
             self._pids: list[int] = []
             self._stack = stack.pop_all()
         return self
@@ -140,15 +140,15 @@ class Soak:
     def warm_up(self, **pace: Any) -> None:
         """Open and close sessions until every worker has made what it makes at first use."""
         for _ in range(20):
-            self.crowd.open(itertools.islice(self.tokens, _WARM_UP), **pace)
-            self.crowd.leave(rate=500)
+            self.clients.open(itertools.islice(self.tokens, _WARM_UP), **pace)
+            self.clients.leave(rate=500)
             self._pids = sorted(c.pid for c in psutil.Process(self._proxy.pid).children())
             log = self.log.read_text(errors="replace")
             served = all(f"[{pid}] [INFO] {LOGGER}" in log for pid in self._pids)
             if len(self._pids) == self._workers and served:
                 break
-        self.crowd.wait(1)
-        self.crowd.opened = self.crowd.pressed = self.crowd.echoed = 0
+        self.clients.wait(1)
+        self.clients.opened = self.clients.pressed = self.clients.echoed = 0
         self._last = (time.monotonic(), cpu_seconds([self._proxy.pid]), 0)
 
     def __exit__(self, *_: object) -> None:
@@ -184,16 +184,16 @@ class Soak:
         """Look at everything, and print a line."""
         now, cpu = time.monotonic(), cpu_seconds([self._proxy.pid])
         then, cpu_before, echoed_before = self._last
-        self._last = (now, cpu, self.crowd.echoed)
-        times = sorted(self.crowd.take_times())
+        self._last = (now, cpu, self.clients.echoed)
+        times = sorted(self.clients.take_times())
         pids = self._pids
         pss_kb = [pss([pid]) for pid in pids]
         sample = Sample(
             at=now - self._began,
             phase=self.phase,
-            sessions=self.crowd.sessions,
-            lost=self.crowd.lost.total(),
-            echoes=(self.crowd.echoed - echoed_before) / max(0.001, now - then),
+            sessions=self.clients.sessions,
+            lost=self.clients.lost.total(),
+            echoes=(self.clients.echoed - echoed_before) / max(0.001, now - then),
             p50_ms=times[len(times) // 2] * 1e3 if times else None,
             p99_ms=times[len(times) * 99 // 100] * 1e3 if times else None,
             cpu=(cpu - cpu_before) / max(0.001, now - then),
@@ -227,11 +227,11 @@ class Soak:
         limit = [count + 16 for count in self.samples[0].descriptors]
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            self.crowd.wait(0.2)
+            self.clients.wait(0.2)
             now = [len(os.listdir(f"/proc/{pid}/fd")) for pid in self._pids]
             if all(count <= most for count, most in zip(now, limit, strict=True)):
                 break
-        self.crowd.wait(seconds)
+        self.clients.wait(seconds)
 
     def ends(self) -> dict[str, int]:
         """Why the proxy ended sessions and refused them, by its own log."""
@@ -261,7 +261,7 @@ def _start_vcenter(stack: contextlib.ExitStack, host: Host) -> dict[str, Any]:
 
 def _run(soak: Soak, args: argparse.Namespace) -> dict[str, Any]:
     """All phases; the figures that matter."""
-    crowd = soak.crowd
+    clients = soak.clients
     soak.warm_up(rate=args.rate, at_once=args.at_once)
     print(_COLUMNS)
     soak.begin("start")
@@ -269,23 +269,23 @@ def _run(soak: Soak, args: argparse.Namespace) -> dict[str, Any]:
 
     soak.begin("opening")
     tokens = itertools.islice(soak.tokens, args.sessions)
-    seconds = crowd.open(tokens, rate=args.rate, at_once=args.at_once)
+    seconds = clients.open(tokens, rate=args.rate, at_once=args.at_once)
     opened = soak.sample()
 
     soak.begin("idle")
-    crowd.wait(args.idle)
+    clients.wait(args.idle)
     soak.sample()
     soak.begin("typing")
-    crowd.take_times()
+    clients.take_times()
     if args.active:
-        crowd.type(args.active, rate=args.typing_rate, seconds=args.seconds)
+        clients.type(args.active, rate=args.typing_rate, seconds=args.seconds)
     soak.sample()
     soak.begin("touch")
-    crowd.touch(rate=1000)
+    clients.touch(rate=1000)
     soak.sample()
     soak.begin("leaving")
-    alive = crowd.sessions
-    crowd.leave(rate=500)
+    alive = clients.sessions
+    clients.leave(rate=500)
     soak.begin("closed")
     soak.settle(args.after)
     closed = soak.sample()
@@ -294,25 +294,25 @@ def _run(soak: Soak, args: argparse.Namespace) -> dict[str, Any]:
     typing = [s for s in steady if s.phase == "typing" and s.p50_ms is not None]
     first, last = _thirds(steady)
     return {
-        "opened": crowd.opened,
-        "opened_per_s": crowd.opened / seconds,
-        "open_cpu_ms": (opened.cpu_s - before.cpu_s) / max(1, crowd.opened) * 1e3,
-        "lost": crowd.lost.total(),
-        "lost_why": dict(crowd.lost),
+        "opened": clients.opened,
+        "opened_per_s": clients.opened / seconds,
+        "open_cpu_ms": (opened.cpu_s - before.cpu_s) / max(1, clients.opened) * 1e3,
+        "lost": clients.lost.total(),
+        "lost_why": dict(clients.lost),
         "alive_at_the_end": alive,
-        "keys": crowd.pressed,
-        "keys_unanswered": crowd.pressed - crowd.echoed,
-        "keys_skipped": crowd.skipped,
+        "keys": clients.pressed,
+        "keys_unanswered": clients.pressed - clients.echoed,
+        "keys_skipped": clients.skipped,
         "echoes_per_s": _median(s.echoes for s in typing),
         "p50_ms": _median(s.p50_ms for s in typing),
         "p99_ms": _median(s.p99_ms for s in typing),
         "worst_p99_ms": max((s.p99_ms or 0 for s in typing), default=None),
-        "pings_answered": crowd.pings,
-        "control_messages": crowd.messages,
+        "pings_answered": clients.pings,
+        "control_messages": clients.messages,
         "pss_before_kb": before.total_kb,
         "pss_opened_kb": opened.total_kb,
         "pss_closed_kb": closed.total_kb,
-        "pss_per_session_kb": (opened.total_kb - before.total_kb) / max(1, crowd.opened),
+        "pss_per_session_kb": (opened.total_kb - before.total_kb) / max(1, clients.opened),
         "pss_first_third_kb": first,
         "pss_last_third_kb": last,
         "flat": last <= first * _GROWTH + _GROWTH_KB,
@@ -337,7 +337,7 @@ def _median(values: Iterator[float | None]) -> float | None:
 
 
 def _descriptors_needed(sessions: int) -> None:
-    """Raise the limit to what the crowd needs; children inherit it.
+    """Raise the limit to what the clients needs; children inherit it.
 
     :raises SystemExit: the hard limit is lower.
     """

@@ -371,7 +371,7 @@ class TestNova:
 
     @pytest.fixture
     def nova(self, loaded, monkeypatch):
-        """A stand-in for mksfilter.api.nova, which imports Nova."""
+        """A fake mksfilter.api.nova, which imports Nova."""
         import mksfilter.api
 
         made = []

@@ -16,16 +16,16 @@ def qemu(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def _estate(qemu):
+def _running_deployment(qemu):
     with start_deployment("--rfb", f"127.0.0.1:{qemu.port}", every_version=False) as running:
         yield running
 
 
 @pytest.fixture
-def deployment(_estate):
+def deployment(_running_deployment):
     """A vCenter for each kind of console; every machine's screen is the PC's."""
-    _estate.vsphere.reset()
-    return _estate
+    _running_deployment.vsphere.reset()
+    return _running_deployment
 
 
 @pytest.mark.parametrize(

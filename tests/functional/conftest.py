@@ -10,14 +10,14 @@ from tests.support.deployment import Deployment, start_deployment
 
 
 @pytest.fixture(scope="session")
-def _estate_processes() -> Iterator[Deployment]:
+def _deployment_processes() -> Iterator[Deployment]:
     with start_deployment() as running:
         yield running
 
 
 @pytest.fixture
-def deployment(_estate_processes: Deployment) -> Iterator[Deployment]:
+def deployment(_deployment_processes: Deployment) -> Iterator[Deployment]:
     """A vCenter for each kind of console and a proxy in front of them, as new for every test."""
-    _estate_processes.vsphere.reset()
-    yield _estate_processes
-    _estate_processes.vsphere.reset()
+    _deployment_processes.vsphere.reset()
+    yield _deployment_processes
+    _deployment_processes.vsphere.reset()

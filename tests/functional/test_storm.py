@@ -21,14 +21,14 @@ TIME_LIMIT = 100.0
 
 
 @pytest.fixture
-def crowded():
+def busy_vsphere():
     with start("--vms", "200", "--set", "vcenter.delay=0.01") as simulated:
         yield simulated
 
 
 @pytest.fixture
-def survivor(crowded):
-    with start_proxy([crowded.vcenter_settings(pool_size=BOUND)], log_level="INFO") as proxy:
+def remaining(busy_vsphere):
+    with start_proxy([busy_vsphere.vcenter_settings(pool_size=BOUND)], log_level="INFO") as proxy:
         yield proxy
 
 
@@ -59,19 +59,21 @@ async def all_at_once(proxy, tokens):
     return collections.Counter(status for status, _ in answers), [t - started for t in arrived]
 
 
-def test_all_are_served_and_vcenter_sees_the_bound(crowded, survivor, record_testsuite_property):
-    running = [vm["uuid"] for vm in crowded.vms if vm["power"] == "on"]
+def test_all_are_served_and_vcenter_sees_the_bound(
+    busy_vsphere, remaining, record_testsuite_property
+):
+    running = [vm["uuid"] for vm in busy_vsphere.vms if vm["power"] == "on"]
     tokens = []
     for number in range(CALLERS):
-        claims = survivor.codec.verify(
-            survivor.token(running[number % len(running)], user_id=f"user-{number % 50}")
+        claims = remaining.codec.verify(
+            remaining.token(running[number % len(running)], user_id=f"user-{number % 50}")
         )
-        tokens.append(survivor.codec.renew(claims, ttl=600, cnf=thumbprint(KEY.public)))
+        tokens.append(remaining.codec.renew(claims, ttl=600, cnf=thumbprint(KEY.public)))
     with ThreadPoolExecutor(1) as apart:  # this thread may have the browser tests' event loop
-        storm = apart.submit(lambda: asyncio.run(all_at_once(survivor, tokens)))
+        storm = apart.submit(lambda: asyncio.run(all_at_once(remaining, tokens)))
         statuses, seconds = storm.result()
     assert statuses == {101: CALLERS}
-    calls = crowded.calls()
+    calls = busy_vsphere.calls()
     assert calls["max_in_flight"] == BOUND
     assert calls["calls"]["Login"] == 1
     for name, value in {

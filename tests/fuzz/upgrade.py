@@ -170,13 +170,13 @@ def _check(sent: bytes, token: bytes, received: bytes) -> None:
     assert token not in sent, "a secret is sent back"
     if status == 101:
         assert token in received, "switched without a token"
-        _check_farewell(body)
+        _check_refusal(body)
     elif b"HEAD" not in received[:4]:
         fields = dict(header.lower().split(b": ", 1) for header in headers)
         assert status == 304 or int(fields[b"content-length"]) == len(body)
 
 
-def _check_farewell(frames: bytes) -> None:
+def _check_refusal(frames: bytes) -> None:
     tracker = FrameTracker(masked=False)
     pieces = tracker.feed(frames, len(frames))
     assert pieces, "no close frame"

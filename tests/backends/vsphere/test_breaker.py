@@ -67,7 +67,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert pauses == [10, 20, 35, 35]
 
 
-def test_late_failures_of_the_crowd_do_not_lengthen_the_pause() -> None:
+def test_late_failures_of_many_calls_do_not_lengthen_the_pause() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 5

@@ -107,7 +107,7 @@ class TestExpiry:
         assert consoles.connect(WEB_1)
         assert vsphere.calls()["calls"]["Login"] == 2
 
-    def test_leads_to_one_login_for_a_crowd(
+    def test_leads_to_one_login_for_many(
         self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
     ) -> None:
         """Ten at once on one stub: one success and nine InvalidLogin, were it not single-flight."""
@@ -282,7 +282,7 @@ def test_a_server_without_a_list_of_versions_is_believed_its_release(
     assert {digest.algorithm for digest in endpoint.digests} == {"sha1", "sha256"}
 
 
-def test_a_crowd_is_served_within_the_bound(
+def test_many_are_served_within_the_bound(
     vsphere: SimulatedVSphere, consoles_of: MakeConsoles
 ) -> None:
     consoles = consoles_of(vsphere.vcenter_settings(pool_size=3))

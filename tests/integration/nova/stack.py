@@ -2,7 +2,7 @@
 
 Everything comes from PyPI into one virtual environment under ``var/`` (git-ignored), which later
 runs use again. Databases are SQLite. There is no RabbitMQ, no nova-compute and no neutron; what
-nova-api asks neutron for while it shows a server, a stand-in in the test process answers.
+nova-api asks neutron for while it shows a server, a fake in the test process answers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NOVA_CONF = """\
 host = {host}
 state_path = {state}
 transport_url = {transport}
-rpc_response_timeout = {patience}
+rpc_response_timeout = {rpc_timeout}
 my_ip = 127.0.0.1
 log_options = false
 debug = true
@@ -345,7 +345,7 @@ class Stack:
             state=self.state,
             database=database,
             transport=self.transport,
-            patience=1 if self.transport == "fake://" else 60,
+            rpc_timeout=1 if self.transport == "fake://" else 60,
             keystone=self.keystone_url,
             neutron=self.neutron.url,
             credentials=CREDENTIALS.format(keystone=self.keystone_url),
