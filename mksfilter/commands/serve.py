@@ -77,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _server(args: argparse.Namespace, **settings: Any) -> EmbeddedServer:
-    from mksfilter.proxy.app import app_factory
+def _server(args: argparse.Namespace, **settings: Any) -> EmbeddedServer[ConsoleProxy]:
+    from mksfilter.proxy.app import ConsoleProxy, app_factory
     from mksfilter.proxy.server.gunicorn_adapter import EmbeddedServer
 
-    class Server(EmbeddedServer):
+    class Server(EmbeddedServer[ConsoleProxy]):
         """SIGHUP: new workers read the configuration again, if it is good."""
 
         def reload(self) -> None:

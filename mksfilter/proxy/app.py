@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mksfilter import config, log
 from mksfilter.auth.keys import KeyRepository
@@ -29,13 +29,13 @@ from mksfilter.proxy.web.page import Answer, Pages
 from mksfilter.proxy.web.paths import PAGES, PathPrefix
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
     from mksfilter.proxy.services import Process
 
 __all__ = ["ConsoleProxy", "app_factory"]
 
 LOG = logging.getLogger(__name__)
-
-_Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsoleProxy:
@@ -143,7 +143,7 @@ class ConsoleProxy:
 
     # -- WSGI ----------------------------------------------------------------------------------
 
-    def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333)."""
         upgrade = handshake.asks_for_upgrade(environ)
         try:
@@ -158,13 +158,13 @@ class ConsoleProxy:
         start_response(answer.status_line, _framed(answer))
         return [answer.body] if environ["REQUEST_METHOD"] != "HEAD" and answer.body else []
 
-    def _upgrade(self, environ: dict[str, Any]) -> Answer | None:
+    def _upgrade(self, environ: WSGIEnvironment) -> Answer | None:
         if self._prefix.without(environ.get("PATH_INFO", "")) not in ("/", "/websockify"):
             return _NOT_FOUND
         self._running().broker.open(environ)
         return None
 
-    def _get(self, environ: dict[str, Any]) -> Answer | None:
+    def _get(self, environ: WSGIEnvironment) -> Answer | None:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _METHOD_NOT_ALLOWED
         path = self._prefix.without(environ.get("PATH_INFO", ""))
@@ -178,7 +178,7 @@ class ConsoleProxy:
             raise UpgradeRequired("no Upgrade header")
         return self._pages.static(path, environ) or _NOT_FOUND
 
-    def _page(self, environ: dict[str, Any]) -> Answer:
+    def _page(self, environ: WSGIEnvironment) -> Answer:
         own = self._proxies.own_origin(environ)
         tls = own is not None and own.scheme == "https"
         token = handshake.link_token(environ.get("QUERY_STRING", ""))
@@ -209,7 +209,7 @@ class ConsoleProxy:
             return _plain(503, "draining\n")
         return _plain(200, "ok\n")
 
-    def _metrics(self, environ: dict[str, Any]) -> Answer:
+    def _metrics(self, environ: WSGIEnvironment) -> Answer:
         client = self._proxies.client_address(environ)
         # A load balancer on this machine that nobody declared would make everybody local.
         forwarded = "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ

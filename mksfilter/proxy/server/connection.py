@@ -20,7 +20,10 @@ from gevent.socket import wait_write
 from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport
 from mksfilter.proxy.server import proxy_protocol
 
-__all__ = ["Connection", "TLSState"]
+__all__ = ["Address", "Connection", "TLSState"]
+
+#: As ``accept`` returns it: host and port first, or the name of a Unix socket, often empty.
+Address = tuple[Any, ...] | str | bytes
 
 _CHUNK = 65536
 
@@ -49,7 +52,7 @@ class Connection:
     def __init__(
         self,
         sock: socket,
-        address: Any,
+        address: Address,
         context: ssl.SSLContext | None,
         *,
         write_timeout: float,
@@ -69,7 +72,7 @@ class Connection:
         self.tls = None if context is None else TLSState(context)
 
     def __repr__(self) -> str:
-        return f"<connection from {self.address}>"
+        return f"<connection from {self.address!r}>"
 
     def fileno(self) -> int:
         """The file descriptor, -1 once closed or handed over."""

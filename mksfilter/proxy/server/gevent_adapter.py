@@ -7,10 +7,10 @@ from __future__ import annotations
 import logging
 import ssl
 import wsgiref.headers
-from collections.abc import Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterator
+from socket import socket
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from gevent.pool import Pool
@@ -19,23 +19,21 @@ from gunicorn.workers.ggevent import PyWSGIHandler, PyWSGIServer
 
 from mksfilter import log
 from mksfilter.proxy.http_head import RequestHead
+from mksfilter.proxy.server.connection import Address, Connection
 
-__all__ = ["ClientSocket", "RequestHandler", "Server"]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["Handler", "RequestHandler", "Server"]
 
 LOG = logging.getLogger(__name__)
 
 
-class ClientSocket(Protocol):
-    """What pywsgi's handler calls its socket."""
+class Handler(Protocol):
+    """What serves a request."""
 
-    def makefile(self, *args: object) -> BytesIO:
-        """A request's body."""
-
-    def sendall(self, data: bytes) -> None:
-        """Send *data*.
-
-        :raises OSError: the client is gone.
-        """
+    def handle(self) -> None:
+        """Serve it, in a greenlet of its own."""
 
 
 class Server(PyWSGIServer):
@@ -44,7 +42,6 @@ class Server(PyWSGIServer):
     :param spawn: the pool for requests. gevent's server is not told of it, since it would stop
         accepting while the pool is full; here an overload is answered, not queued.
     :ivar pool: gunicorn waits for it when it stops (``GeventWorker.run``).
-    :ivar loop: the event loop (``BaseServer.loop``).
     :ivar closed: nothing is accepted any more (``BaseServer.closed``).
     :ivar handler_class: makes a handler of a connection, its address and this server.
     :ivar application: the WSGI application.
@@ -54,13 +51,12 @@ class Server(PyWSGIServer):
     #: configured where there is none.
     logger = logging.getLogger("geventwebsocket")
 
-    loop: Any
     pool: Pool
     closed: bool
-    handler_class: Any
-    application: Any
+    handler_class: Callable[[Connection, Address, Server], Handler]
+    application: WSGIApplication
 
-    def __init__(self, listener: Any, *, spawn: Pool, **kwargs: Any) -> None:
+    def __init__(self, listener: socket, *, spawn: Pool, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self.pool = spawn
 
@@ -68,11 +64,11 @@ class Server(PyWSGIServer):
         """gevent-websocket asks this before an upgrade; True: the application decides first."""
         return True
 
-    def do_handle(self, sock: Any, address: Any) -> None:
+    def do_handle(self, sock: socket, address: Address) -> None:
         """``BaseServer`` calls this in the hub with each connection that it accepted."""
         self.accepted(sock, address)
 
-    def accepted(self, sock: Any, address: Any) -> None:
+    def accepted(self, sock: socket, address: Address) -> None:
         """Take care of a connection; called in the hub, so it must not block."""
         raise NotImplementedError
 
@@ -88,9 +84,9 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
     :ivar path: the request's target.
     """
 
-    socket: Any
-    server: Any
-    client_address: Any
+    socket: Connection
+    server: Server
+    client_address: Address
     environ: dict[str, Any]
     headers_sent: bool
     close_connection: bool

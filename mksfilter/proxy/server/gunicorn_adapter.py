@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -18,14 +18,17 @@ from gunicorn.config import Config
 __all__ = ["EmbeddedServer", "exit_for_good", "on_worker_exit"]
 
 
-class EmbeddedServer(BaseApplication):
+_Application = TypeVar("_Application")
+
+
+class EmbeddedServer(BaseApplication, Generic[_Application]):
     """gunicorn with a table of settings in place of its command line.
 
     :param settings: by their names in gunicorn; those that this release does not have are left out.
     :param build: makes the application: now, and again on SIGHUP for the workers that then start.
     """
 
-    def __init__(self, settings: Mapping[str, Any], build: Callable[[], Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], build: Callable[[], _Application]) -> None:
         self._settings = settings
         self._build = build
         self._application = build()
@@ -38,11 +41,11 @@ class EmbeddedServer(BaseApplication):
             if hasattr(self.cfg, name):
                 self.cfg.set(name, value)
 
-    def load(self) -> Any:
+    def load(self) -> _Application:
         """See :meth:`wsgi`."""
         return self._application
 
-    def wsgi(self) -> Any:
+    def wsgi(self) -> _Application:
         """The application. gunicorn's own ``wsgi`` keeps for ever what ``load`` gave it first."""
         return self._application
 

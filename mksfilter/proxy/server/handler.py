@@ -14,7 +14,6 @@ from mksfilter.exceptions import RequestError
 from mksfilter.log import event
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.transport import Transport
-from mksfilter.proxy.server.connection import Connection
 from mksfilter.proxy.server.gevent_adapter import RequestHandler
 from mksfilter.proxy.server.server import ConsoleServer
 
@@ -61,7 +60,6 @@ class Upgrade:
 class ConsoleHandler(RequestHandler):
     """One request of a connection whose head has arrived."""
 
-    socket: Connection
     server: ConsoleServer
 
     def handle(self) -> None:

@@ -9,10 +9,12 @@ request. Between requests (keep-alive), and while it lingers before it is closed
 from __future__ import annotations
 
 import logging
+import ssl
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from socket import socket
 from typing import Any
 
 import gevent
@@ -28,7 +30,7 @@ from mksfilter.log import event
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.timers import shared_wheel
 from mksfilter.proxy.server import fd_budget
-from mksfilter.proxy.server.connection import Connection
+from mksfilter.proxy.server.connection import Address, Connection
 from mksfilter.proxy.server.gevent_adapter import Server
 from mksfilter.proxy.server.state import ServerState
 
@@ -55,7 +57,12 @@ class ConsoleServer(Server):
     """
 
     def __init__(
-        self, listener: Any, *, state: ServerState, ssl_context: Any = None, **kwargs: Any
+        self,
+        listener: socket,
+        *,
+        state: ServerState,
+        ssl_context: ssl.SSLContext | None = None,
+        **kwargs: Any,
     ) -> None:
         if ssl_context is not None:
             kwargs["ssl_context"] = ssl_context
@@ -70,14 +77,15 @@ class ConsoleServer(Server):
         super().__init__(listener, **kwargs)
         self._capacity = fd_budget.waiting(fd_budget.limit())
 
-    def accepted(self, sock: Any, address: Any) -> None:
+    def accepted(self, sock: socket, address: Address) -> None:
         """A connection was accepted."""
+        peer = address[0] if isinstance(address, tuple) else ""
         connection = Connection(
             sock,
             address,
             self._tls,
             write_timeout=_WRITE_SECONDS,
-            proxy_header=self.state.expects_proxy_header(address[0] if address else ""),
+            proxy_header=self.state.expects_proxy_header(peer),
         )
         if self.waiting >= self._capacity:
             self._evict()
