@@ -1,7 +1,7 @@
 """The ``mksfilter`` command: one module of :mod:`mksfilter.commands` per sub-command.
 
-Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration. Errors are one
-line on standard error.
+Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration, 130 interrupted.
+Errors are one line on standard error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mksfilter",
         description="WebMKS consoles for OpenStack on VMware vSphere.",
-        epilog="Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration.",
+        epilog="Exit codes: 0 done, 1 could not be done, 2 wrong command line or configuration, "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"mksfilter {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

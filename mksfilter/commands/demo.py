@@ -74,35 +74,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start everything, say where, and serve until SIGINT or SIGTERM; or drive it once."""
+    """Start everything, say where, and serve until SIGINT or SIGTERM; or drive it once.
+
+    :raises KeyboardInterrupt: one of them came before there was a console.
+    """
     if args.config_file:
         raise ConfigurationError("demo makes its own configuration; drop --config-file")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    children = Children()
     with contextlib.ExitStack() as stack:
+        # SIGINT too: a shell starts what it runs in the background with SIGINT ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.signal(number, lambda _number, _frame: children.terminate())
+            stack.callback(signal.signal, number, previous)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mksfilter-")))
-        children = stack.enter_context(Children())
+        stack.enter_context(children)
         demo = Demo(args, directory, children)
-        demo.start()
-        url = demo.console_url()
-        if args.once:
-            demo.drive(url)
-            return 0
-        with contextlib.suppress(KeyboardInterrupt):
+        ready = False
+        try:
+            demo.start()
+            url = demo.console_url()
+            if args.once:
+                demo.drive(url)
+                return 0
+            ready = True
             demo.explain(url)
             dead = children.wait()
             raise OperationError(f"{demo.name_of(dead)} ended unexpectedly; see --verbose")
+        except Exception:
+            # What failed did so because the programs were told to end.
+            if not children.terminated:
+                raise
+        if not ready:
+            raise KeyboardInterrupt
     return 0
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    """End the demo in order, once: a second signal does not interrupt that.
-
-    Set for SIGINT too, since a shell starts what it runs in the background with SIGINT ignored.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 class Demo:
@@ -221,12 +225,14 @@ class Demo:
     def _start(
         self, name: str, command: list[str], *, stdout: int | None = None
     ) -> subprocess.Popen[str]:
+        # What a program leaves behind, since it was told to end while it started, goes with ours.
+        env = {"TMPDIR": str(self._directory)}
         if self._args.verbose:
-            process = self._children.start(command, stdout=stdout or sys.stderr.fileno())
+            process = self._children.start(command, env=env, stdout=stdout or sys.stderr.fileno())
         else:
             log = (self._directory / f"{name.split()[-1]}.log").open("w", encoding="utf-8")
             with log:
-                process = self._children.start(command, stdout=stdout or log, stderr=log)
+                process = self._children.start(command, env=env, stdout=stdout or log, stderr=log)
         self._names[process.pid] = name
         return process
 

@@ -22,9 +22,11 @@ class Children:
     """Starts processes and ends all of them on exit; a context manager.
 
     :param grace: seconds between SIGTERM and SIGKILL.
+    :ivar terminated: :meth:`terminate` was called.
     """
 
     def __init__(self, *, grace: float = 10.0) -> None:
+        self.terminated = False
         self._grace = grace
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -66,6 +68,8 @@ class Children:
             preexec_fn=_die_with(os.getpid()),
         )
         self._processes.append(process)
+        if self.terminated:
+            process.terminate()
         return process
 
     def first_dead(self) -> subprocess.Popen[str] | None:
@@ -82,11 +86,18 @@ class Children:
         assert dead is not None
         return dead
 
+    def terminate(self) -> None:
+        """Send SIGTERM to every child, and to each that is started from now on.
+
+        May be called by a signal handler: whoever waits for a child sees it end. A handler that
+        raises instead may do so in a callback, where Python ignores exceptions.
+        """
+        self.terminated = True
+        self._terminate_all()
+
     def stop(self) -> None:
         """End every child: SIGTERM, and SIGKILL to what is left after the grace."""
-        for process in reversed(self._processes):
-            if process.poll() is None:
-                process.terminate()
+        self._terminate_all()
         for process in reversed(self._processes):
             try:
                 process.wait(self._grace)
@@ -98,6 +109,11 @@ class Children:
                 if stream:
                     stream.close()
         self._processes.clear()
+
+    def _terminate_all(self) -> None:
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.terminate()
 
 
 def _wait_for(process: subprocess.Popen[str], ended: threading.Event) -> None:

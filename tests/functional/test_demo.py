@@ -1,8 +1,10 @@
 """``mksfilter demo`` does what the README says, and leaves nothing behind."""
 
+import os
 import re
 import signal
 import subprocess
+import time
 
 import psutil
 import pytest
@@ -39,7 +41,28 @@ def test_the_last_line_is_a_console_url_and_a_signal_leaves_nothing(demo, number
     process.send_signal(number)
     assert process.wait(timeout=30) == 0
     assert psutil.wait_procs(family, timeout=5)[1] == []
-    assert list(tmp_path.glob("mksfilter-*")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_it_is_ready_leaves_nothing_either(number, tmp_path):
+    with subprocess.Popen(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *DEMO, "--port", "0", "--api-port", "0"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("mksfilter-*/keys")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family, "the simulator"
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 130
+        assert process.stdout.read() == ""
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_printed_curl_line_gives_another_console_url(demo):
