@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mksfilter import __version__
+from mksfilter import __version__, extras
 from mksfilter.commands import add_config_file
 from mksfilter.exceptions import MksFilterError
 
@@ -28,6 +28,8 @@ COMMANDS = {
     "revoke": "withdraw tokens and end sessions by session, instance, user, project or time",
     "sessions": "list or drop the live consoles of an instance",
 }
+#: The extra that has all of a command's libraries, where one library's own has not.
+EXTRAS = {"demo": "simulator", "serve": "proxy", "simulator": "simulator"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,10 +42,12 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(arguments)
-    args = parser.parse_args(arguments)
+    # Only the wanted command is imported: `keys` must not need gevent, nor `serve` Pillow.
+    wanted = next((word for word in arguments if word in COMMANDS), "")
     try:
-        return int(args.run(args) or 0)
+        with extras.needed(f"mksfilter {wanted}".strip(), extra=EXTRAS.get(wanted, "")):
+            args = _parser(wanted).parse_args(arguments)
+            return int(args.run(args) or 0)
     except MksFilterError as exc:
         print(f"mksfilter: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(wanted: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mksfilter",
         description="WebMKS consoles for OpenStack on VMware vSphere.",
@@ -62,8 +66,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mksfilter {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    # Only the wanted command is imported: `keys` must not need gevent, nor `serve` Pillow.
-    wanted = next((word for word in arguments if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
         if name == wanted:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from mksfilter import config
+from mksfilter import config, extras
 from mksfilter.api import bodies
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
@@ -242,6 +242,7 @@ class _ConsolesAtFirstUse:
 
     def _make(self) -> Consoles:
         # pyVmomi comes with it: only where the filter takes tickets.
-        from mksfilter.backends.resolver import Consoles
+        with extras.needed("ticket_at = issue"):
+            from mksfilter.backends.resolver import Consoles
 
         return Consoles(self._vcenters, allowed_networks=self._allowed_networks)

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from mksfilter import extras
 from mksfilter.exceptions import ConfigurationError, ReplayCacheUnavailable, TokenReplayed
 from mksfilter.log import event
 
@@ -152,9 +153,9 @@ class _Memcached(ReplayGuard):
 
     def __init__(self, servers: list[tuple[str, int]], **options: Any) -> None:
         super().__init__("memcached", **options)
-        base = _client_library("pymemcache.client.base", "memcached")
-        rendezvous = _client_library("pymemcache.client.rendezvous", "memcached")
-        self._error = _client_library("pymemcache.exceptions", "memcached").MemcacheError
+        base = _client_library("pymemcache.client.base")
+        rendezvous = _client_library("pymemcache.client.rendezvous")
+        self._error = _client_library("pymemcache.exceptions").MemcacheError
         self._clients = {
             f"{host}:{port}": base.PooledClient(
                 (host, port), connect_timeout=TIMEOUT, timeout=TIMEOUT, no_delay=True
@@ -184,9 +185,9 @@ class _Redis(ReplayGuard):
     def __init__(self, url: str, address: str, **options: Any) -> None:
         super().__init__("redis", **options)
         self._address = address
-        redis = _client_library("redis", "redis")
-        backoff = _client_library("redis.backoff", "redis")
-        retry = _client_library("redis.retry", "redis")
+        redis = _client_library("redis")
+        backoff = _client_library("redis.backoff")
+        retry = _client_library("redis.retry")
         self._error = redis.RedisError
         # One more attempt for a pooled connection from before the server's restart.
         self._client = redis.Redis.from_url(
@@ -204,13 +205,9 @@ class _Redis(ReplayGuard):
             raise self._unavailable(exc, self._address) from exc
 
 
-def _client_library(module: str, extra: str) -> Any:
-    try:
+def _client_library(module: str) -> Any:
+    with extras.needed("replay_cache"):
         return importlib.import_module(module)
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"replay_cache needs a client library: pip install 'mksfilter[{extra}]'"
-        ) from exc
 
 
 def _address(text: str) -> tuple[str, int]:

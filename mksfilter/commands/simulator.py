@@ -63,12 +63,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError("simulator takes no configuration; drop --config-file")
     if args.vcenters < 1 or args.vms < 0:
         raise ConfigurationError("simulator: --vcenters has to be 1 or more, --vms 0 or more")
-    try:
-        import PIL  # noqa: F401
-    except ImportError as exc:
-        raise ConfigurationError(
-            "the simulator draws with Pillow, which is missing: pip install 'mksfilter[simulator]'"
-        ) from exc
     from mksfilter.simulator import server
 
     logging.basicConfig(

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from oslo_config import cfg, types
 
+from mksfilter import extras
 from mksfilter.config.files import ConfigurationFiles, expand, files_of
 from mksfilter.config.options import (
     FILTER_OPTS,
@@ -248,14 +249,13 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
     """
     conf.register_opts(NOVA_OPTS, group=NOVA_GROUP)
     try:
-        from keystoneauth1 import exceptions, loading
-    except ImportError as exc:
+        with extras.needed("[nova]"):
+            from keystoneauth1 import exceptions, loading
+    except ConfigurationError:
         conf.register_opt(cfg.StrOpt("auth_type"), group=NOVA_GROUP)
         if not conf[NOVA_GROUP].auth_type:
             return None
-        raise ConfigurationError(
-            "[nova] needs keystoneauth1: pip install 'mksfilter[nova]'"
-        ) from exc
+        raise
     loading.register_auth_conf_options(conf, NOVA_GROUP)
     loading.register_session_conf_options(conf, NOVA_GROUP)
     loading.register_adapter_conf_options(conf, NOVA_GROUP)

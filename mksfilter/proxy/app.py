@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mksfilter import config, log
+from mksfilter import config, extras, log
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import (
     AccessDenied,
@@ -22,11 +22,18 @@ from mksfilter.exceptions import (
     TokenError,
     UpgradeRequired,
 )
-from mksfilter.proxy.console import handshake
-from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, contains, parse_networks
-from mksfilter.proxy.server import state
-from mksfilter.proxy.web.page import Answer, Pages
-from mksfilter.proxy.web.paths import PAGES, PathPrefix
+
+with extras.needed("the console proxy"):
+    from mksfilter.proxy.console import handshake
+    from mksfilter.proxy.console.origin import (
+        OriginPolicy,
+        TrustedProxies,
+        contains,
+        parse_networks,
+    )
+    from mksfilter.proxy.server import state
+    from mksfilter.proxy.web.page import Answer, Pages
+    from mksfilter.proxy.web.paths import PAGES, PathPrefix
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
