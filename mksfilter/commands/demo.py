@@ -22,6 +22,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from mksfilter import extras
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import ConfigurationError, OperationError
 from mksfilter.simulator.processes import Children
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.config_file:
         raise ConfigurationError("demo makes its own configuration; drop --config-file")
+    extras.require("mksfilter demo", "simulator", "gevent", "gunicorn", "pyVmomi", "PIL")
     children = Children()
     with contextlib.ExitStack() as stack:
         # SIGINT too: a shell starts what it runs in the background with SIGINT ignored.
