@@ -4,6 +4,7 @@
 #   make unit                 what needs neither apt, npm nor a server: under a minute
 #   make lint                 style, types, and who may import whom
 #   make test                 lint, unit tests on each Python here, and all that runs real programs
+#   make test-floors          the unit tests with the lowest release of each library
 #   make test-integration     the filter inside a real Nova with a real Keystone
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
@@ -20,7 +21,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-integration fuzz bench soak lint docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors test-integration fuzz bench soak lint docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -44,6 +45,13 @@ test-pythons: $(VENV)/.test
 	    echo "--- Python $$version"; \
 	    $(MAKE) --no-print-directory unit UNIT=unit PYTHON=$$python VENV=.venv-$$version; \
 	done
+
+# The unit tests with the lowest release of each library that setup.cfg allows.
+test-floors: $(VENV)/.test
+	@test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
+	tools/floors > .venv-floors/constraints.txt
+	.venv-floors/bin/pip install -q --disable-pip-version-check -c .venv-floors/constraints.txt -e ".[unit]"
+	.venv-floors/bin/python -m pytest --dist loadfile -n $(JOBS) -m unit $(ARGS)
 
 test-integration: setup tools
 	$(BIN)/python -m pytest -m integration $(ARGS)
