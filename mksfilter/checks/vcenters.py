@@ -93,7 +93,8 @@ def _certificate(session: Session) -> str:
     if session.certificate is None:
         return "no certificate"
     loaded = x509.load_der_x509_certificate(session.certificate)
-    left = loaded.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)
+    expires = _expiry(loaded)
+    left = expires - datetime.datetime.now(datetime.timezone.utc)
     if settings.insecure:
         how = "NOT VERIFIED (insecure = true)"
     elif settings.thumbprint:
@@ -102,8 +103,14 @@ def _certificate(session: Session) -> str:
         how = f"verified by {settings.ca_file or 'the CAs of the system'}"
     words = f"certificate {CertificateDigest.of(session.certificate)} {how}"
     if left < _EXPIRY_WARNING:
-        words += f", expires {loaded.not_valid_after_utc:%Y-%m-%d}"
+        words += f", expires {expires:%Y-%m-%d}"
     return words
+
+
+def _expiry(certificate: x509.Certificate) -> datetime.datetime:
+    if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
 
 
 def _privileges(session: Session) -> str:
