@@ -48,7 +48,9 @@ def raw_frame(
         head += bytes([mask_bit | 127]) + struct.pack("!Q", length)
     if masked:
         head += key
-        payload = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+        mask = (key * (len(payload) // 4 + 1))[: len(payload)]
+        masked_value = int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")
+        payload = masked_value.to_bytes(len(payload), "big")
     return head + payload
 
 
