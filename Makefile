@@ -6,6 +6,7 @@
 #   make test                 lint, unit tests on each Python here, and all that runs real programs
 #   make test-floors          the unit tests with the lowest release of each library
 #   make test-integration     the filter inside a real Nova with a real Keystone
+#   make mutants              changes of the pure cores that no test would notice
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
 #   make soak                 10,000 sessions on two workers
@@ -21,7 +22,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-floors test-integration fuzz bench soak lint docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench soak lint docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -52,6 +53,13 @@ test-floors: $(VENV)/.test
 	tools/floors > .venv-floors/constraints.txt
 	.venv-floors/bin/pip install -q --disable-pip-version-check -c .venv-floors/constraints.txt -e ".[unit]"
 	.venv-floors/bin/python -m pytest --dist loadfile -n $(JOBS) -m unit $(ARGS)
+
+# Which changes of the pure cores no test would notice; takes an hour or more.
+mutants: setup.cfg
+	@test -x .venv-mutants/bin/python || $(PYTHON) -m venv .venv-mutants
+	.venv-mutants/bin/pip install -q --disable-pip-version-check -e ".[unit]" "mutmut>=3.8"
+	.venv-mutants/bin/mutmut run $(ARGS)
+	.venv-mutants/bin/mutmut results
 
 test-integration: setup tools
 	$(BIN)/python -m pytest -m integration $(ARGS)
