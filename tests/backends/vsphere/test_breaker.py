@@ -82,3 +82,45 @@ def test_an_attempt_that_was_never_made_is_left_to_the_next() -> None:
     assert breaker.allow()
     breaker.abandoned()
     assert breaker.allow()
+
+
+def test_by_default_three_failures_open_it_for_ten_seconds_and_two_minutes_at_the_most() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    for state in ("closed", "closed", "open"):
+        breaker.failed()
+        assert breaker.state == state
+    pauses = []
+    for _ in range(6):
+        pauses.append(breaker.retry_in)
+        clock.now += breaker.retry_in
+        assert breaker.allow()
+        breaker.failed()
+    assert pauses == [10, 20, 40, 80, 120, 120]
+
+
+def test_after_a_success_all_is_as_at_the_start() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += 10
+    assert breaker.allow()
+    breaker.failed()
+    clock.now += 20
+    assert breaker.allow()
+    breaker.succeeded()
+    assert [breaker.allow() for _ in range(3)] == [True, True, True]
+    breaker.failed()
+    breaker.failed()
+    assert breaker.state == "closed"
+    breaker.failed()
+    assert breaker.retry_in == 10, "the first pause again"
+    clock.now += 10
+    assert breaker.allow(), "the probe before was forgotten"
+
+
+def test_a_clock_that_starts_at_nothing_holds_nobody_up() -> None:
+    clock = Clock()
+    clock.now = 0.0
+    breaker = Breaker(clock=clock)
+    assert breaker.retry_in == 0
+    assert breaker.allow()

@@ -149,3 +149,48 @@ def test_no_rate_is_no_limit():
     rate = AddressRate(0.0)
     for _ in range(1000):
         rate.take("192.0.2.1", now=0.0)
+
+
+def test_a_refusal_names_the_option_and_its_value():
+    limits = SessionLimits(1)
+    limits.reserve("i", "u")
+    with pytest.raises(SessionLimitReached, match=r"max_sessions \(1\)"):
+        limits.reserve("i", "u")
+    rate = AddressRate(0.5, burst=1)
+    rate.take("192.0.2.1", 0.0)
+    with pytest.raises(RateLimitReached, match=r"192\.0\.2\.1: connection_rate \(0\.5/s\)"):
+        rate.take("192.0.2.1", 0.0)
+
+
+def test_an_instance_is_counted_by_each_of_its_sessions():
+    limits = SessionLimits(0, per_instance=2)
+    for _ in range(2):
+        limits.reserve("i", "")
+    with pytest.raises(InstanceLimitReached):
+        limits.reserve("i", "")
+
+
+def test_bursts_of_ten_times_the_rate_pass_by_default():
+    rate = AddressRate(2.0)
+    for _ in range(20):
+        rate.take("192.0.2.1", 0.0)
+    with pytest.raises(RateLimitReached):
+        rate.take("192.0.2.1", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_an_ipv6_client_is_known_by_its_64(one, other, together):
+    rate = AddressRate(1.0, burst=1)
+    rate.take(one, 0.0)
+    if together:
+        with pytest.raises(RateLimitReached):
+            rate.take(other, 0.0)
+    else:
+        rate.take(other, 0.0)
