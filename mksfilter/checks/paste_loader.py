@@ -338,7 +338,7 @@ def _factory_of_entry_point(written: str) -> Factory:
     entry = importlib.metadata.EntryPoint(name="", group="", value=written)
     try:
         target = f"{entry.module}:{entry.attr}"
-    except AttributeError:
+    except (AssertionError, AttributeError):  # which of them depends on Python's patch release
         raise LookupError(f"{written!r} is not of the form MODULE:OBJECT") from None
     return _located(target, written)
 
