@@ -143,7 +143,7 @@ class Environment:
             "pyuwsgi",
             *(["-c", str(constraints)] if constraints.exists() else []),
             "-e",
-            str(ROOT),
+            f"{ROOT}[vcenter]",  # for ticket_at = issue
         ]
         made_of = [sys.version, *wanted, (ROOT / "setup.cfg").read_text()]
         if constraints.exists():
