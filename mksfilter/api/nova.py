@@ -39,7 +39,7 @@ __all__ = ["KNOWN_RELEASES", "console_app", "load_settings"]
 
 LOG = logging.getLogger(__name__)
 
-KNOWN_RELEASES = (31, 32, 33, 34)
+KNOWN_RELEASES = (28, 29, 30, 31, 32, 33, 34)
 
 Application = Callable[..., Any]
 
