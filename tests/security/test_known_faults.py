@@ -17,6 +17,7 @@ import time
 
 import psutil
 import pytest
+from packaging.requirements import Requirement
 from packaging.version import Version
 from websockets.exceptions import ConnectionClosed
 
@@ -316,9 +317,13 @@ class TestRequests:
         (required,) = (
             line
             for line in importlib.metadata.requires("mksfilter") or ()
-            if re.match(rf"{name}\b(?!-)", line) and "extra" not in line
+            if re.match(rf"{name}\b(?!-)", line)
         )
-        assert Version(required.split(">=")[1]) >= Version(floor)
+        assert "extra" in required
+        assert "proxy" in required
+        (lowest,) = Requirement(required).specifier
+        assert lowest.operator == ">="
+        assert Version(lowest.version) >= Version(floor)
 
 
 class TestResources:
