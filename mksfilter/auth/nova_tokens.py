@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mksfilter.auth.nova_api import NovaAPI
 from mksfilter.auth.token import Claims
-from mksfilter.bounded import BoundedCalls, DeadlinePassed, NoPlace
 from mksfilter.config import NovaSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import (
@@ -34,8 +34,6 @@ __all__ = ["NovaTokens", "is_nova_token"]
 LOG = logging.getLogger(__name__)
 
 MICROVERSION = "2.31"
-#: Questions to Nova at one time in one process.
-MAX_IN_FLIGHT = 16
 #: Seconds for which once-only remembers such a token: Nova does not say when it expires, and
 #: nobody's ``[consoleauth] token_ttl`` is longer.
 REMEMBERED = 86_400
@@ -62,17 +60,15 @@ class NovaTokens:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._adapter = settings.adapter
+        self._api = NovaAPI(settings)
         self._ticket = settings.ticket
         self._console_ca_file = settings.console_ca_file
         self._console_insecure = settings.console_insecure
-        self._timeout = settings.timeout
         self._audience = audience
         self._clock = clock
-        self._calls = BoundedCalls("nova-token", limit=MAX_IN_FLIGHT, timeout=settings.timeout)
         # At DEBUG it writes the path of every request, and here the path holds the token.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
-        if getattr(getattr(self._adapter, "session", None), "verify", True) is False:
+        if not self._api.verifies_certificates:
             LOG.warning(
                 event(
                     "certificate-not-verified",
@@ -157,7 +153,9 @@ class NovaTokens:
         )
 
     def _console(self, name: str, token: str) -> Mapping[str, Any]:
-        response = self._within_time(name, token)
+        response = self._api.get(
+            f"/os-console-auth-tokens/{token}", f"token {name}", microversion=MICROVERSION
+        )
         status = response.status_code
         if status == 404:
             raise TokenExpired(f"token {name}: nova does not know it, or not any more")
@@ -175,64 +173,6 @@ class NovaTokens:
         if not isinstance(console, dict):
             raise TokenServiceUnavailable(f"token {name}: the answer is not nova's; check [nova]")
         return console
-
-    def _ask(self, name: str, token: str, asking: _Asking) -> Any:
-        from keystoneauth1 import exceptions
-
-        try:
-            # By itself keystoneauth would do all three in one call, and nobody could tell which of
-            # the services it was that did not answer.
-            self._adapter.get_token()
-            endpoint = self._adapter.get_endpoint()
-            asking.service = f"nova at {endpoint}"
-            return self._adapter.get(
-                f"/os-console-auth-tokens/{token}",
-                microversion=MICROVERSION,
-                raise_exc=False,
-                log=False,
-            )
-        # Their words may hold the URL, and with it the token: neither they nor the traceback
-        # may get any further.
-        except exceptions.Unauthorized:
-            raise TokenServiceUnavailable(
-                f"token {name}: {asking.service} refuses the user of [nova]; check its password"
-            ) from None
-        except exceptions.CatalogException:
-            raise TokenServiceUnavailable(
-                f"token {name}: keystone's catalogue has no compute endpoint for [nova]; check "
-                f"region_name and valid_interfaces"
-            ) from None
-        except exceptions.ClientException as exc:
-            raise TokenServiceUnavailable(
-                f"token {name}: {asking.service} cannot be asked ({type(exc).__name__})"
-            ) from None
-        except Exception as exc:
-            raise TokenServiceUnavailable(
-                f"token {name}: asking {asking.service} failed ({type(exc).__name__})"
-            ) from None
-
-    def _within_time(self, name: str, token: str) -> Any:
-        """Nova's answer, or an error that names who has not answered in time."""
-        auth_url = getattr(getattr(self._adapter, "auth", None), "auth_url", None)
-        asking = _Asking(f"keystone at {auth_url}" if auth_url else "keystone")
-        try:
-            return self._calls.run(lambda: self._ask(name, token, asking), wait=True)
-        except NoPlace:
-            raise TokenServiceUnavailable(
-                f"token {name}: {MAX_IN_FLIGHT} questions to keystone and nova are unanswered "
-                f"already"
-            ) from None
-        except DeadlinePassed:
-            raise TokenServiceUnavailable(
-                f"token {name}: no answer from {asking.service} within {self._timeout:g} s"
-            ) from None
-
-
-@dataclasses.dataclass
-class _Asking:
-    """The service that is being asked, by its endpoint."""
-
-    service: str
 
 
 def _name_of(token: str) -> str:

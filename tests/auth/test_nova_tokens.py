@@ -275,7 +275,7 @@ def test_service_that_does_not_answer_is_named(cloud, settings):
 
 
 def test_one_deadline_holds_for_the_place_and_the_answer(cloud, settings, monkeypatch):
-    monkeypatch.setattr("mksfilter.auth.nova_tokens.MAX_IN_FLIGHT", 1)
+    monkeypatch.setattr("mksfilter.auth.nova_api.MAX_IN_FLIGHT", 1)
     tokens = NovaTokens(settings("timeout = 1"))
     tokens.verify(TOKEN)
     cloud.drip.set()
