@@ -29,6 +29,7 @@ does next::
         |           TokenReplayed, TokenProofMissing, TokenProofInvalid, TokenRevoked
         +-- ReplayCacheUnavailable
         +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
+        +-- AccessWithdrawn          Nova, asked again, says that the session's reason is gone
         +-- LimitReached
         |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached, RateLimitReached
         +-- BackendError             vSphere, or the way to it
@@ -56,6 +57,7 @@ from typing import ClassVar, Literal
 
 __all__ = [
     "AccessDenied",
+    "AccessWithdrawn",
     "BackendError",
     "CertificateMismatch",
     "ClientGone",
@@ -391,13 +393,24 @@ class ReplayCacheUnavailable(ConsoleError):
 
 
 class TokenServiceUnavailable(ConsoleError):
-    """Nova, asked about one of its own tokens, is down, slow or refuses us."""
+    """Nova, asked about one of its own tokens or, at a reconnect, about an instance, is down, slow
+    or refuses us."""
 
     status = 503
     close_code = 1013
     reason = "token-service-unavailable"
     public = "The console service cannot check your link at the moment. Try again in a moment."
     retry = "reopen"
+
+
+class AccessWithdrawn(ConsoleError):
+    """Nova, asked again at a reconnect, has the instance in another project."""
+
+    status = 403
+    close_code = 4403
+    reason = "access-withdrawn"
+    public = "Access to this console was withdrawn."
+    retry = "never"
 
 
 class LimitReached(ConsoleError):

@@ -8,7 +8,6 @@ https://docs.openstack.org/api-ref/compute/#show-console-connection-information
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import json
 import logging

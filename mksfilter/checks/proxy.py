@@ -69,6 +69,12 @@ class ProxyConfiguration:
             where = self._files.where(f"vcenter.{name}", "host")
             yield Finding(where, words, kind=kind)
 
+    def _has_nova(self) -> bool:
+        try:
+            return config.nova_settings(self.conf) is not None
+        except ConfigurationError:
+            return True  # findings() has said what is wrong with it
+
     def _where(self, option: str) -> str:
         return self._files.where(config.GROUP, option)
 
@@ -103,6 +109,12 @@ class ProxyConfiguration:
                 self._where("replay_cache_fail_open"),
                 "replay_cache = local cannot fail, so replay_cache_fail_open means nothing",
                 "remove it",
+            )
+        if settings.resume_asks_nova and not self._has_nova():
+            yield Finding(
+                self._where("resume_asks_nova"),
+                "resume_asks_nova is set, and [nova] names no way to log in",
+                "set auth_type, auth_url, username and password in [nova], or remove it",
             )
         if 0 < settings.session_lifetime < settings.idle_timeout:
             yield Finding(

@@ -200,6 +200,13 @@ PROXY_OPTS = [
         help="When a signing key vanishes otherwise than by rotation, since it has leaked, end the "
         "sessions that its tokens have opened. Without this they get no token to reconnect with.",
     ),
+    cfg.BoolOpt(
+        "resume_asks_nova",
+        default=False,
+        help="At each reconnect ask Nova whether the instance is still there and of the same "
+        "project; needs the credentials of [nova]. While Nova does not answer, nobody reconnects: "
+        "pages go on trying for about a minute.",
+    ),
     cfg.IntOpt(
         "idle_timeout",
         default=0,

@@ -97,6 +97,7 @@ class ProxySettings:
     allowed_networks: tuple[str, ...]
     session_lifetime: int
     end_sessions_of_removed_keys: bool
+    resume_asks_nova: bool
     allowed_origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
     trusted_proxies: tuple[str, ...]

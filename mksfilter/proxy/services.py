@@ -11,11 +11,14 @@ import os
 from collections.abc import Callable
 
 from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.nova_api import NovaAPI
+from mksfilter.auth.nova_instances import NovaInstances
 from mksfilter.auth.nova_tokens import NovaTokens
 from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.revocation import RevocationFile
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import NovaSettings, ProxySettings, VCenterSettings
+from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 from mksfilter.proxy.console.access_watch import AccessWatch
 from mksfilter.proxy.console.admission import Admission
@@ -68,6 +71,7 @@ class Process:
         self.authorization = Authorization(
             codec,
             nova=None if nova is None else NovaTokens(nova, settings.audience),
+            instances=_instances(nova) if settings.resume_asks_nova else None,
             once_only=replay_guard(
                 settings.replay_cache, fail_open=settings.replay_cache_fail_open
             ),
@@ -104,6 +108,16 @@ class Process:
             sessions=self.sessions,
             metrics=self.metrics,
         )
+
+
+def _instances(nova: NovaSettings | None) -> NovaInstances:
+    if nova is None:
+        raise ConfigurationError(
+            "resume_asks_nova is set, and [nova] names no way to log in: set auth_type, auth_url, "
+            "username and password there"
+        )
+    # Places of its own: questions about tokens, which strangers can cause, do not take them.
+    return NovaInstances(NovaAPI(nova))
 
 
 def _sessions_with_descriptors(wanted: int) -> int:

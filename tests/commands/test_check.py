@@ -352,6 +352,7 @@ def test_tickets_at_issue_need_vcenters_in_nova_conf(setting):
         ("vcenters = dc1", "vcenters = dc1\nallowed_networks = all", "allowed_networks"),
         ("vcenters = dc1", "vcenters = dc1\nreplay_cache = memory", "replay_cache is not of the"),
         ("vcenters = dc1", "vcenters = dc1\nreplay_cache_fail_open = 1", "without replay_cache"),
+        ("vcenters = dc1", "vcenters = dc1\nresume_asks_nova = 1", "is set, and [nova] names no"),
         (
             "vcenters = dc1",
             "vcenters = dc1\nidle_timeout = 9\nsession_lifetime = 8",

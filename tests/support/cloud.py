@@ -13,6 +13,7 @@ class Cloud(http.server.ThreadingHTTPServer):
     """Keystone and Nova on one port; a context manager.
 
     :ivar status: of Nova's answers, and ``body``: what they say.
+    :ivar servers: Nova's instances by UUID, as it shows them; each answer has the status *status*.
     :ivar login_status: of Keystone's.
     :ivar drip: while it is set, answers come a byte at a time.
     :ivar asked: path and microversion of every question to Nova.
@@ -25,6 +26,7 @@ class Cloud(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.status = 200
         self.body = "{}"
+        self.servers = {}
         self.login_status = 201
         self.drip = threading.Event()
         self.released = threading.Event()
@@ -80,6 +82,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append((self.path, self.headers.get("OpenStack-API-Version")))
         if self.path.startswith("/v2.1/os-console-auth-tokens/"):
             self._answer(self.server.status, self.server.body)
+        elif self.path.removeprefix("/v2.1/servers/") in self.server.servers:
+            shown = self.server.servers[self.path.removeprefix("/v2.1/servers/")]
+            self._answer(self.server.status, json.dumps({"server": shown}))
         else:
             self._answer(404, "{}")
 

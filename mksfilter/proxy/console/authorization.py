@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mksfilter.endpoint import Endpoint
     from mksfilter.proxy.console.handshake import Handshake
 
-__all__ = ["Authorization", "OnceOnly"]
+__all__ = ["Authorization", "Instances", "OnceOnly"]
 
 
 class OnceOnly(Protocol):
@@ -30,8 +30,19 @@ class OnceOnly(Protocol):
         """
 
 
+class Instances(Protocol):
+    """What tells whether a session may go on;
+    :class:`mksfilter.auth.nova_instances.NovaInstances` is one."""
+
+    def confirm(self, claims: Claims) -> None:
+        """
+        :raises ConsoleError: the instance is gone, or another project's, or nobody can tell.
+        """
+
+
 class Authorization:
     """
+    :param instances: asked at a reconnect; None: nobody is.
     :param nova: asks Nova about its own tokens; None: they are refused.
     :param once_only: None where a token may be used again until it expires.
     :param revocations: what is revoked; None: nothing.
@@ -43,12 +54,14 @@ class Authorization:
         codec: TokenCodec,
         *,
         nova: NovaTokens | None = None,
+        instances: Instances | None = None,
         once_only: OnceOnly | None = None,
         revocations: RevocationFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._codec = codec
         self._nova = nova
+        self._instances = instances
         self._once_only = once_only
         self._revocations = revocations
         self._clock = clock
@@ -96,6 +109,14 @@ class Authorization:
         """
         if self._once_only is not None:
             self._once_only.claim(claims.jti, claims.exp)
+
+    def confirm(self, claims: Claims) -> None:
+        """Ask once more, where a session of *claims* is to go on.
+
+        :raises ConsoleError: its reason is gone, or nobody can tell at the moment.
+        """
+        if self._instances is not None and claims.use == "resume":
+            self._instances.confirm(claims)
 
     def _refuse_revoked(self, claims: Claims) -> None:
         entry = None if self._revocations is None else self._revocations.current.match(claims)

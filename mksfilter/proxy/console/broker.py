@@ -169,6 +169,7 @@ class Broker:
         place: Reservation,
     ) -> None:
         started = time.monotonic()
+        self._authorization.confirm(claims)
         endpoint, upstream = self._connector.connect(claims, endpoint)
         try:
             # What can fail of a session is made before the 101: afterwards nobody can be told.
