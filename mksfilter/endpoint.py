@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
 from mksfilter.exceptions import TicketRefused
+from mksfilter.tcp import host_and_port
 
 __all__ = ["CertificateDigest", "Endpoint", "Kind", "RFBHandshake"]
 
@@ -114,8 +115,7 @@ class Endpoint:
     @property
     def address(self) -> str:
         """``host:port`` for logs, with brackets around an IPv6 address."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
     def to_mapping(self) -> dict[str, object]:
         """JSON-able and small: what is sealed into a token. Holds the ticket."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
+from mksfilter.tcp import host_and_port
 
 __all__ = ["check_digests", "pins", "ssl_context", "strongest"]
 
@@ -103,6 +104,6 @@ def ssl_context(trust: Endpoint | VCenterSettings) -> ssl.SSLContext:
 
 def _subject(trust: Endpoint | VCenterSettings) -> str:
     if isinstance(trust, VCenterSettings):
-        return f"vcenter {trust.name} ({trust.host}:{trust.port})"
+        return f"vcenter {trust.name} ({host_and_port(trust.host, trust.port)})"
     of_vcenter = f" (vcenter {trust.vcenter})" if trust.vcenter else ""
     return f"console host {trust.address}{of_vcenter}"

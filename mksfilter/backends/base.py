@@ -7,6 +7,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, ClassVar
 
+from mksfilter import tcp
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import TicketRefused
 
@@ -71,9 +72,7 @@ def named_host(settings: VCenterSettings, name: str) -> str:
 
     :raises TicketRefused: no host can have that name.
     """
-    host = name.strip()
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
+    host = tcp.unbracketed(name)
     if host and not _HOST_NAME.fullmatch(host):
         try:
             ipaddress.IPv6Address(host)

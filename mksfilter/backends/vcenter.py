@@ -13,6 +13,7 @@ from mksfilter.backends.base import Backend
 from mksfilter.backends.vsphere.client import Ticket
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import TicketRefused
+from mksfilter.tcp import host_and_port
 from mksfilter.tls import pins
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class VCenterConsole(Backend):
         query = {
             "vmId": vm.moid,
             "vmName": vm.name,
-            "host": f"{session.fqdn() or settings.host}:443",
+            "host": host_and_port(session.fqdn() or settings.host, 443),
             "sessionTicket": ticket.ticket,
             "thumbprint": _sha1(session.certificate),
         }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
 from mksfilter.log import event
+from mksfilter.tcp import host_and_port, unbracketed
 
 if TYPE_CHECKING:
     from mksfilter.proxy.app import ConsoleProxy
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     listener = _listen(args.bind)
     scheme = "https" if args.certfile else "http"
     host, port = listener.getsockname()[:2]
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    address = f"{scheme}://{host_and_port(host, port)}"
     server = _server(
         args,
         bind=f"fd://{listener.fileno()}",
@@ -172,7 +173,7 @@ def _check_certificate(args: argparse.Namespace) -> None:
 
 def _listen(bind: str) -> socket.socket:
     host, colon, port = bind.rpartition(":")
-    host = host.strip("[]")
+    host = unbracketed(host)
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(f"--bind {bind}: not of the form HOST:PORT")
     try:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.tcp import unbracketed
 
 if TYPE_CHECKING:
     from mksfilter.simulator.model.description import Description
@@ -94,7 +95,7 @@ def _options(args: argparse.Namespace) -> Options:
     for word in args.set:
         settings.append(_setting(word))
     return Options(
-        host=args.host,
+        host=unbracketed(args.host),
         port=args.port,
         control_port=args.control_port,
         vcenters=args.vcenters,

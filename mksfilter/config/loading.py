@@ -43,6 +43,7 @@ from mksfilter.config.unknown import (
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 from mksfilter.private_files import file_fault, place_of
+from mksfilter.tcp import unbracketed
 
 __all__ = [
     "Refused",
@@ -313,6 +314,8 @@ def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSetti
     for required in ("host", "username"):
         if not values[required]:
             faults.append(f"[{group}] {required} is not set, and vcenters names {name!r}")
+    for option in ("host", "console_host"):
+        values[option] = values[option] and unbracketed(values[option])
     password_file = values.pop("password_file")
     if password_file:
         values["password"] = _read_password(group, password_file, faults)

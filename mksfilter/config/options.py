@@ -12,6 +12,8 @@ import sys
 
 from oslo_config import cfg, types
 
+from mksfilter.tcp import VANISHED_AFTER
+
 __all__ = [
     "FILTER_OPTS",
     "GROUP",
@@ -230,6 +232,15 @@ PROXY_OPTS = [
         default=60.0,
         min=1.0,
         help="Seconds for which a peer may refuse to read before its session ends.",
+    ),
+    cfg.IntOpt(
+        "tcp_user_timeout",
+        default=VANISHED_AFTER,
+        min=0,
+        max=3600,
+        help="Seconds without an acknowledgement (TCP) after which a console host is taken for "
+        "gone, as after a power cut; the page then looks for the machine elsewhere. A browser has "
+        "stall_timeout where that is longer. 0: the kernel's own times, hours.",
     ),
     cfg.IntOpt(
         "ping_interval",

@@ -108,6 +108,7 @@ class ProxySettings:
     handshake_timeout: float
     connect_timeout: float
     stall_timeout: float
+    tcp_user_timeout: int
     ping_interval: int
     upstream_ping_interval: int
     max_sessions: int

@@ -103,6 +103,7 @@ class Process:
                     dial,
                     timeout=settings.connect_timeout,
                     allowed_networks=settings.allowed_networks,
+                    tcp_user_timeout=settings.tcp_user_timeout,
                 ),
             ),
             sessions=self.sessions,

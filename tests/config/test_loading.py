@@ -148,3 +148,14 @@ def test_oslo_configs_validator_knows_vcenters_by_their_names(tmp_path, line, co
 
     assert done.returncode == code, done.stderr
     assert ("pol_size is not part" in done.stderr) == bool(code)
+
+
+@pytest.mark.parametrize("written", ["[fd00::7]", "fd00::7"])
+def test_an_ipv6_address_may_stand_in_brackets(tmp_path, written):
+    file = write(
+        tmp_path / "a.conf",
+        f"[mksfilter]\nvcenters = dc1\n[vcenter.dc1]\nhost = {written}\nconsole_host = {written}\n"
+        "username = nova\npassword = s3cret\n",
+    )
+    (vcenter,) = config.vcenter_settings(config.load([file]))
+    assert (vcenter.host, vcenter.console_host) == ("fd00::7", "fd00::7")

@@ -77,19 +77,24 @@ def configuration(
 class RunningProxy:
     """A proxy under gunicorn, and what a client or an operator would do to it.
 
-    :ivar port: where it listens, on 127.0.0.1.
-    :ivar base_url: ``http://127.0.0.1:PORT/``.
+    :ivar host: where it listens, 127.0.0.1 as a rule, and ``port``.
+    :ivar base_url: ``http://HOST:PORT/``.
     :ivar codec: mints tokens that it accepts.
     :ivar directory: where its configuration is.
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], log: Path, port: int, codec: TokenCodec, tls: bool
+        self,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        address: tuple[str, int],
+        codec: TokenCodec,
+        tls: bool,
     ) -> None:
         self.process = process
-        self.port = port
+        self.host, self.port = address
         self.codec = codec
-        self.base_url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
+        self.base_url = f"{'https' if tls else 'http'}://{self.host}:{self.port}/"
         self.directory = log.parent
         self._log = log
 
@@ -125,7 +130,7 @@ class RunningProxy:
 
     def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
         """A plain request; ``user_agent="x"`` sends ``User-Agent: x``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers=named)
@@ -135,7 +140,7 @@ class RunningProxy:
 
     def connect(self) -> socket.socket:
         """A raw connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection((self.host, self.port), timeout=20)
 
     def exchange(self, request: bytes) -> bytes:
         """Send *request* and read until the proxy closes."""
@@ -153,7 +158,7 @@ class RunningProxy:
     ) -> bytes:
         """A good opening handshake; *headers* add to it, replace, or (None) remove."""
         fields: dict[str, str | None] = {
-            "Host": f"127.0.0.1:{self.port}",
+            "Host": f"{self.host}:{self.port}",
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Version": "13",
@@ -179,7 +184,7 @@ class RunningProxy:
     def viewer(self, token: str, **options: Any) -> Viewer:
         """An RFB client behind a WebSocket to us, as a context manager."""
         scheme = self.base_url.partition(":")[0].replace("http", "ws")
-        url = f"{scheme}://127.0.0.1:{self.port}/websockify?token={token}"
+        url = f"{scheme}://{self.host}:{self.port}/websockify?token={token}"
         return Viewer(url, **options)
 
     def metric(self, name: str, **labels: str) -> float:
@@ -217,12 +222,14 @@ def start_proxy(
     env: Mapping[str, str] | None = None,
     tls: bool = False,
     descriptors: int | None = None,
+    host: str = "127.0.0.1",
     **options: object,
 ) -> Iterator[RunningProxy]:
     """Run ``mksfilter serve`` with a configuration of its own for as long as the context lasts.
 
     :param arguments: more of its command line.
     :param descriptors: as many as it may have, and no way to more.
+    :param host: the address to listen on.
     :param options: of ``[mksfilter]``; the log level is DEBUG unless they say otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="mksfilter-test-") as name:
@@ -230,7 +237,7 @@ def start_proxy(
         path = configuration(directory, vcenters, **{"log_level": "DEBUG", **options})
         log = directory / "proxy.log"
         command = [sys.executable, "-m", "mksfilter", "serve", "--config-file", str(path)]
-        command += ["--bind", "127.0.0.1:0", "--access-log", "-"]
+        command += ["--bind", f"{host}:0", "--access-log", "-"]
         command += ["--graceful-timeout", "3", *([] if "--workers" in arguments else _ONE)]
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -248,7 +255,7 @@ def start_proxy(
         )
         try:
             port = _wait_for_port(process, log)
-            running = RunningProxy(process, log, port, codec, tls)
+            running = RunningProxy(process, log, (host, port), codec, tls)
             running.wait_until_ready()
             yield running
             running.stop(signal.SIGINT)  # nobody waits for a drain here
@@ -271,7 +278,7 @@ def _limit_to(descriptors: int) -> Callable[[], None]:
 def _wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
-        match = re.search(r"listening on https?://127\.0\.0\.1:(\d+)", log.read_text())
+        match = re.search(r"listening on https?://[\d.]+:(\d+)", log.read_text())
         if match:
             return int(match[1])
         time.sleep(0.02)

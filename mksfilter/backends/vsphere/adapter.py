@@ -20,6 +20,7 @@ reliably (see :mod:`mksfilter.tls`). So its SOAP adapter is used directly:
 
 from __future__ import annotations
 
+import errno
 import http.client
 import ssl
 import threading
@@ -41,6 +42,7 @@ __all__ = ["Adapter", "known_versions", "moid_of"]
 # vCenter closes idle connections in its own time; ours are closed well before.
 _IDLE_CONNECTION_SECONDS: Final = 55
 _NAMESPACE: Final = "vim25"
+_VANISHED: Final = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 class Adapter(SoapStubAdapter):  # type: ignore[misc]  # pyvmomi's classes have no types
@@ -99,11 +101,22 @@ class Adapter(SoapStubAdapter):  # type: ignore[misc]  # pyvmomi's classes have 
         self._local.connection = None
         try:
             return super().InvokeMethod(mo, info, args, outerStub)
-        except (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError):
+        except (OSError, http.client.BadStatusLine) as exc:
+            if not _went_stale(exc):
+                raise
             used: HTTPSConnection | None = self._local.connection
             if used is None or used.uses < 2:
                 raise
         return super().InvokeMethod(mo, info, args, outerStub)
+
+
+def _went_stale(exc: Exception) -> bool:
+    """Whether a kept connection was dead before it was used: closed, or its peer had vanished and
+    the kernel has found out (RFC 5482, RFC 1122 section 4.2.3.6). A time-out of ours has no
+    number."""
+    return isinstance(exc, (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError)) or (
+        isinstance(exc, OSError) and exc.errno in _VANISHED
+    )
 
 
 def known_versions() -> dict[str, str]:

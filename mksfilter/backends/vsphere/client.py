@@ -25,6 +25,7 @@ from mksfilter.backends.vsphere.transport import HTTPSConnection
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnreachable
+from mksfilter.tcp import host_and_port
 from mksfilter.tls import pins, ssl_context
 
 __all__ = ["VM", "About", "Connection", "Ticket", "VSphereClient"]
@@ -103,7 +104,7 @@ class VSphereClient:
         self.settings = settings
         self.about: About | None = None
         self.certificate: bytes | None = None
-        self.subject = f"vcenter {settings.name} ({settings.host}:{settings.port})"
+        self.subject = f"vcenter {settings.name} ({host_and_port(settings.host, settings.port)})"
         self._context = ssl_context(settings)
         self._pins = pins(settings)
         self._abortable = abortable

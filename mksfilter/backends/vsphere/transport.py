@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mksfilter import happy_eyeballs, tcp
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.tls import check_digests
 
@@ -72,8 +74,10 @@ class HTTPSConnection(http.client.HTTPSConnection):
         :raises ssl.SSLCertVerificationError: there are no pins, and no CA vouches for the name.
         :raises OSError: no connection.
         """
-        http.client.HTTPConnection.connect(self)
+        self.sock = self._dial()
         try:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tcp.watch_peer(self.sock, tcp.VANISHED_AFTER)
             # A duplicate of the descriptor: the TLS layer takes the original away, and shutting a
             # duplicate down shuts down the connection.
             self._handle = self.sock.dup()
@@ -86,6 +90,17 @@ class HTTPSConnection(http.client.HTTPSConnection):
             self.close()
             raise
         self.certificate = certificate
+
+    def _dial(self) -> socket.socket:
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        # Names of modules, looked up now: gevent may have replaced what they hold.
+        sock: socket.socket = happy_eyeballs.connect(
+            [happy_eyeballs.Address(family, address) for family, _, _, _, address in found],
+            make_socket=socket.socket,
+            poll=select.poll,
+            timeout=self.timeout,
+        )
+        return sock
 
     def abort(self) -> None:
         """Shut the connection down, whatever it waits for."""

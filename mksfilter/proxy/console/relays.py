@@ -36,6 +36,8 @@ class Relays:
         options = self._options.get(kind)
         if options is None:
             options = self._options[kind] = self._make_options(*kind)
+        settings = self._settings
+        client.watch_peer(settings.tcp_user_timeout, unread=settings.stall_timeout)
         return Relay(client, upstream, options=options, on_end=on_end, lifetime=lifetime)
 
     def _make_options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:

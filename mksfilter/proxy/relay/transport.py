@@ -19,6 +19,7 @@ import ssl
 import struct
 from typing import Any, Final, Literal, Protocol
 
+from mksfilter import tcp
 from mksfilter.proxy.relay.options import BUFFER_SIZE
 
 __all__ = [
@@ -75,6 +76,10 @@ class Transport(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes kept."""
+        ...
+
+    def watch_peer(self, seconds: int, *, unread: float = 0) -> None:
+        """See :func:`mksfilter.tcp.watch_peer`."""
         ...
 
     def close(self) -> None:
@@ -153,6 +158,11 @@ class PlainTransport:
     def unsent(self) -> int:
         """See :class:`Transport`."""
         return 0 if self._unsent is None else len(self._unsent)
+
+    def watch_peer(self, seconds: int, *, unread: float = 0) -> None:
+        """See :class:`Transport`."""
+        with contextlib.suppress(OSError):  # lost already, as reading will tell
+            tcp.watch_peer(self._sock, seconds, unread=unread)
 
     def close(self) -> None:
         """See :class:`Transport`."""

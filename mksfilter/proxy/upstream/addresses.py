@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import gevent.socket
 
 from mksfilter.exceptions import EndpointForbidden, HostUnresolvable
+from mksfilter.happy_eyeballs import Address
 
-__all__ = ["Address", "Network", "address_allowed", "parse_networks", "resolve"]
+__all__ = ["Network", "address_allowed", "parse_networks", "resolve"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -27,17 +28,6 @@ _METADATA: Final = frozenset(
 )
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _REMEMBERED: Final = 4096
-
-
-class Address(NamedTuple):
-    """What a socket connects to.
-
-    :ivar family: ``AF_INET`` or ``AF_INET6``.
-    :ivar sockaddr: as :func:`socket.getaddrinfo` returns it; the address comes first.
-    """
-
-    family: int
-    sockaddr: tuple[Any, ...]
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,13 +6,14 @@ Runs in a greenlet, once per connection, and leaves nothing of it behind but an 
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Sequence
 
 import gevent
+import gevent.select
 import gevent.socket
 
+from mksfilter import happy_eyeballs, tcp
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import CertificateMismatch, HostUnreachable, UpstreamRefused
 from mksfilter.proxy.relay.transport import Upstream
@@ -21,11 +22,18 @@ from mksfilter.proxy.upstream import addresses, authd, websocket
 __all__ = ["dial"]
 
 
-def dial(endpoint: Endpoint, *, timeout: float, allowed_networks: Sequence[str] = ()) -> Upstream:
+def dial(
+    endpoint: Endpoint,
+    *,
+    timeout: float,
+    allowed_networks: Sequence[str] = (),
+    tcp_user_timeout: int = tcp.VANISHED_AFTER,
+) -> Upstream:
     """Connect to a console, in a greenlet.
 
     :param timeout: seconds for everything.
     :param allowed_networks: see :func:`mksfilter.proxy.upstream.addresses.address_allowed`.
+    :param tcp_user_timeout: see :func:`mksfilter.tcp.watch_peer`.
     :raises HostUnresolvable: the host's name does not resolve.
     :raises EndpointForbidden: its addresses are not allowed.
     :raises HostUnreachable: no connection, or not within *timeout*.
@@ -39,7 +47,8 @@ def dial(endpoint: Endpoint, *, timeout: float, allowed_networks: Sequence[str] 
     try:
         with deadline:
             found = addresses.resolve(endpoint.host, endpoint.port, name, networks)
-            return _open_console(_connect(found, name), endpoint, name)
+            sock = _connect(found, name, tcp_user_timeout)
+            return _open_console(sock, endpoint, name)
     except gevent.Timeout as exc:
         if exc is not deadline:
             raise
@@ -61,27 +70,25 @@ def _name(endpoint: Endpoint) -> str:
     return f"{name} (vcenter {endpoint.vcenter})" if endpoint.vcenter else name
 
 
-def _connect(found: Sequence[addresses.Address], name: str) -> gevent.socket.socket:
-    failure: OSError | None = None
-    for family, sockaddr in found:
-        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # The very address that was checked: no second look-up, whose answer could differ.
-            sock.connect(sockaddr)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        except OSError as exc:
-            sock.close()
-            failure = exc
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    assert failure is not None
-    what = os.strerror(failure.errno) if failure.errno else str(failure)
-    raise HostUnreachable(
-        f"{name}: {what}; check the route and the firewall from here"
-    ) from failure
+def _connect(
+    found: Sequence[happy_eyeballs.Address], name: str, tcp_user_timeout: int
+) -> gevent.socket.socket:
+    try:
+        # The very addresses that were checked: no second look-up, whose answer could differ.
+        sock: gevent.socket.socket = happy_eyeballs.connect(
+            found, make_socket=gevent.socket.socket, poll=gevent.select.poll
+        )
+    except OSError as failure:
+        what = os.strerror(failure.errno) if failure.errno else str(failure)
+        raise HostUnreachable(
+            f"{name}: {what}; check the route and the firewall from here"
+        ) from failure
+    try:
+        tcp.watch_peer(sock, tcp_user_timeout)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _open_console(sock: gevent.socket.socket, endpoint: Endpoint, name: str) -> Upstream:

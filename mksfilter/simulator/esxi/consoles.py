@@ -19,6 +19,7 @@ from mksfilter.simulator.model.inventory import VM
 from mksfilter.simulator.net.sockets import Socket
 from mksfilter.simulator.screen import rfb
 from mksfilter.simulator.screen.screen import Screen
+from mksfilter.tcp import unbracketed
 
 __all__ = ["Console", "Consoles"]
 
@@ -230,7 +231,7 @@ def _relay(stream: Stream, address: str, *, handshake: bool) -> None:
     host, _, port = address.rpartition(":")
     try:
         upstream = ByteStream(
-            gevent.socket.create_connection((host.strip("[]"), int(port)), _VNC_TIMEOUT)
+            gevent.socket.create_connection((unbracketed(host), int(port)), _VNC_TIMEOUT)
         )
     except OSError as exc:
         LOG.warning(log.event("vnc-server-unreachable", address=address, detail=exc))

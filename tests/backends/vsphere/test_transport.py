@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import socket
 import threading
 import time
 import warnings
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from mksfilter import tcp
 from mksfilter.backends.vsphere.client import VSphereClient
 from mksfilter.backends.vsphere.transport import HTTPSConnection
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import CertificateMismatch
+from tests.support.black_hole import black_hole, resolves_to
 from tests.support.certificates import SelfSigned
 from tests.support.tls_servers import Server, answering_http, listening, silent, swallowing_tls
 
@@ -101,6 +104,31 @@ def test_a_connection_that_is_made_again_is_checked_again(
             connection.request("GET", "/second")
         assert b"/first" in server.received
         assert b"/second" not in server.received
+
+
+def test_a_name_with_an_address_that_leads_nowhere_costs_a_moment(
+    certificate: SelfSigned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 8305; one address after the other would spend all of the time-out on the first."""
+    resolves_to(monkeypatch, socket, vc_test=["127.0.0.9", "127.0.0.1"])
+    with listening(swallowing_tls(certificate)) as server, black_hole("127.0.0.9", server.port):
+        digest = str(CertificateDigest.of(certificate.der))
+        settings = VCenterSettings("dc1", "vc.test", server.port, thumbprint=digest, timeout=5)
+        connection = VSphereClient(settings).new_connection("vc.test", server.port)
+        with contextlib.closing(connection):
+            connection.connect()
+            assert connection.sock.getpeername()[0] == "127.0.0.1"
+
+
+def test_a_vcenter_that_vanishes_is_noticed_on_an_idle_connection(
+    server: Server, certificate: SelfSigned
+) -> None:
+    connection = connection_to(server, CertificateDigest.of(certificate.der))
+    with contextlib.closing(connection):
+        connection.connect()
+        timeout = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert timeout == tcp.VANISHED_AFTER * 1000
+        assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_another_thread_ends_a_handshake_that_never_comes() -> None:

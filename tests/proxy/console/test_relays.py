@@ -21,9 +21,16 @@ def settings(**options):
     return config.proxy_settings(config.load([]), {k: str(v) for k, v in options.items()})
 
 
-def make(factory, **changes):
+class Client:
+    """A transport that notes how its peer is watched."""
+
+    def watch_peer(self, seconds, *, unread):
+        self.watched = seconds, unread
+
+
+def make(factory, client=None, **changes):
     kind = {"view_only": False, "control": True, "rfb_handshake": "auto", "lifetime": 60.0}
-    factory(None, None, on_end=lambda relay, reason: None, **{**kind, **changes})
+    factory(client or Client(), None, on_end=lambda relay, reason: None, **{**kind, **changes})
 
 
 def test_each_kind_of_session_has_its_options_and_the_proxys(made):
@@ -44,3 +51,9 @@ def test_sessions_of_one_kind_share_their_options(made):
     make(factory)
     make(factory)
     assert made[0]["options"] is made[1]["options"]
+
+
+def test_a_browser_that_vanished_is_noticed_no_sooner_than_a_slow_one(made):
+    client = Client()
+    make(Relays(settings(tcp_user_timeout=20, stall_timeout=70)), client)
+    assert client.watched == (20, 70.0)
