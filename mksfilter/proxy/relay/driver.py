@@ -148,8 +148,8 @@ class Relay:
                         self._lost(host, exc)
                 else:
                     self._perform(actions)
-            if (size == 0 or transport.ended) and not browser.shut:
-                self._lost(browser, None)
+            if size == 0 or transport.unusual:
+                self._beside_data(browser, size)
         except Exception as exc:
             self._fail(exc)
 
@@ -176,10 +176,18 @@ class Relay:
                     self._perform([Send(browser.state, _views[begin : _HEADROOM + size])])
                 else:
                     self._perform(received)
-            if (size == 0 or transport.ended) and not host.shut:
-                self._lost(host, None)
+            if size == 0 or transport.unusual:
+                self._beside_data(host, size)
         except Exception as exc:
             self._fail(exc)
+
+    def _beside_data(self, peer: Peer[PeerState], size: int) -> None:
+        """A read brought something else than data; *size* bytes of that."""
+        transport = peer.transport
+        if transport.unsent and not (peer.shut or peer.blocked):
+            self._perform(self._blocked(peer))
+        if (size == 0 or transport.ended) and not peer.shut:
+            self._lost(peer, None)
 
     def _writable(self, sink: Peer[PeerState]) -> None:
         try:

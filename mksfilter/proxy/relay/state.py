@@ -12,7 +12,20 @@ from mksfilter.proxy.relay.decoder import ClientDecoder
 from mksfilter.proxy.relay.frames import FrameTracker
 from mksfilter.proxy.relay.options import BUFFER_SIZE, RelayOptions
 
-__all__ = ["SMALL_READ", "BrowserState", "HostState", "PeerState"]
+__all__ = [
+    "MAX_BROWSER_FRAME",
+    "MAX_HOST_FRAME",
+    "SMALL_READ",
+    "BrowserState",
+    "HostState",
+    "PeerState",
+]
+
+MAX_BROWSER_FRAME: Final = 1 << 20
+"""Bytes of a frame's payload. A console client sends keys, and a clipboard in small frames."""
+
+MAX_HOST_FRAME: Final = 1 << 28
+"""The same: twice the whole screen of the largest display, 8192 by 4320 pixels, uncompressed."""
 
 SMALL_READ: Final = 8 * 1024
 """Bytes read at once of a peer whose frames may be tiny; bounds the time that a flood takes."""
@@ -90,7 +103,8 @@ class HostState(PeerState):
 
     def __init__(self, options: RelayOptions, *, framed: bool, early: bytes) -> None:
         text = _text_passes(options, framed=framed)
-        super().__init__(FrameTracker(masked=False, text=text) if framed else None, BUFFER_SIZE)
+        tracker = FrameTracker(masked=False, text=text, max_frame=MAX_HOST_FRAME)
+        super().__init__(tracker if framed else None, BUFFER_SIZE)
         self.early = early
         self.broken = False
 
@@ -112,7 +126,9 @@ class BrowserState(PeerState):
 
     def __init__(self, options: RelayOptions, *, framed: bool) -> None:
         text = _text_passes(options, framed=framed)
-        super().__init__(FrameTracker(masked=True, text=text), SMALL_READ)
+        super().__init__(
+            FrameTracker(masked=True, text=text, max_frame=MAX_BROWSER_FRAME), SMALL_READ
+        )
         self.decoder: ClientDecoder | None = None
         if _is_decoded(options, framed=framed):
             self.decoder = ClientDecoder(

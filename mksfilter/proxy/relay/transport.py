@@ -37,6 +37,9 @@ _RECORD: Final = 16 * 1024
 ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 """Size of the buffer that all transports of a process receive into."""
 
+_MOST_UNSENT: Final = 2 * ROOM
+"""Bytes kept for a peer before TLS may answer it no more; without answers it is half of that."""
+
 _ciphertext = memoryview(bytearray(BUFFER_SIZE))
 _record_header = struct.Struct("!BxxH").unpack_from
 
@@ -46,10 +49,13 @@ class Transport(Protocol):
 
     :ivar fd: the file descriptor, to watch.
     :ivar ended: the peer said in so many words that nothing more comes (TLS close_notify).
+    :ivar unusual: a read brought more than data, now or earlier: ``ended``, or an answer of TLS
+        itself that the kernel did not take (``unsent``), so that :meth:`flush` has to be called.
     """
 
     fd: int
     ended: bool
+    unusual: bool
 
     def receive(self, buffer: memoryview, limit: int = BUFFER_SIZE) -> int:
         """Read into *buffer*.
@@ -97,6 +103,7 @@ class PlainTransport:
     __slots__ = ("_sock", "_unsent", "fd")
 
     ended = False
+    unusual = False
 
     def __init__(self, sock: Any) -> None:
         self._sock = _detach(sock)
@@ -254,7 +261,7 @@ class TLSTransport(PlainTransport):
     :param records: where the stream stands; None when it was not followed so far.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_records", "_tls", "ended")
+    __slots__ = ("_incoming", "_outgoing", "_records", "_tls", "ended", "unusual")
 
     def __init__(
         self,
@@ -271,7 +278,7 @@ class TLSTransport(PlainTransport):
         self._records = records or RecordFollower()
         if records is None:
             self._records.missing = RecordFollower.LOST
-        self.ended = False
+        self.ended = self.unusual = False
 
     def receive(self, buffer: memoryview, limit: int = BUFFER_SIZE) -> int:
         """See :class:`Transport`."""
@@ -290,7 +297,7 @@ class TLSTransport(PlainTransport):
         else:
             total = self._receive_records(buffer, _ciphertext[:size])
         if self._outgoing.pending:
-            self._push()  # an answer of TLS itself, to a key update
+            self._answer()
         return total or (0 if self.ended else -1)
 
     def _receive_records(self, buffer: memoryview, data: memoryview) -> int:
@@ -309,7 +316,7 @@ class TLSTransport(PlainTransport):
             except ssl.SSLWantReadError:
                 continue  # TLS's own: a session ticket, a key update, or part of a header
             if not got:
-                self.ended = True
+                self.ended = self.unusual = True
                 break
             total += got  # type: ignore[operator]
         return total
@@ -322,7 +329,7 @@ class TLSTransport(PlainTransport):
             while True:
                 got = read(_RECORD, buffer[total:])
                 if not got:
-                    self.ended = True
+                    self.ended = self.unusual = True
                     break
                 total += got  # type: ignore[operator]
                 if not incoming.pending:
@@ -357,6 +364,16 @@ class TLSTransport(PlainTransport):
             if self._outgoing.pending:
                 self._push()
         super().close()
+
+    def _answer(self) -> None:
+        """Send what TLS itself answers, to a key update (RFC 8446 section 4.6.3) for example.
+
+        A peer that asks and does not read what it gets is a slow reader like any other.
+        """
+        if self.unsent > _MOST_UNSENT:
+            raise ConnectionAbortedError("TLS is asked for answers that nobody reads")
+        if not self._push():
+            self.unusual = True
 
     def _push(self) -> bool:
         return PlainTransport.send(self, self._outgoing.read())

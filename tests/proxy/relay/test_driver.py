@@ -6,13 +6,17 @@ from __future__ import annotations
 import contextlib
 
 import gevent
+import gevent.socket
 import pytest
 
 from mksfilter import exceptions
 from mksfilter.proxy.relay import timers
 from mksfilter.proxy.relay.frames import BINARY, PING, frame
 from tests.proxy.relay.test_frames import raw_frame
+from tests.proxy.relay.test_transport import tls_pair
 from tests.proxy.relay.wire import LIMIT, Wire
+from tests.support.certificates import SelfSigned
+from tests.support.key_updates import KeyUpdates, client_secret
 
 
 @pytest.fixture
@@ -83,6 +87,20 @@ def test_a_side_that_does_not_read_stops_the_other(wire):
     # Keys still get through while the picture is stuck.
     session.browser.send(b"key")
     session.host.expect(b"key")
+
+
+def test_who_asks_tls_for_answers_and_does_not_read_them_is_a_slow_reader(
+    wire, fast_clock, tmp_path
+):
+    ends = gevent.socket.socketpair()
+    ends[1].setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 1)
+    key_log = tmp_path / "keys.log"
+    client, server = tls_pair(ends, SelfSigned(tmp_path), "TLSv1.3", key_log=key_log)
+    updates = KeyUpdates(client_secret(key_log), sequence=1)
+    session = wire(client=server, stall_timeout=0.2)
+    client._sock.send(b"".join(updates.record() for _ in range(400)))
+    assert isinstance(session.reason(), exceptions.SlowReader)
+    client.close()
 
 
 # --- closing ---

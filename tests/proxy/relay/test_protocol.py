@@ -14,6 +14,7 @@ from mksfilter import exceptions
 from mksfilter.proxy.relay.frames import BINARY, CLOSE, PING, close_frame, frame
 from mksfilter.proxy.relay.options import RelayOptions
 from mksfilter.proxy.relay.protocol import Loss, RelayProtocol
+from mksfilter.proxy.relay.state import MAX_BROWSER_FRAME, MAX_HOST_FRAME
 from tests.proxy.relay.session import CLOSE_TIMEOUT, Session
 from tests.proxy.relay.test_frames import VIOLATIONS, raw_frame
 
@@ -447,13 +448,37 @@ def test_text_passes_where_none_could_be_taken_for_ours():
     assert session.browser.texts == ["text"]
 
 
-def test_frames_beyond_all_memory_cost_none():
+@pytest.mark.parametrize(
+    ("who", "length"), [("browser", MAX_BROWSER_FRAME), ("host", MAX_HOST_FRAME)]
+)
+def test_the_longest_frame_passes_and_costs_no_memory(who, length):
     session = Session()
-    session.host.send_raw(raw_frame(BINARY, length=(1 << 63) - 1) + b"x")
-    session.browser.send_raw(raw_frame(BINARY, masked=True, length=1 << 62) + b"x")
-    assert session.browser.heard.endswith(b"x")
-    assert session.host.heard[-1:] == b"x"
+    sender, other = getattr(session, who), session.host if who == "browser" else session.browser
+    sender.send_raw(raw_frame(BINARY, masked=who == "browser", length=length) + b"x")
+    assert other.heard.endswith(b"x")
     assert session.protocol.reason is None
+
+
+@pytest.mark.parametrize("kind", [BINARY, 0], ids=["binary", "continuation"])
+@pytest.mark.parametrize("length", [MAX_BROWSER_FRAME + 1, 1 << 62, (1 << 63) - 1])
+def test_a_frame_longer_than_any_clients_is_refused_before_the_host_hears_of_it(length, kind):
+    session = Session()
+    begun = raw_frame(BINARY, b"a", masked=True, fin=False) if kind == 0 else b""
+    session.browser.send_raw(begun + raw_frame(kind, masked=True, length=length) + b"x")
+    assert session.browser.close == (1009, "client-protocol-error")
+    assert b"".join(session.host.messages) == b""
+    assert session.host.data == (b"a" if begun else b"")
+    session.browser.hang_up()
+    session.host.hang_up()
+    assert isinstance(session.reason(), exceptions.ClientViolation)
+
+
+def test_a_frame_longer_than_any_screen_is_refused_before_the_browser_hears_of_it():
+    session = Session()
+    session.host.send_raw(raw_frame(BINARY, length=MAX_HOST_FRAME + 1) + b"x")
+    assert session.host.close[0] == 1009
+    assert session.browser.close == (1014, "upstream-protocol-error")
+    assert session.browser.data == b""
 
 
 # --- control channel and pings ---

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mksfilter.proxy.relay.tls_stream import TLSStream
 from mksfilter.proxy.relay.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
 from tests.support.certificates import SelfSigned
+from tests.support.key_updates import KeyUpdates, client_secret
 from tests.support.tls_stream import TLSServerStream
 
 LIMIT = 10  # seconds for which a test waits
@@ -40,10 +41,12 @@ def pair(request, certificate):
             transport.close()
 
 
-def tls_pair(ends, certificate, version: str) -> list[TLSTransport]:
+def tls_pair(ends, certificate, version: str, *, key_log=None) -> list[TLSTransport]:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
+    if key_log is not None:
+        client.keylog_filename = str(key_log)
     client.minimum_version = client.maximum_version = ssl.TLSVersion[version.replace(".", "_")]
     streams = [
         TLSStream(ends[0], client),
@@ -254,3 +257,44 @@ class TestStream:
         transport = client.detach_transport()
         server.sendall(b"second")
         assert read(transport, 6) == b"second"
+
+
+@pytest.fixture
+def asking(certificate, tmp_path):
+    """A server's transport, and the socket and records of a client that asks for new keys."""
+    ends = gevent.socket.socketpair()
+    ends[1].setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 1)
+    key_log = tmp_path / "keys.log"
+    client, server = tls_pair(ends, certificate, "TLSv1.3", key_log=key_log)
+    # The first record had the greeting.
+    yield server, client._sock, KeyUpdates(client_secret(key_log), sequence=1)
+    client.close()
+    server.close()
+
+
+def test_a_peer_that_asks_for_new_keys_gets_them(asking):
+    server, sock, updates = asking
+    sock.send(updates.record() + updates.data(b"and goes on"))
+    assert read(server, 11) == b"and goes on"
+    assert not server.unusual
+
+
+def test_what_tls_answers_to_a_peer_that_does_not_read_is_bounded_and_told(asking, monkeypatch):
+    monkeypatch.setattr("mksfilter.proxy.relay.transport._MOST_UNSENT", 20_000)
+    server, sock, updates = asking
+    buffer = memoryview(bytearray(ROOM))
+    told_at = 0
+
+    def ask():
+        nonlocal told_at
+        for _ in range(40):
+            with contextlib.suppress(BlockingIOError):
+                sock.send(b"".join(updates.record() for _ in range(100)))
+            server.receive(buffer, 8192)
+            if server.unusual and not told_at:
+                told_at = server.unsent
+
+    with pytest.raises(ConnectionAbortedError, match="nobody reads"):
+        ask()
+    assert 0 < told_at < 8192, "it is told with the first answer that is not taken"
+    assert server.unsent < 30_000

@@ -8,7 +8,7 @@ from gevent.event import AsyncResult
 
 from mksfilter.proxy.console import control_channel
 from mksfilter.proxy.relay.driver import Relay, RelayOptions
-from mksfilter.proxy.relay.transport import PlainTransport, Upstream
+from mksfilter.proxy.relay.transport import PlainTransport, Transport, Upstream
 from tests.proxy.relay.ends import End
 
 LIMIT = 10  # seconds for which a test waits
@@ -69,6 +69,7 @@ class Wire:
         early: bytes = b"",
         lifetime: float | None = None,
         start: bool = True,
+        client: Transport | None = None,
         **options,
     ) -> None:
         browser, inner = gevent.socket.socketpair()
@@ -81,7 +82,7 @@ class Wire:
         if options.pop("control", False):
             options["end_message"] = control_channel.end
         self.relay = Relay(
-            PlainTransport(inner),
+            client or PlainTransport(inner),
             Upstream(PlainTransport(outer), early, framing),
             options=RelayOptions(**options),
             on_end=self._on_end,
