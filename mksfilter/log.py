@@ -3,26 +3,36 @@
 A line is ``event=NAME`` and ``key=value`` pairs, made by :func:`event`; ``detail`` is for people,
 all else is for programs too. No token, ticket or password may stand in a log: gunicorn's access log
 is given a copy of the request without them, and behind that, as defence in depth, a filter goes
-over every record of the process, whoever made it.
+over every record of the process, whoever made it. There each record also gets the session and the
+request that are being served (:func:`serving`), as ``session_id`` and ``request_id``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from mksfilter import log_format
+from mksfilter.log_format import Event
 
 __all__ = [
     "SecretsFilter",
     "configure_logging",
+    "count_dropped_by",
     "event",
+    "lines_dropped",
     "mask_secrets",
+    "name_session",
     "scrub",
     "scrub_environ",
     "scrub_headers",
+    "serving",
 ]
 
 _SECRETS = re.compile(
@@ -34,6 +44,7 @@ _SECRETS = re.compile(
     r"|(?<=\bsessionTicket=)[^\s\"'&<>]+"
 )
 _MASK = "***"
+_NAME = "mksfilter"  # of the handler that is ours
 _HEADERS_KEPT_OUT = frozenset(
     {"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "x-auth-token"}
 )
@@ -94,21 +105,23 @@ class SecretsFilter(logging.Filter):
         return True
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, form: str = "text") -> None:
     """Send ``mksfilter``'s records to standard error, unless logging is set up already, with
-    secrets masked; harmless when repeated."""
+    secrets masked; harmless when repeated.
+
+    :param form: ``text`` or ``json``; see :mod:`mksfilter.log_format`.
+    """
     mask_secrets()
+    log_format.choose(form)
     logger = logging.getLogger("mksfilter")
     logger.setLevel(level)
     if not logging.getLogger().handlers and not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            logging.Formatter(
-                "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s",
-                "[%Y-%m-%d %H:%M:%S %z]",
-            )
-        )
-        logger.addHandler(handler)
+        ours = logging.StreamHandler(sys.stderr)
+        ours.set_name(_NAME)
+        logger.addHandler(ours)
+    for handler in logger.handlers:
+        if handler.get_name() == _NAME:
+            handler.setFormatter(log_format.chosen())
 
 
 def mask_secrets() -> None:
@@ -128,26 +141,75 @@ class _FilteredRecords:
     def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
         record = self._factory(*args, **kwargs)
         self._filter.filter(record)
+        served = _served.get()
+        record.session_id = served.get("session")
+        record.request_id = served.get("request")
         return record
+
+
+_NOBODY: Mapping[str, str] = {}
+#: What every line of now is about: ``session`` and ``request``.
+_served: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
+    "served", default=_NOBODY
+)
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """Lines in this context, and in no other greenlet, have what :func:`name_session` tells."""
+    before = _served.set(_NOBODY)
+    try:
+        yield
+    finally:
+        _served.reset(before)
+
+
+def name_session(session: str, request: str) -> None:
+    """From here on every line names this session and this request, until :func:`serving` ends.
+
+    :param session: its id.
+    :param request: id of the API request that asked for the console.
+    """
+    _served.set({"session": session, "request": request})
+
+
+#: Each says how many lines it has lost in this process.
+_losers: list[Callable[[], int]] = []
+
+
+def count_dropped_by(loser: Callable[[], int]) -> None:
+    """Have :func:`lines_dropped` count what *loser* says, too."""
+    _losers.append(loser)
+
+
+def lines_dropped() -> int:
+    """Lines of the log that this process has lost since it began."""
+    return sum(loser() for loser in _losers)
 
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 
 
-def event(name: str, /, **fields: object) -> str:
+def event(name: str, /, **fields: object) -> Event:
     """The text of a log line.
 
     Values that are not one plain word are quoted, so that none can pass for another field or
-    another line; None is written as an empty one.
+    another line; None is written as an empty one. The session and the request that are being served
+    are added where *fields* do not have them.
 
     :param name: what happened, in words joined by hyphens; stable, since programs look for it.
     :param fields: what is known of it. ``detail``: an error's line, or what it means.
     :returns: ``event=NAME key=value key="two words" ...``
     """
+    served = _served.get()
+    if served:
+        fields = {**fields, **{key: served[key] for key in served.keys() - fields.keys()}}
     words = [f"event={name}"]
+    values: dict[str, object] = {"event": name}
     for key, value in fields.items():
         text = "" if value is None else str(value)
+        values[key] = value if isinstance(value, (bool, int, float)) else text
         if not _PLAIN.fullmatch(text):
             text = '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
         words.append(f"{key}={text}")
-    return " ".join(words)
+    return Event(" ".join(words), values)

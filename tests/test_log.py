@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import logging
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mksfilter import log as log_module
+from mksfilter import log_format
 
 TOKEN = "mks1.0123456789ab.eyJqdGkiOiJ4In0.AbC-_123"
 
@@ -119,3 +121,63 @@ def test_every_line_of_the_package_is_one_event():
         assert call.func.value.id == "LOG", where
         (message,) = call.args
         assert re.match(r"(log\.)?event\('[a-z-]+'", ast.unparse(message)), where
+
+
+@pytest.fixture
+def formatted(log):
+    logger, stream = log
+
+    def formatted(formatter, message, **options):
+        logger.handlers[0].setFormatter(formatter)
+        log_module.mask_secrets()
+        logger.error(message, **options)
+        return stream.getvalue()
+
+    return formatted
+
+
+def test_every_line_of_a_session_names_it_and_its_request(formatted):
+    text = log_format.TextFormatter()
+    with log_module.serving():
+        log_module.name_session("the-session", "req-1")
+        line = log_module.event("something", detail="of a library below")
+        assert {"event=something", "request=req-1", "session=the-session"} < set(line.split())
+        assert log_module.event("x", session="another").count("session=") == 1
+        assert formatted(text, "of a library").endswith(" session=the-session request=req-1\n")
+    assert "session=" not in log_module.event("later")
+
+
+def test_json_has_the_names_of_oslo_log_and_the_parts_of_an_event(formatted):
+    with log_module.serving():
+        log_module.name_session("the-session", "req-1")
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            event = log_module.event("it-failed", tries=3, why=None)
+            out = formatted(log_format.JSONFormatter(), event, exc_info=True)
+    assert out.count("\n") == 1
+    line = json.loads(out)
+    assert line["message"].startswith("event=it-failed tries=3 why=")
+    assert (line["levelname"], line["name"], line["funcname"]) == ("ERROR", "test", "formatted")
+    assert line["extra"]["event"] == "it-failed"
+    assert line["extra"]["tries"] == 3
+    assert line["context"] == {"session_id": "the-session", "request_id": "req-1"}
+    assert line["traceback"][0].startswith("Traceback")
+    assert line["error_summary"] == "lines"
+
+
+def test_a_secret_is_in_no_field_of_json(formatted):
+    out = formatted(log_format.JSONFormatter(), log_module.event("leak", token=TOKEN))
+    assert "eyJ" not in out
+
+
+def test_the_form_can_be_changed_by_a_reload():
+    logger = logging.getLogger("mksfilter")
+    before = list(logger.handlers), logger.level
+    try:
+        log_module.configure_logging("INFO", "json")
+        assert log_format.chosen().__class__ is log_format.JSONFormatter
+    finally:
+        log_module.configure_logging("INFO", "text")
+        logger.handlers[:], _ = before
+        logger.setLevel(before[1])

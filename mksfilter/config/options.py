@@ -304,6 +304,15 @@ PROXY_OPTS = [
         choices=["DEBUG", "INFO", "WARNING", "ERROR"],
         help="What the proxy logs.",
     ),
+    cfg.StrOpt(
+        "log_format",
+        default="text",
+        choices=[
+            ("text", "[time] [pid] [LEVEL] logger: event=NAME key=value ..."),
+            ("json", "an object a line, with the names of oslo.log's JSONFormatter"),
+        ],
+        help="How the proxy's lines look, gunicorn's own among them.",
+    ),
 ]
 
 VCENTER_OPTS = [

@@ -119,6 +119,7 @@ class ProxySettings:
     metrics_networks: tuple[str, ...]
     healthz_disable_file: str
     log_level: str
+    log_format: str
     webmks_proxy_base_url: str
 
 

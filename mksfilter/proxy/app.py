@@ -78,7 +78,7 @@ class ConsoleProxy:
         *,
         nova: Callable[[], config.NovaSettings | None] = lambda: None,
     ) -> None:
-        log.configure_logging(settings.log_level)
+        log.configure_logging(settings.log_level, settings.log_format)
         self._settings = settings
         self._vcenters = tuple(vcenters)
         self._nova = nova

@@ -21,7 +21,7 @@ from mksfilter.exceptions import (
     HandshakeError,
     MksFilterError,
 )
-from mksfilter.log import event
+from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class Broker:
         :raises ConsoleError: to be answered with its plain status. A client that understands the
             control channel and has a good token was already told otherwise.
         """
-        attempt = _Attempt(self._proxies.client_address(environ))
+        with serving():
+            self._open_or_refuse(environ, _Attempt(self._proxies.client_address(environ)))
+
+    def _open_or_refuse(self, environ: Mapping[str, Any], attempt: _Attempt) -> None:
         try:
             self._open(environ, attempt)
         except ConsoleError as exc:
@@ -152,6 +155,7 @@ class Broker:
             attempt.request, environ.get("HTTP_ORIGIN", "")
         )
         attempt.claims = claims
+        name_session(claims.session_id, claims.rid)
         self._admission.require_service()
         self._authorization.claim(claims)
         place = self._admission.admit(claims, attempt.address)

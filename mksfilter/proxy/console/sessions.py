@@ -20,6 +20,7 @@ import gevent
 from mksfilter.auth.proof import thumbprint
 from mksfilter.auth.token import key_name
 from mksfilter.exceptions import (
+    RelayFailed,
     ServerDraining,
     SessionEnded,
     SessionRevoked,
@@ -227,6 +228,11 @@ class SessionRegistry:
         self._metrics.count_bytes(*_uncounted(session))
         session.place.release()
         self._metrics.session_ended(reason.reason)
+        if isinstance(reason, RelayFailed):
+            LOG.error(
+                event("relay-failed", session=session.id, request=session.claims.rid),
+                exc_info=reason.__cause__,
+            )
         LOG.info(
             event(
                 "session-ended",
@@ -234,6 +240,7 @@ class SessionRegistry:
                 connection=session.connection_id,
                 jti=session.claims.jti,
                 instance=session.claims.iid,
+                request=session.claims.rid,
                 reason=reason.reason,
                 detail=reason,
                 seconds=f"{time.monotonic() - session.started:.1f}",
@@ -288,7 +295,7 @@ class SessionRegistry:
                 session.renew_at = now + _RENEW_EVERY
                 self._renew(session)
         except Exception:
-            LOG.exception(event("unexpected-error", session=session.id))
+            LOG.exception(event("unexpected-error", session=session.id, request=session.claims.rid))
         if session.connection_id in self._sessions:
             self._schedule(session)
 

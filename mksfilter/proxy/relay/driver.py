@@ -295,11 +295,12 @@ class Relay:
 
     def _fail(self, exc: Exception) -> None:
         """A fault of ours: the session ends, the others do not notice."""
-        # Logging may wait for a lock, which the hub must not.
-        gevent.spawn(LOG.error, event("relay-failed"), exc_info=exc)
         reason = self.reason
         if reason is None:
             reason = self._failure = RelayFailed(f"{type(exc).__name__} in the relay")
+            reason.__cause__ = exc  # logged by its owner, which knows whose session it was
+        else:
+            LOG.error(event("relay-failed", reason=reason.reason), exc_info=exc)
         self._browser.shut_down()
         self._host.shut_down()
         self._over(reason)

@@ -7,6 +7,7 @@ What a worker overrides of ``gunicorn.workers.base.Worker`` stands in
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
@@ -15,7 +16,9 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
-__all__ = ["EmbeddedServer", "exit_for_good", "on_worker_exit"]
+from mksfilter.log_format import JSONFormatter
+
+__all__ = ["EmbeddedServer", "exit_for_good", "format_logs", "keep_mark", "on_worker_exit"]
 
 
 _Application = TypeVar("_Application")
@@ -68,3 +71,25 @@ def on_worker_exit(cfg: Any, callback: Callable[[int], None]) -> None:
     """
     if cfg.child_exit is Config().child_exit:
         cfg.set("child_exit", lambda _arbiter, worker: callback(worker.pid))
+
+
+#: Attribute of the handlers that gunicorn has made, and takes away when it reloads.
+_MADE_BY_GUNICORN = "_gunicorn"
+
+
+def keep_mark(handler: logging.Handler, successor: logging.Handler) -> None:
+    """*successor* takes the place of *handler* in gunicorn's eyes too."""
+    if getattr(handler, _MADE_BY_GUNICORN, False):
+        setattr(successor, _MADE_BY_GUNICORN, True)
+
+
+def format_logs(formatter: logging.Formatter) -> None:
+    """gunicorn's own lines look like ours. Its access log keeps Apache's format, unless ours is
+    JSON; what an operator has configured himself stays as it is."""
+    names = ["gunicorn.error"]
+    if isinstance(formatter, JSONFormatter):
+        names.append("gunicorn.access")
+    for name in names:
+        for handler in logging.getLogger(name).handlers:
+            if getattr(handler, _MADE_BY_GUNICORN, False):
+                handler.setFormatter(formatter)

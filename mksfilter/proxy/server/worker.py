@@ -18,7 +18,7 @@ from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from mksfilter import log
 from mksfilter.exceptions import MksFilterError
-from mksfilter.proxy.server import gunicorn_adapter
+from mksfilter.proxy.server import gunicorn_adapter, log_outlet
 from mksfilter.proxy.server.handler import ConsoleHandler
 from mksfilter.proxy.server.server import ConsoleServer
 from mksfilter.proxy.server.state import ServerState, constructed
@@ -38,6 +38,8 @@ class ConsoleWorker(GeventWebSocketWorker):
         super().__init__(*args, **kwargs)
         self.state = ServerState()
         self._servers: list[ConsoleServer] = []
+        # Here too: it is the master who makes workers.
+        self._unblock_logs()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             gunicorn_adapter.on_worker_exit(self.cfg, _forget_gauges_of)
 
@@ -57,11 +59,17 @@ class ConsoleWorker(GeventWebSocketWorker):
         """Load the application; a configuration it does not accept is one line, not a traceback."""
         try:
             super().load_wsgi()
+            self._unblock_logs()  # those of the application
             self.state = ServerState(constructed())
             self.state.start()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
             gunicorn_adapter.exit_for_good()
+
+    def _unblock_logs(self) -> None:
+        log_outlet.install()
+        # gunicorn would look for the files in the handlers.
+        self.log.reopen_files = log_outlet.reopen_files
 
     def run(self) -> None:
         """Serve until told to stop, then until the last session has ended."""

@@ -17,6 +17,7 @@ from mksfilter.auth.revocation import Revocation, RevocationList
 from mksfilter.auth.token import TokenCodec
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
+    RelayFailed,
     ServerDraining,
     SessionEnded,
     SessionRevoked,
@@ -272,10 +273,21 @@ def test_an_end_is_logged_once_with_what_was_transferred(registry, open_session,
     (line,) = [text for text in caplog.messages if "session-ended" in text]
     assert f"session={session.id} connection={session.connection_id}" in line
     assert f" jti={session.claims.jti} " in line
+    assert " request=req-1 " in line
     assert r'reason=upstream-lost detail="the host\nwent away"' in line
     assert "bytes_in=10 bytes_out=2000" in line
     assert metrics.bytes == [(10, 2000)]
     assert metrics.sessions == ["opened full", "ended upstream-lost"]
+
+
+def test_a_fault_of_the_relay_is_logged_with_the_session_that_it_ended(open_session, caplog):
+    session = open_session()
+    reason = RelayFailed("ZeroDivisionError in the relay")
+    reason.__cause__ = ZeroDivisionError("a bug")
+    session.relay.end(reason)
+    (line,) = [text for text in caplog.messages if "relay-failed" in text]
+    assert f"session={session.id} request=req-1" in line
+    assert "ZeroDivisionError: a bug" in caplog.text
 
 
 def test_bytes_are_counted_while_a_session_lives(open_session, metrics, monkeypatch):
