@@ -66,8 +66,9 @@ SHARED_OPTS = [
     cfg.ListOpt(
         "allowed_networks",
         default=[],
-        help="Networks (CIDR) that console hosts may be in. Empty: any but link-local, loopback, "
-        "multicast and metadata addresses. An address of those is allowed only when listed.",
+        help="Networks (CIDR) that console hosts may be in. Empty: any but loopback, link-local, "
+        "site-local, multicast, reserved, Teredo and metadata addresses, also where an IPv6 "
+        "address stands for one. An address of those is allowed only when listed.",
     ),
 ]
 
@@ -172,6 +173,14 @@ PROXY_OPTS = [
         help="Origins that may show the console page in a frame, for example Horizon's. "
         "'self' is written without quotes. Empty: none.",
     ),
+    cfg.IntOpt(
+        "hsts_max_age",
+        default=0,
+        min=0,
+        help="Seconds for which a browser that has seen the page over HTTPS uses nothing else for "
+        "this host name (Strict-Transport-Security). It holds for every port and service of that "
+        "name, so that an HTTP service beside this one becomes unreachable. 0: off.",
+    ),
     cfg.ListOpt(
         "trusted_proxies",
         default=[],
@@ -187,6 +196,7 @@ PROXY_OPTS = [
     cfg.StrOpt(
         "replay_cache",
         default="",
+        secret=True,
         help="Makes each token good for one connection: memcached://HOST:PORT[,HOST:PORT], "
         "redis://HOST:PORT/DB, or 'local' (once per worker process). Empty: a token may be used "
         "until it expires.",

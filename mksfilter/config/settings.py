@@ -100,6 +100,7 @@ class ProxySettings:
     resume_asks_nova: bool
     allowed_origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
+    hsts_max_age: int
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
     replay_cache: str

@@ -285,6 +285,7 @@ class TestTLS:
             *("--certfile", str(certificate / "cert.pem")),
             *("--keyfile", str(certificate / "key.pem")),
             tls=True,
+            hsts_max_age=3600,
         )
 
     @pytest.fixture
@@ -296,7 +297,9 @@ class TestTLS:
             assert viewer.name == "web-1"
             viewer.framebuffer()
 
-    def test_the_page_over_tls_says_that_it_wants_to_stay_there(self, proxy, context):
+    def test_the_page_over_tls_says_that_it_wants_to_stay_there_where_the_operator_does(
+        self, proxy, context
+    ):
         with context.wrap_socket(proxy.connect(), server_hostname="127.0.0.1") as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert b"Strict-Transport-Security" in read_head(sock)

@@ -30,8 +30,10 @@ def test_horizon_may_frame_it_when_the_operator_says_so(proxy_factory):
 def test_hsts_follows_the_scheme_that_a_trusted_load_balancer_names(proxy_factory, proxy):
     forwarded = {"x_forwarded_proto": "https"}
     assert "strict-transport-security" not in proxy.get("/", **forwarded).headers
-    trusting = proxy_factory(trusted_proxies="127.0.0.0/8")
-    assert "strict-transport-security" in trusting.get("/", **forwarded).headers
+    silent = proxy_factory(trusted_proxies="127.0.0.0/8")
+    assert "strict-transport-security" not in silent.get("/", **forwarded).headers
+    telling = proxy_factory(trusted_proxies="127.0.0.0/8", hsts_max_age=3600)
+    assert telling.get("/", **forwarded).headers["strict-transport-security"] == "max-age=3600"
 
 
 def test_no_header_names_the_software(proxy):

@@ -18,7 +18,14 @@ from gunicorn.config import Config
 
 from mksfilter.log_format import JSONFormatter
 
-__all__ = ["EmbeddedServer", "exit_for_good", "format_logs", "keep_mark", "on_worker_exit"]
+__all__ = [
+    "EmbeddedServer",
+    "close_control_socket",
+    "exit_for_good",
+    "format_logs",
+    "keep_mark",
+    "on_worker_exit",
+]
 
 
 _Application = TypeVar("_Application")
@@ -61,6 +68,13 @@ def exit_for_good() -> NoReturn:
     """End a worker whose application cannot be loaded: the arbiter stops too, where it would
     otherwise start worker after worker (``Arbiter.APP_LOAD_ERROR``)."""
     sys.exit(Arbiter.APP_LOAD_ERROR)
+
+
+def close_control_socket(cfg: Any) -> None:
+    """Keep the master from opening gunicorn's control socket (25.1 and later): a second way into
+    the process, of no use here. One that the operator has named stays."""
+    if hasattr(cfg, "control_socket_disable") and cfg.control_socket == Config().control_socket:
+        cfg.set("control_socket_disable", True)
 
 
 def on_worker_exit(cfg: Any, callback: Callable[[int], None]) -> None:

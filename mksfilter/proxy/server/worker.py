@@ -43,6 +43,11 @@ class ConsoleWorker(GeventWebSocketWorker):
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             gunicorn_adapter.on_worker_exit(self.cfg, _forget_gauges_of)
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003
+        """gunicorn's master calls this before it begins."""
+        gunicorn_adapter.close_control_socket(cfg)
+
     def server_class(self, *args: Any, **kwargs: Any) -> ConsoleServer:
         """Make a server, one per listening socket; gunicorn calls it like a class."""
         server = ConsoleServer(*args, state=self.state, **kwargs)

@@ -21,12 +21,30 @@ __all__ = ["Network", "address_allowed", "parse_networks", "resolve"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Where clouds serve credentials to whoever asks from inside, beside the link-local 169.254/16.
-_METADATA: Final = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+# Beside what the standard library has a property for.
+_FORBIDDEN: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            # Where clouds serve credentials to whoever asks from inside, 169.254/16 and fe80::/10
+            # aside: Amazon, Google, Akamai, Scaleway, Alibaba, Azure, Oracle.
+            "fd00:ec2::/32",
+            "fd20:ce::/32",
+            "fd00:a9fe:a9fe::/48",
+            "fd00:42::42",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.0/24",
+            # "This" network (RFC 1122 section 3.2.1.3), which some systems take for themselves.
+            "0.0.0.0/8",
+            # Teredo (RFC 4380): a tunnel to any IPv4 address.
+            "2001::/32",
+        ),
+    )
 )
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+# The interface identifier of ISATAP (RFC 5214), its bit for globally unique addresses left out.
+_ISATAP: Final = 0x00005EFE
 _REMEMBERED: Final = 4096
 
 
@@ -44,26 +62,38 @@ def address_allowed(address: str, allowed_networks: tuple[Network, ...] = ()) ->
     """Whether a console host may be at *address*.
 
     :param allowed_networks: if there are any, only these; otherwise anything but loopback,
-        link-local, multicast, unspecified, reserved and metadata addresses.
+        link-local, site-local, multicast, unspecified, reserved, Teredo and metadata addresses.
     """
-    parsed: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(
-        address.partition("%")[0]
-    )
-    # An IPv4 address written as IPv6 leads to the same machine.
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if inner is None and parsed in _NAT64:
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        parsed = inner or parsed
+    leads_to = _destinations(ipaddress.ip_address(address.partition("%")[0]))
     if allowed_networks:
-        return any(parsed in network for network in allowed_networks)
-    return not (
-        parsed.is_loopback
-        or parsed.is_link_local
-        or parsed.is_multicast
-        or parsed.is_unspecified
-        or parsed.is_reserved
-        or parsed in _METADATA
+        return all(any(each in network for network in allowed_networks) for each in leads_to)
+    return not any(map(_forbidden, leads_to))
+
+
+def _destinations(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """The address, or the IPv4 address in it that leads to the same machine; both where it depends
+    on this machine's interfaces."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _NAT64:
+        return [last]
+    if int(address) >> 32 & 0xFDFFFFFF == _ISATAP:
+        return [address, last]
+    return [address.ipv4_mapped or address.sixtofour or address]
+
+
+def _forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+        or (isinstance(address, ipaddress.IPv6Address) and address.is_site_local)
+        or any(address in network for network in _FORBIDDEN)
     )
 
 

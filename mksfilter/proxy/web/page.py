@@ -81,11 +81,15 @@ class Pages:
     """Everything the proxy shows to people.
 
     :param frame_ancestors: origins that may show the page in a frame; ``self`` stands for ours.
+    :param hsts: seconds for which browsers shall use HTTPS only (RFC 6797); 0: nothing is said.
     :param root: directory with ``templates`` and ``static``.
     :raises ConfigurationError: something in *frame_ancestors* that is no origin.
     """
 
-    def __init__(self, frame_ancestors: Iterable[str] = (), *, root: Path = _HERE) -> None:
+    def __init__(
+        self, frame_ancestors: Iterable[str] = (), *, hsts: int = 0, root: Path = _HERE
+    ) -> None:
+        self._hsts = hsts
         ancestors = [_ancestor(text) for text in frame_ancestors]
         self._policy = "; ".join(
             (
@@ -153,8 +157,8 @@ class Pages:
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-store"),
         ]
-        if tls:
-            headers.append(("Strict-Transport-Security", "max-age=31536000"))
+        if tls and self._hsts:
+            headers.append(("Strict-Transport-Security", f"max-age={self._hsts}"))
         return headers
 
 

@@ -33,13 +33,49 @@ from tests.proxy.upstream.hosts import Console, connect, endpoint
         "::ffff:169.254.169.254",
         "64:ff9b::7f00:1",
         "2002:7f00:1::1",
+        "2002:a9fe:a9fe::1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::7f00:1",
+        "::7f00:1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
+        "feff:ffff::1",
+        "2001::1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "fd20:ce::254",
+        "fd00:ec2::23",
+        "fd00:ec2::253",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fe80::a9fe:a9fe",
+        "192.0.0.192",
+        "0.1.2.3",
+        "240.0.0.1",
+        "2001:db8::5efe:7f00:1",
+        "2001:db8::200:5efe:a9fe:a9fe",
     ],
 )
 def test_addresses_that_no_console_host_has_are_refused_unless_listed(address):
     assert not address_allowed(address)
+    everything = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+    assert address_allowed(address, everything)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "203.0.113.5", "2001:4860::1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1",
+        "100.64.0.1",
+        "192.168.1.1",
+        "203.0.113.5",
+        "2001:4860::1",
+        "2001:db8::1",
+        "fd12:3456::1",
+        "2002:a00:1::1",
+        "64:ff9b::a00:1",
+        "2001:db8::5efe:a00:1",
+    ],
+)
 def test_other_addresses_are_allowed_unless_networks_are_listed(address):
     assert address_allowed(address)
     assert not address_allowed(address, (ipaddress.ip_network("172.16.0.0/12"),))

@@ -57,9 +57,12 @@ def test_a_page_that_was_not_built_is_a_503_that_says_so_to_people_and_in_the_lo
     assert "tools/build-page" in caplog.text
 
 
-def test_hsts_is_said_over_tls_only(pages):
+def test_hsts_is_said_over_tls_only_and_where_the_operator_wants_it(pages, root):
     assert "Strict-Transport-Security" not in dict(pages.console(tls=False).headers)
-    assert "max-age=" in dict(pages.console(tls=True).headers)["Strict-Transport-Security"]
+    assert "Strict-Transport-Security" not in dict(pages.console(tls=True).headers)
+    told = Pages(hsts=86400, root=root)
+    assert "Strict-Transport-Security" not in dict(told.console(tls=False).headers)
+    assert dict(told.console(tls=True).headers)["Strict-Transport-Security"] == "max-age=86400"
 
 
 def test_the_operator_says_who_may_frame_the_page(root):
