@@ -96,6 +96,7 @@ class Endpoint:
     :param ticket: authd's ticket; empty for WebSockets.
     :param config_file: authd's ``cfgFile``.
     :param vcenter: name of the ``[vcenter.NAME]`` group it came from, for logs and limits.
+    :param vm: the VM's managed object id there, for the audit trail.
     """
 
     kind: Kind
@@ -111,6 +112,7 @@ class Endpoint:
     ticket: str = dataclasses.field(default="", repr=False)
     config_file: str = ""
     vcenter: str = ""
+    vm: str = ""
 
     @property
     def address(self) -> str:
@@ -150,6 +152,7 @@ class Endpoint:
                 ticket=_string(mapping.get("ticket", "")),
                 config_file=_string(mapping.get("config_file", "")),
                 vcenter=_string(mapping.get("vcenter", "")),
+                vm=_string(mapping.get("vm", "")),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise TicketRefused(
@@ -168,6 +171,7 @@ _OPTIONAL: Final[dict[str, str | bool | None]] = {
     "ticket": "",
     "config_file": "",
     "vcenter": "",
+    "vm": "",
 }
 
 

@@ -28,6 +28,7 @@ does next::
         |           TokenExpired, TokenNotYetValid, TokenAudienceMismatch, TokenUseMismatch,
         |           TokenReplayed, TokenProofMissing, TokenProofInvalid, TokenRevoked
         +-- ReplayCacheUnavailable
+        +-- AuditUnavailable         the audit event cannot be kept, and has to be
         +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
         +-- AccessWithdrawn          Nova, asked again, says that the session's reason is gone
         +-- LimitReached
@@ -58,6 +59,7 @@ from typing import ClassVar, Literal
 __all__ = [
     "AccessDenied",
     "AccessWithdrawn",
+    "AuditUnavailable",
     "BackendError",
     "CertificateMismatch",
     "ClientGone",
@@ -411,6 +413,16 @@ class AccessWithdrawn(ConsoleError):
     reason = "access-withdrawn"
     public = "Access to this console was withdrawn."
     retry = "never"
+
+
+class AuditUnavailable(ConsoleError):
+    """``audit_fail_closed``, and the audit event of a console cannot be kept."""
+
+    status = 503
+    close_code = 1013
+    reason = "audit-unavailable"
+    public = "The console service cannot record who uses it at the moment. Try again in a moment."
+    retry = "reopen"
 
 
 class LimitReached(ConsoleError):

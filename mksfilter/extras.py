@@ -26,6 +26,8 @@ LIBRARIES = {
     "keystoneauth1": "nova",
     "pymemcache": "memcached",
     "redis": "redis",
+    "oslo_messaging": "audit",
+    "pycadf": "audit",
 }
 
 

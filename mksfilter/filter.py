@@ -18,6 +18,8 @@ from oslo_config import cfg
 
 from mksfilter import config, extras
 from mksfilter.api import bodies
+from mksfilter.audit.places import make_trail
+from mksfilter.audit.trail import Trail
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
@@ -165,7 +167,8 @@ def _nova_consoles(
         ) from exc
     settings = nova.load_settings(local_conf)
     # Nova's configuration is oslo.config's own object.
-    issuer = _issuer(settings, cfg.CONF, local_conf, api="nova")
+    audit = make_trail(config.audit_settings(cfg.CONF, local_conf), "api")
+    issuer = _issuer(settings, cfg.CONF, local_conf, audit, api="nova")
     return nova.console_app(issuer, settings), settings
 
 
@@ -178,7 +181,8 @@ def _plain_consoles(
     conf = config.load(files)
     settings = config.filter_settings(conf, local_conf)
     policy = ConsolePolicy(settings.policy_file, view_rule=settings.view_role_policy)
-    issuer = _issuer(settings, conf, local_conf, api="plain")
+    audit = make_trail(config.audit_settings(conf, local_conf), "api")
+    issuer = _issuer(settings, conf, local_conf, audit, api="plain")
     return PlainConsoles(app, issuer, policy, settings), settings
 
 
@@ -186,6 +190,7 @@ def _issuer(
     settings: config.FilterSettings,
     conf: Any,
     local_conf: MutableMapping[str, str],
+    audit: Trail,
     *,
     api: str,
 ) -> Issuer:
@@ -217,7 +222,7 @@ def _issuer(
             token_ttl=settings.token_ttl,
         )
     )
-    return Issuer(codec, settings, consoles=consoles)
+    return Issuer(codec, settings, consoles=consoles, audit=audit)
 
 
 class _ConsolesAtFirstUse:

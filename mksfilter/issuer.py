@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from mksfilter.audit.trail import NO_TRAIL, Trail
 from mksfilter.auth.token import TokenCodec
 from mksfilter.bounded import BoundedCalls, DeadlinePassed, NoPlace
 from mksfilter.config import VCENTER_PLACE, FilterSettings, ProxyRoute, with_vcenter
@@ -39,14 +40,21 @@ class Issuer:
     """Mints tokens and writes them into console URLs."""
 
     def __init__(
-        self, codec: TokenCodec, settings: FilterSettings, *, consoles: ConsoleSource | None = None
+        self,
+        codec: TokenCodec,
+        settings: FilterSettings,
+        *,
+        consoles: ConsoleSource | None = None,
+        audit: Trail = NO_TRAIL,
     ) -> None:
         """
         :param consoles: takes the tickets where ``ticket_at = issue``.
+        :param audit: is told of every link; who answers requests tells it of refusals.
         :raises ConfigurationError: the base URL cannot be one.
         """
         if settings.ticket_at == "issue" and consoles is None:
             raise ConfigurationError("ticket_at = issue needs vcenters to take tickets from")
+        self.audit = audit
         self._codec = codec
         self._settings = settings
         self._urls = ProxyUrls(settings.webmks_proxy_base_url, settings.routes)
@@ -61,6 +69,8 @@ class Issuer:
         :raises KeyRepositoryError: there is no key to sign with.
         :raises ConfigurationError: no URL for the vCenter that has the instance.
         :raises BackendError: ``ticket_at = issue`` and vSphere gives no ticket in time.
+        :raises AuditUnavailable: ``audit_fail_closed``, and that this link is given out cannot be
+            recorded.
         """
         settings = self._settings
         base_url = self._urls.of(request.vcenter)
@@ -87,6 +97,18 @@ class Issuer:
                 mode=claims.mode,
                 exp=claims.exp,
             )
+        )
+        self.audit.confirm(
+            "asked",
+            user=claims.uid,
+            project=claims.pid,
+            instance=claims.iid,
+            vcenter=claims.vc or "",
+            client=request.client,
+            request=claims.rid,
+            session=claims.session_id,
+            jti=claims.jti,
+            mode=claims.mode,
         )
         return token_url(base_url, issued.token)
 

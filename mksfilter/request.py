@@ -16,6 +16,7 @@ class ConsoleRequest:
     :param user_id: the user who asks.
     :param request_id: id of the API request, for the audit trail.
     :param mode: ``full``, or ``view`` for a console without input.
+    :param client: address of the caller of the API, for the audit trail.
     :param vcenter: name or instance UUID of the vCenter that has the instance; None: any.
     """
 
@@ -25,3 +26,4 @@ class ConsoleRequest:
     request_id: str = ""
     mode: str = "full"
     vcenter: str | None = None
+    client: str = ""

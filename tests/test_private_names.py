@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 KNOWN = {
     ("api/nova.py", "_ENFORCER"),
+    ("audit/messaging.py", "_send_notification"),
     ("backends/vsphere/adapter.py", "_moId"),
     ("checks/paste_loader.py", "_context_from_explicit"),
     ("proxy/relay/transport.py", "_socket"),

@@ -30,7 +30,8 @@ from nova.policies import remote_consoles as remote_consoles_policies
 from mksfilter import config, policies
 from mksfilter.api import bodies
 from mksfilter.api.nodes import VSphereNodes, vcenter_of
-from mksfilter.api.refusal import refusal
+from mksfilter.api.refusal import record_refusal, refusal
+from mksfilter.audit.trail import Trail
 from mksfilter.exceptions import ConfigurationError, MksFilterError
 from mksfilter.log import event
 from mksfilter.request import ConsoleRequest
@@ -78,6 +79,8 @@ _create = inspect.unwrap(remote_consoles.RemoteConsolesController.create)
 class ConsoleIssuer(Protocol):
     """What of :class:`mksfilter.issuer.Issuer` is used here."""
 
+    audit: Trail
+
     def console_url(self, request: ConsoleRequest) -> str:
         """The URL of a console page, with a token for this instance and this caller."""
 
@@ -108,7 +111,9 @@ def console_app(issuer: ConsoleIssuer, settings: config.FilterSettings) -> Appli
     _register(settings.view_role_policy)
     protocols = ("mks", "vnc") if "novnc" in settings.also_answer else ("mks",)
     consoles = _Consoles(issuer, VSphereNodes(settings.vsphere_hosts))
-    resource = _Resource(_Controller(consoles, protocols), settings.view_role_policy, protocols)
+    resource = _Resource(
+        _Controller(consoles, protocols), settings.view_role_policy, protocols, issuer.audit
+    )
     mapper = ProjectMapper()
     for path, action in (
         ("/servers/{server_id}/remote-consoles", "create"),
@@ -187,6 +192,7 @@ class _Minting:
             request_id=context.request_id or "",
             mode=context.console_mode,
             vcenter=vcenter_of(instance.node),
+            client=context.remote_address or "",
         )
         return {"access_url": self._issuer.console_url(request)}
 
@@ -223,6 +229,7 @@ class _Consoles(compute.API):
                 raise exception.PolicyNotAuthorized(action=FULL_CONSOLE)
             answer: dict[str, str] = native(self, context, instance, console_type)
             return answer
+        context.is_ours = True
         try:
             answer = native(self._minting, context, instance, console_type)
         except exception.InstanceInvalidState as exc:
@@ -232,6 +239,7 @@ class _Consoles(compute.API):
         except MksFilterError as exc:
             status, words = refusal(exc, instance=instance.uuid, request=context.request_id or "")
             faults = {404: webob.exc.HTTPNotFound, 409: webob.exc.HTTPConflict}
+            context.refused_by = exc
             raise faults.get(status, _Unavailable)(explanation=words) from None
         return answer
 
@@ -280,8 +288,15 @@ class _Controller(remote_consoles.RemoteConsolesController):
 class _Resource(wsgi.Resource):
     """Nova's, whose controller asks our policy rule too where a console of ours is wanted."""
 
-    def __init__(self, controller: _Controller, view_rule: str, protocols: Collection[str]) -> None:
+    def __init__(
+        self,
+        controller: _Controller,
+        view_rule: str,
+        protocols: Collection[str],
+        audit: Trail,
+    ) -> None:
         super().__init__(controller)
+        self._audit = audit
         self._view_rule = view_rule
         self._protocols = protocols
 
@@ -290,13 +305,45 @@ class _Resource(wsgi.Resource):
         if _protocol(action_args.get("body")) not in self._protocols:
             return super().dispatch(method, request, action_args)
         context = request.environ["nova.context"]
-        request.environ["nova.context"] = _viewing(context, self._view_rule)
+        viewer = request.environ["nova.context"] = _viewing(context, self._view_rule)
         try:
             return super().dispatch(method, request, action_args)
         except _Unavailable as exc:
+            self._record(viewer, action_args, 503)
             raise webob.exc.HTTPServiceUnavailable(explanation=exc.explanation) from None
+        except Exception as exc:
+            self._record(viewer, action_args, _status_of(exc))
+            raise
         finally:
             request.environ["nova.context"] = context
+
+    def _record(self, viewer: Any, action_args: Any, status: int) -> None:
+        """Tell the audit trail of a refusal.
+
+        Of a request for another console than mks only where its instance is known to be ours.
+        """
+        if viewer.is_ours or _protocol(action_args.get("body")) == "mks":
+            record_refusal(
+                self._audit,
+                status,
+                viewer.refused_by,
+                user=viewer.user_id or "",
+                project=viewer.project_id or "",
+                instance=str(action_args.get("server_id") or action_args.get("id") or ""),
+                client=viewer.remote_address or "",
+                request=viewer.request_id or "",
+            )
+
+
+def _status_of(exc: Exception) -> int:
+    """What Nova answers when a controller raises *exc*."""
+    if isinstance(exc, wsgi.Fault):
+        exc = exc.wrapped_exc
+    for name in ("status_int", "code"):
+        status = getattr(exc, name, None)
+        if isinstance(status, int) and 400 <= status < 600:
+            return status
+    return 500
 
 
 def _viewing(context: Any, view_rule: str) -> Any:
@@ -307,6 +354,8 @@ def _viewing(context: Any, view_rule: str) -> Any:
     """
     viewer = copy.copy(context)
     viewer.console_mode = None
+    viewer.is_ours = False
+    viewer.refused_by = None
 
     def can(action: str, target: Any = None, fatal: bool = True) -> Any:
         try:

@@ -24,7 +24,7 @@ from mksfilter.api import bodies
 from mksfilter.api.faults import DEFAULT, GENERIC, NOT_FOUND, Answer, Fault, Version
 from mksfilter.api.nodes import VSphereNodes, vcenter_of
 from mksfilter.api.policy import FULL_CONSOLE, ConsolePolicy
-from mksfilter.api.refusal import refusal
+from mksfilter.api.refusal import record_refusal, refusal
 from mksfilter.config import FilterSettings
 from mksfilter.exceptions import MksFilterError
 from mksfilter.issuer import Issuer
@@ -184,21 +184,49 @@ class PlainConsoles:
                     detail=fault.message,
                 )
             )
+            self._record(environ, match["server"], request_id, fault.status, fault)
             return fault.answer(version)
         except _Refused as refused:
+            status = int(refused.answer.status.split(" ", 1)[0])
+            self._record(environ, match["server"], request_id, status)
             return refused.answer
         except _NotOurs:
             raise
         except MksFilterError as exc:
             status, words = refusal(exc, instance=match["server"], request=request_id)
+            self._record(environ, match["server"], request_id, status, exc)
             return Fault(status, words).answer(version)
         except Exception:
             # Whatever it is, the API's other requests must not suffer, nor its users read it.
             LOG.exception(event("unexpected-error", request=request_id))
+            self._record(environ, match["server"], request_id, 500)
             return Fault(500, GENERIC).answer(version)
 
+    def _record(
+        self,
+        environ: Environ,
+        server: str,
+        request_id: str,
+        status: int,
+        cause: Exception | None = None,
+    ) -> None:
+        known = self._is_confirmed(environ)
+        record_refusal(
+            self._issuer.audit,
+            status,
+            cause,
+            user=environ.get("HTTP_X_USER_ID", "") if known else "",
+            project=environ.get("HTTP_X_PROJECT_ID", "") if known else "",
+            instance=server,
+            client=environ.get("REMOTE_ADDR", ""),
+            request=request_id,
+        )
+
+    def _is_confirmed(self, environ: Environ) -> bool:
+        return self._trusts_headers or isinstance(environ.get(_TOKEN_INFO), dict)
+
     def _check_identity(self, environ: Environ) -> None:
-        if self._trusts_headers or isinstance(environ.get(_TOKEN_INFO), dict):
+        if self._is_confirmed(environ):
             return
         LOG.error(
             event(
@@ -253,6 +281,7 @@ class PlainConsoles:
                 request_id=request.request_id,
                 mode=mode,
                 vcenter=vcenter_of(node),
+                client=request.environ.get("REMOTE_ADDR") or "",
             )
         )
         return Answer.of(_document(request.form, wanted, url), request.headers_version)

@@ -380,7 +380,8 @@ class _Site:
             now = self.session.verify(vm.moid, vm.instance_uuid)
             faults.check_state(now, self.session.name)
             raise
-        return backend.endpoint(self.session, vm, ticket)
+        endpoint = backend.endpoint(self.session, vm, ticket)
+        return dataclasses.replace(endpoint, vm=vm.moid)
 
     def drop_oldest(self, vm: VM) -> None:
         LOG.info(event("take-over", vcenter=self.session.name, instance=vm.instance_uuid))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mksfilter.config.files import ConfigurationFiles, expand
 from mksfilter.config.loading import (
+    audit_settings,
     filter_settings,
     load,
     nova_settings,
@@ -18,6 +19,7 @@ from mksfilter.config.loading import (
     vcenter_settings,
 )
 from mksfilter.config.options import (
+    AUDIT_OPTS,
     FILTER_OPTS,
     GROUP,
     NOVA_GROUP,
@@ -29,6 +31,7 @@ from mksfilter.config.options import (
 )
 from mksfilter.config.settings import (
     VCENTER_PLACE,
+    AuditSettings,
     FilterSettings,
     NovaSettings,
     ProxyRoute,
@@ -47,6 +50,7 @@ from mksfilter.config.unknown import (
 )
 
 __all__ = [
+    "AUDIT_OPTS",
     "FILTER",
     "FILTER_OPTS",
     "GROUP",
@@ -57,6 +61,7 @@ __all__ = [
     "SHARED_OPTS",
     "VCENTER_OPTS",
     "VCENTER_PLACE",
+    "AuditSettings",
     "ConfigurationFiles",
     "FilterSettings",
     "NovaSettings",
@@ -64,6 +69,7 @@ __all__ = [
     "ProxySettings",
     "Unknown",
     "VCenterSettings",
+    "audit_settings",
     "expand",
     "filter_settings",
     "list_opts",

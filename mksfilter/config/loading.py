@@ -15,6 +15,7 @@ from oslo_config import cfg, types
 from mksfilter import extras
 from mksfilter.config.files import ConfigurationFiles, expand, files_of
 from mksfilter.config.options import (
+    AUDIT_OPTS,
     FILTER_OPTS,
     GROUP,
     NOVA_GROUP,
@@ -25,6 +26,7 @@ from mksfilter.config.options import (
 )
 from mksfilter.config.settings import (
     VCENTER_PLACE,
+    AuditSettings,
     FilterSettings,
     NovaSettings,
     ProxyRoute,
@@ -47,6 +49,7 @@ from mksfilter.tcp import unbracketed
 
 __all__ = [
     "Refused",
+    "audit_settings",
     "filter_settings",
     "load",
     "nova_settings",
@@ -95,7 +98,7 @@ def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Register group ``[mksfilter]`` on *conf*, ours or Nova's; harmless when repeated."""
-    conf.register_opts([*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS], group=GROUP)
+    conf.register_opts([*SHARED_OPTS, *AUDIT_OPTS, *FILTER_OPTS, *PROXY_OPTS], group=GROUP)
 
 
 def refuse_unknown(
@@ -188,6 +191,23 @@ def proxy_settings(
             f"{len(routes)} vCenters: write the URL of this proxy"
         )
     return _build(ProxySettings, values)
+
+
+def audit_settings(
+    conf: cfg.ConfigOpts,
+    local_conf: Mapping[str, str] | None = None,
+    *,
+    refused: Refused | None = None,
+) -> AuditSettings:
+    """Where audit events go; *local_conf*, the paste section, wins over *conf*.
+
+    :param refused: as for :func:`filter_settings`.
+    :raises ConfigurationError: a value of the wrong type.
+    """
+    register(conf)
+    values = _resolve(conf, AUDIT_OPTS, local_conf or {}, refused or _raise(conf))
+    named = {name.removeprefix("audit_"): value for name, value in values.items()}
+    return AuditSettings(conf=conf, **named)
 
 
 def vcenter_settings(

@@ -15,6 +15,7 @@ from oslo_config import cfg, types
 from mksfilter.tcp import VANISHED_AFTER
 
 __all__ = [
+    "AUDIT_OPTS",
     "FILTER_OPTS",
     "GROUP",
     "NOVA_GROUP",
@@ -69,6 +70,46 @@ SHARED_OPTS = [
         help="Networks (CIDR) that console hosts may be in. Empty: any but loopback, link-local, "
         "site-local, multicast, reserved, Teredo and metadata addresses, also where an IPv6 "
         "address stands for one. An address of those is allowed only when listed.",
+    ),
+]
+
+AUDIT_OPTS = [
+    cfg.StrOpt(
+        "audit_file",
+        default="",
+        help="File to which audit events are appended, a line of JSON each; the processes of a "
+        "node may share it, and logrotate may rename it. Empty: none.",
+    ),
+    cfg.StrOpt(
+        "audit_syslog",
+        default="",
+        help="Socket of the syslog service that gets audit events: /dev/log, as a rule. Empty: "
+        "none.",
+    ),
+    cfg.StrOpt(
+        "audit_transport_url",
+        default="",
+        secret=True,
+        help="Broker that gets audit events as CADF notifications, as oslo.messaging writes it: "
+        "rabbit://USER:PASSWORD@HOST:5672/. Needs the extra 'audit'. Empty: none.",
+    ),
+    cfg.StrOpt(
+        "audit_topic",
+        default="notifications",
+        help="Topic of those notifications; '.info' is appended.",
+    ),
+    cfg.BoolOpt(
+        "audit_fail_closed",
+        default=False,
+        help="Give out no link and open no console whose audit event is not kept in all of these "
+        "places: answered 503. Without this the console opens, and the event is tried again.",
+    ),
+    cfg.IntOpt(
+        "audit_queue",
+        default=10_000,
+        min=1,
+        help="Audit events that wait in one process while a place does not take them. What comes "
+        "then is lost, which is logged and counted.",
     ),
 ]
 
@@ -412,7 +453,7 @@ NOVA_OPTS = [
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """For ``oslo-config-generator`` and ``-validator`` (entry point ``oslo.config.opts``)."""
     return [
-        (GROUP, [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS]),
+        (GROUP, [*SHARED_OPTS, *AUDIT_OPTS, *FILTER_OPTS, *PROXY_OPTS]),
         *((group, list(VCENTER_OPTS)) for group in ("vcenter.NAME", *_groups_to_validate())),
         (NOVA_GROUP, [*NOVA_OPTS, *_keystoneauth_opts()]),
     ]

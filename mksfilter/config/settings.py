@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "VCENTER_PLACE",
+    "AuditSettings",
     "FilterSettings",
     "NovaSettings",
     "ProxyRoute",
@@ -122,6 +123,22 @@ class ProxySettings:
     log_level: str
     log_format: str
     webmks_proxy_base_url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditSettings:
+    """Where audit events go.
+
+    :param conf: where oslo.messaging reads its own options from; for the broker alone.
+    """
+
+    file: str = ""
+    syslog: str = ""
+    transport_url: str = dataclasses.field(default="", repr=False)
+    topic: str = "notifications"
+    fail_closed: bool = False
+    queue: int = 10_000
+    conf: Any = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from mksfilter.config.files import ConfigurationFiles, environment_variable
 from mksfilter.config.options import (
+    AUDIT_OPTS,
     FILTER_OPTS,
     GROUP,
     PROXY_OPTS,
@@ -37,7 +38,7 @@ _SEPARATORS = ".:-_ /"
 # Nova's groups have other names; [mks] and [vmware] among them are far enough from ours.
 _NEAR = 0.8
 
-_SHARED = frozenset(opt.dest for opt in SHARED_OPTS)
+_SHARED = frozenset(opt.dest for opt in (*SHARED_OPTS, *AUDIT_OPTS))
 _OF_FILTER = frozenset(opt.dest for opt in FILTER_OPTS)
 _OF_PROXY = frozenset(opt.dest for opt in PROXY_OPTS)
 _OF_VCENTER = frozenset(opt.dest for opt in VCENTER_OPTS)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["ConsoleProxy", "app_factory"]
 
 LOG = logging.getLogger(__name__)
+_NO_AUDIT = config.AuditSettings()
 
 
 def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsoleProxy:
@@ -60,6 +61,7 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> ConsolePro
         config.proxy_settings(conf, options, paste_file=global_conf.get("__file__", "")),
         config.vcenter_settings(conf, options),
         nova=lambda: config.nova_settings(conf),
+        audit=config.audit_settings(conf, options),
     )
 
 
@@ -68,6 +70,7 @@ class ConsoleProxy:
 
     :param nova: called in each worker: how to ask Nova about its own tokens, or None. It imports
         what must not be imported before gevent's patches.
+    :param audit: where audit events go.
     :raises ConfigurationError: settings that contradict themselves, no keys, an unsafe key.
     """
 
@@ -77,11 +80,13 @@ class ConsoleProxy:
         vcenters: Iterable[config.VCenterSettings] = (),
         *,
         nova: Callable[[], config.NovaSettings | None] = lambda: None,
+        audit: config.AuditSettings = _NO_AUDIT,
     ) -> None:
         log.configure_logging(settings.log_level, settings.log_format)
         self._settings = settings
         self._vcenters = tuple(vcenters)
         self._nova = nova
+        self._audit = audit
         self._proxies = TrustedProxies(settings.trusted_proxies)
         if settings.proxy_protocol and not settings.trusted_proxies:
             raise ConfigurationError(
@@ -134,6 +139,7 @@ class ConsoleProxy:
             self._origins,
             self._proxies,
             lambda: server_state.draining,
+            self._audit,
         )
 
     def drain(self, seconds: float) -> None:
@@ -143,6 +149,11 @@ class ConsoleProxy:
     def close(self) -> None:
         """End all sessions now."""
         self._running().sessions.close()
+
+    def flush(self) -> None:
+        """Write the audit events that wait, as far as that takes no longer than two seconds."""
+        if self._process is not None:
+            self._process.audit.close()
 
     def refused(self, reason: str) -> None:
         """Count a request that never reached us."""
@@ -198,14 +209,11 @@ class ConsoleProxy:
         try:
             self._running().authorization.check(token)
         except TokenError as exc:
-            self._running().metrics.refuse(exc.reason)
-            LOG.info(
-                log.event(
-                    "page-refused",
-                    reason=exc.reason,
-                    client=self._proxies.client_address(environ),
-                    detail=str(exc),
-                )
+            process, client = self._running(), self._proxies.client_address(environ)
+            process.metrics.refuse(exc.reason)
+            LOG.info(log.event("page-refused", reason=exc.reason, client=client, detail=str(exc)))
+            process.audit.record_stranger(
+                "refused", reason=exc.reason, status=exc.status, client=client, detail=str(exc)
             )
             return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
         return self._pages.console(tls=tls, directory=directory)

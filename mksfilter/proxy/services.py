@@ -10,6 +10,9 @@ import logging
 import os
 from collections.abc import Callable
 
+import gevent.threadpool
+
+from mksfilter.audit.places import make_trail
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.nova_api import NovaAPI
 from mksfilter.auth.nova_instances import NovaInstances
@@ -17,7 +20,7 @@ from mksfilter.auth.nova_tokens import NovaTokens
 from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.revocation import RevocationFile
 from mksfilter.auth.token import TokenCodec
-from mksfilter.config import NovaSettings, ProxySettings, VCenterSettings
+from mksfilter.config import AuditSettings, NovaSettings, ProxySettings, VCenterSettings
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 from mksfilter.proxy.console.access_watch import AccessWatch
@@ -43,6 +46,8 @@ class Process:
     """Composes the parts by the settings.
 
     :param draining: whether this node is being taken out of service.
+    :param audit: where audit events go.
+    :ivar audit: takes them.
     :ivar authorization: says whether a token would open a console.
     :ivar broker: opens consoles.
     :ivar pid: whose it is; after a fork it is somebody else's.
@@ -57,6 +62,7 @@ class Process:
         origins: OriginPolicy,
         proxies: TrustedProxies,
         draining: Callable[[], bool],
+        audit: AuditSettings,
     ) -> None:
         self.pid = os.getpid()
         keys = KeyRepository(settings.key_repository)
@@ -65,8 +71,19 @@ class Process:
         revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
         self.metrics = Metrics(endpoints.vcenters)
+        self.audit = make_trail(
+            audit,
+            "proxy",
+            lost=self.metrics.audit_lost,
+            # A disk may hang, and no event loop notices: in a thread of the system's.
+            blocking=gevent.threadpool.ThreadPool(1).apply,
+        )
         self.sessions = SessionRegistry(
-            codec, Relays(settings), self.metrics, lifetime=settings.session_lifetime
+            codec,
+            Relays(settings),
+            self.metrics,
+            audit=self.audit,
+            lifetime=settings.session_lifetime,
         )
         self.authorization = Authorization(
             codec,
@@ -108,6 +125,7 @@ class Process:
             ),
             sessions=self.sessions,
             metrics=self.metrics,
+            audit=self.audit,
         )
 
 

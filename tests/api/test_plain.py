@@ -13,6 +13,7 @@ import pytest
 
 from mksfilter.api.plain import PlainConsoles
 from mksfilter.api.policy import ConsolePolicy
+from mksfilter.audit.trail import NO_TRAIL
 from mksfilter.auth.token import TokenCodec
 from mksfilter.exceptions import (
     ConfigurationError,
@@ -59,6 +60,8 @@ class Compute:
 
 class Failing:
     """An issuer whose every URL fails."""
+
+    audit = NO_TRAIL
 
     def __init__(self, error):
         self.error = error

@@ -12,7 +12,7 @@ from tests.support.source import ROOT
 __all__ = ["EXTRAS", "floor", "requirements"]
 
 #: The extras that a site may install; the others are for tests.
-EXTRAS = ("vcenter", "proxy", "simulator", "memcached", "redis", "nova")
+EXTRAS = ("vcenter", "proxy", "simulator", "memcached", "redis", "nova", "audit")
 
 _SETUP = configparser.ConfigParser(interpolation=None)
 _SETUP.read(ROOT / "setup.cfg", encoding="utf-8")

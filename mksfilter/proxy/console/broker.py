@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mksfilter.audit.trail import NO_TRAIL, Trail
 from mksfilter.exceptions import (
     AccessDenied,
     ClientGone,
@@ -23,6 +24,7 @@ from mksfilter.exceptions import (
 )
 from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
+from mksfilter.proxy.console.recording import claim_facts
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
@@ -72,6 +74,7 @@ class Broker:
 
     :param proxies: tell where a request comes from.
     :param sessions: begins, watches over and ends sessions.
+    :param audit: is told of every refusal; *sessions* tell it of what they begin and end.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Broker:
         connector: Connector,
         sessions: SessionRegistry,
         metrics: BrokerMetrics,
+        audit: Trail = NO_TRAIL,
     ) -> None:
         self._origins = origins
         self._proxies = proxies
@@ -92,6 +96,7 @@ class Broker:
         self._connector = connector
         self._sessions = sessions
         self._metrics = metrics
+        self._audit = audit
 
     def open(self, environ: Mapping[str, Any]) -> None:
         """Serve one upgrade request.
@@ -128,6 +133,7 @@ class Broker:
                 detail=refusal,
             )
         )
+        self._record(attempt, refusal)
         if isinstance(refusal, ClientGone) or attempt.accepted:
             return
         # Outside, all reasons why a token is not good enough look alike.
@@ -139,6 +145,22 @@ class Broker:
             attempt.upgrade.refuse(
                 handshake.response(attempt.request), control_channel.refusal_frames(refusal)
             )
+
+    def _record(self, attempt: _Attempt, refusal: ConsoleError) -> None:
+        """Tell the audit trail; what the session itself has told it is not told twice."""
+        if attempt.recorded:
+            return
+        claims = attempt.claims
+        facts = {} if claims is None else claim_facts(claims)
+        record = self._audit.record_stranger if claims is None else self._audit.record
+        record(
+            "refused",
+            reason=refusal.reason,
+            status=refusal.status,
+            client=attempt.address,
+            detail=" ".join(str(refusal).split()),
+            **facts,
+        )
 
     def _open(self, environ: Mapping[str, Any], attempt: _Attempt) -> None:
         attempt.request = handshake.read(environ)
@@ -181,10 +203,14 @@ class Broker:
                 claims, place, endpoint, attempt.request, address=attempt.address
             )
             _refuse_early_data(attempt.upgrade)
+            self._sessions.record_opening(session)
+            attempt.recorded = True
             try:
                 client = attempt.upgrade.accept(handshake.response(attempt.request))
             except OSError as exc:
-                raise ClientGone("the client left while its console was being opened") from exc
+                gone = ClientGone("the client left while its console was being opened")
+                self._sessions.record_end(session, gone)
+                raise gone from exc
         except BaseException:
             upstream.close()
             raise
@@ -199,11 +225,12 @@ class _Attempt:
     :ivar accepted: its ``101`` is sent; both connections are the session's.
     :ivar address: of the client.
     :ivar claims: None as long as its token has not been verified.
+    :ivar recorded: the audit trail knows of its session.
     :ivar request: its handshake; there when *claims* are.
     :ivar upgrade: its connection; there when *claims* are.
     """
 
-    __slots__ = ("accepted", "address", "claims", "request", "upgrade")
+    __slots__ = ("accepted", "address", "claims", "recorded", "request", "upgrade")
 
     request: handshake.Handshake
     upgrade: Upgrade
@@ -212,6 +239,7 @@ class _Attempt:
         self.accepted = False
         self.address = address
         self.claims: Claims | None = None
+        self.recorded = False
 
     def facts(self) -> dict[str, str]:
         if self.claims is None:

@@ -106,6 +106,7 @@ class Session:
     :ivar greeting: first message of the control channel; None without one.
     :ivar client: address of the browser.
     :ivar host: ``host:port`` of the console.
+    :ivar vm: the VM's managed object id; empty where it is not known.
     :ivar has_control: the client understands the control channel.
     :ivar ends: seconds since the epoch at which it ends whatever happens; None: open.
     :ivar place: counts towards the limits until it is released.
@@ -119,6 +120,7 @@ class Session:
     cnf: str
     client: str
     vcenter: str
+    vm: str
     host: str
     rfb_handshake: str
     has_control: bool

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import gevent
 
+from mksfilter.audit.trail import NO_TRAIL, Trail
 from mksfilter.auth.proof import thumbprint
 from mksfilter.auth.token import key_name
 from mksfilter.exceptions import (
@@ -28,7 +29,7 @@ from mksfilter.exceptions import (
     TokenExpired,
 )
 from mksfilter.log import event
-from mksfilter.proxy.console import control_channel
+from mksfilter.proxy.console import control_channel, recording
 from mksfilter.proxy.console.session import RelayFactory, ResumeTokens, Session, SessionMetrics
 from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mksfilter.auth.revocation import RevocationList
     from mksfilter.auth.token import Claims
     from mksfilter.endpoint import Endpoint
+    from mksfilter.exceptions import ConsoleError
     from mksfilter.proxy.console.handshake import Handshake
     from mksfilter.proxy.console.limits import Reservation
     from mksfilter.proxy.relay.transport import Transport, Upstream
@@ -57,6 +59,7 @@ class SessionRegistry:
 
     :param tokens: mints resume tokens.
     :param relays: makes relays.
+    :param audit: is told of what begins and ends.
     :param lifetime: seconds after which a session ends whatever happens; 0: no limit but its
         token's ``max``.
     :param wheel: schedules what time brings; by default the process's.
@@ -69,6 +72,7 @@ class SessionRegistry:
         relays: RelayFactory,
         metrics: SessionMetrics,
         *,
+        audit: Trail = NO_TRAIL,
         lifetime: int = 0,
         wheel: TimerWheel | None = None,
         clock: Callable[[], float] = time.time,
@@ -77,6 +81,7 @@ class SessionRegistry:
         self._tokens = tokens
         self._relays = relays
         self._metrics = metrics
+        self._audit = audit
         self._lifetime = lifetime
         self._wheel = wheel or shared_wheel()
         self._clock = clock
@@ -111,6 +116,7 @@ class SessionRegistry:
             cnf=cnf,
             client=address,
             vcenter=endpoint.vcenter,
+            vm=endpoint.vm,
             host=endpoint.address,
             rfb_handshake=endpoint.rfb_handshake,
             has_control=request.control,
@@ -124,6 +130,17 @@ class SessionRegistry:
             session.greeting = self._greeting(session)
         return session
 
+    def record_opening(self, session: Session) -> None:
+        """Tell the audit trail, before the client is told that it has a console.
+
+        :raises AuditUnavailable: ``audit_fail_closed``, and it cannot be recorded.
+        """
+        recording.record_opening(self._audit, session)
+
+    def record_end(self, session: Session, reason: ConsoleError) -> None:
+        """Tell the audit trail that a session is over whose relay never began."""
+        recording.record_end(self._audit, session, reason)
+
     def start(self, session: Session, client: Transport, upstream: Upstream) -> None:
         """Begin *session*: count and log it, greet the page, watch the time, start its relay.
 
@@ -133,8 +150,9 @@ class SessionRegistry:
         """
         try:
             self._start(session, client, upstream)
-        except BaseException:
+        except BaseException as exc:
             self._sessions.pop(session.connection_id, None)
+            self.record_end(session, RelayFailed(f"{type(exc).__name__} at its start"))
             self._wheel.cancel(session)
             upstream.close()
             client.close()
@@ -233,6 +251,7 @@ class SessionRegistry:
                 event("relay-failed", session=session.id, request=session.claims.rid),
                 exc_info=reason.__cause__,
             )
+        recording.record_end(self._audit, session, reason)
         LOG.info(
             event(
                 "session-ended",

@@ -49,6 +49,9 @@ class Application(Protocol):
     def close(self) -> None:
         """End all sessions now."""
 
+    def flush(self) -> None:
+        """The process ends: write what waits to be written; bounded."""
+
     def refused(self, reason: str) -> None:
         """Count a request that was refused before it reached the application."""
 
@@ -99,6 +102,11 @@ class ServerState:
         self.draining = True
         for application in self._applications:
             application.close()
+
+    def flush(self) -> None:
+        """What waits to be written is written, as far as that is quick."""
+        for application in self._applications:
+            application.flush()
 
     def refused(self, reason: str) -> None:
         """A request was refused before it reached an application."""

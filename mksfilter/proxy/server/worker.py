@@ -85,6 +85,7 @@ class ConsoleWorker(GeventWebSocketWorker):
             gevent.sleep(0.1)
         self.state.close()
         gevent.sleep(0)
+        self.state.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: sessions are told, and end within the graceful timeout."""

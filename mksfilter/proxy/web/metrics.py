@@ -65,6 +65,12 @@ class Metrics:
             registry=registry,
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
         )
+        self._audit_lost = Counter(
+            "mksfilter_audit_events_lost",
+            "Audit events that a place of the audit trail will not get.",
+            ["sink"],
+            registry=registry,
+        )
         self._vcenter_up = Gauge(
             "mksfilter_vcenter_up",
             "1 when the last calls to the vCenter were answered, 0 when it is left alone.",
@@ -104,6 +110,10 @@ class Metrics:
             self._bytes_in.inc(arrived)
         if sent:
             self._bytes_out.inc(sent)
+
+    def audit_lost(self, sink: str, count: int) -> None:
+        """Count audit events that *sink* (``file``, ``syslog``, ``messaging``) will not get."""
+        self._audit_lost.labels(sink).inc(count)
 
     def refresh(self) -> None:
         """Look at the vCenters; under several workers each has to do so for itself."""
