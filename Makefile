@@ -10,6 +10,8 @@
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
 #   make soak                 10,000 sessions on two workers
+#   make wheel                the wheel and the source archive into dist/, the same bytes each time
+#   make sbom                 what they consist of, in CycloneDX's form
 #   make docs | clean
 #
 # ARGS are the test runner's, as in make unit ARGS="-k token".
@@ -22,7 +24,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench soak lint docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench soak lint wheel sbom docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -78,6 +80,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+wheel: page
+	tools/build-wheel
+
+sbom: wheel
+	tools/sbom
 
 docs: setup
 	$(BIN)/pip install -q "sphinx>=7" "myst-parser>=3" && $(BIN)/sphinx-build -W -q docs docs/_build

@@ -9,13 +9,18 @@ __all__ = ["ROOT", "copy_source"]
 
 ROOT = Path(__file__).parents[2]
 _FOLDERS = ("mksfilter", "etc")
-_FILES = ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+_FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+_PAGE = ("package.json", "package-lock.json")
 
 
 def copy_source(target: Path) -> Path:
     """Copy it into the new directory *target*, and return that."""
     for name in _FOLDERS:
         shutil.copytree(ROOT / name, target / name)
+    shutil.copytree(ROOT / "tools", target / "tools")
+    shutil.copytree(ROOT / "page" / "src", target / "page" / "src")
+    for name in _PAGE:
+        shutil.copy(ROOT / "page" / name, target / "page")
     for name in _FILES:
         shutil.copy(ROOT / name, target)
     return target
