@@ -36,11 +36,12 @@ def run(checkout: Path, tool: str, umask: int = 0o022, **environment: str) -> st
 
 
 def check_out(target: Path) -> Path:
-    """A clone of what is committed, with the built page."""
+    """A clone of what is committed, with the page as `make page` leaves it."""
     subprocess.run(["git", "clone", "-q", ROOT, target], check=True, timeout=60)
     shutil.copytree(ROOT / NOVNC, target / NOVNC)
     (ROOT / "var").mkdir(exist_ok=True)
     (target / "var").symlink_to(ROOT / "var")
+    (target / "page" / "node_modules").symlink_to(ROOT / "page" / "node_modules")
     return target
 
 
