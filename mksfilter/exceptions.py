@@ -20,6 +20,7 @@ does next::
         |   +-- ClientGone, RequestTimeout, Evicted, ProxyHeaderError
         +-- HandshakeError           the request is not a WebSocket request we accept
         |   +-- UpgradeRequired
+        |   |   +-- UpgradeOverHTTP10
         |   +-- EarlyData
         +-- AccessDenied             who asks may not have it; outside, all of these look alike
         |   +-- OriginDenied
@@ -125,6 +126,7 @@ __all__ = [
     "TokenServiceUnavailable",
     "TokenSignatureInvalid",
     "TokenUseMismatch",
+    "UpgradeOverHTTP10",
     "UpgradeRequired",
     "UpstreamLost",
     "UpstreamRefused",
@@ -282,6 +284,21 @@ class UpgradeRequired(HandshakeError):
 
     status = 426
     reason = "upgrade-required"
+
+
+class UpgradeOverHTTP10(UpgradeRequired):
+    """A load balancer has passed a WebSocket request on as HTTP/1.0, in which ``Upgrade`` means
+    nothing (RFC 9110 section 7.8). It is what nginx does unless it is told otherwise.
+
+    :cvar hint: the body of the answer, for whoever sets the load balancer up.
+    """
+
+    reason = "upgrade-over-old-http"
+    hint: ClassVar[str] = (
+        "The WebSocket request arrived as HTTP/1.0. Let the load balancer speak HTTP/1.1 to this "
+        "proxy and pass Upgrade and Connection on; in nginx: proxy_http_version 1.1; "
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;"
+    )
 
 
 class EarlyData(HandshakeError):

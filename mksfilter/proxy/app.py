@@ -20,6 +20,7 @@ from mksfilter.exceptions import (
     LimitReached,
     MksFilterError,
     TokenError,
+    UpgradeOverHTTP10,
     UpgradeRequired,
 )
 
@@ -255,12 +256,15 @@ _METHOD_NOT_ALLOWED = Answer(405, [("Allow", "GET, HEAD")])
 
 def _refusal(exc: ConsoleError) -> Answer:
     """The one place where an error becomes a status. No body: Tempest asks for that, and nobody
-    sees the body of a refused upgrade."""
+    sees the body of a refused upgrade but who looks for a fault on the way here."""
     headers = [("Connection", "close"), ("Cache-Control", "no-store")]
     if isinstance(exc, UpgradeRequired):
         headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     if isinstance(exc, LimitReached):
         headers.append(("Retry-After", "5"))
+    if isinstance(exc, UpgradeOverHTTP10):
+        headers.append(("Content-Type", "text/plain; charset=utf-8"))
+        return Answer(exc.status, headers, f"{exc.hint}\n".encode())
     return Answer(exc.status, headers)
 
 

@@ -392,6 +392,12 @@ def _(bench):
     return bench.upgrade(bench.proxy.token(WEB_1), headers={"Upgrade": "websocket, h2c"})
 
 
+@scenario("ws-http-one-zero")
+def _(bench):
+    request = bench.proxy.handshake(bench.proxy.token(WEB_1))
+    return bench.exchange(request.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+
+
 @scenario("ws-version")
 def _(bench):
     return bench.upgrade(bench.proxy.token(WEB_1), headers={"Sec-WebSocket-Version": "8"})

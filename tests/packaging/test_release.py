@@ -41,7 +41,8 @@ def check_out(target: Path) -> Path:
     shutil.copytree(ROOT / NOVNC, target / NOVNC)
     (ROOT / "var").mkdir(exist_ok=True)
     (target / "var").symlink_to(ROOT / "var")
-    (target / "page" / "node_modules").symlink_to(ROOT / "page" / "node_modules")
+    pako = Path("page", "node_modules", "@novnc", "novnc", "vendor", "pako")
+    shutil.copytree(ROOT / pako, target / pako)
     return target
 
 

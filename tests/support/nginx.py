@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["free_port", "start_nginx"]
+__all__ = ["free_port", "start_nginx", "start_nginx_with"]
 
 _CONF = """\
 daemon off; worker_processes 1; pid {directory}/pid;
@@ -20,17 +20,20 @@ events {{ worker_connections 200; }}
 http {{
     access_log off;
     {temporary}
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-    proxy_http_version 1.1;
-    proxy_set_header Host $http_host;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection $connection_upgrade;
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    proxy_set_header X-Forwarded-Proto $scheme;
-    server {{
-        listen 127.0.0.1:{port};
-        {locations}
-    }}
+    {block}
+}}
+"""
+_LOCATIONS = """\
+map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+proxy_http_version 1.1;
+proxy_set_header Host $http_host;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection $connection_upgrade;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Proto $scheme;
+server {{
+    listen 127.0.0.1:{port};
+    {locations}
 }}
 """
 
@@ -42,9 +45,14 @@ def free_port() -> int:
         return port
 
 
-@contextlib.contextmanager
-def start_nginx(port: int, locations: str) -> Iterator[None]:
+def start_nginx(port: int, locations: str) -> contextlib.AbstractContextManager[None]:
     """Run nginx on *port* with these ``location`` blocks for as long as the context lasts."""
+    return start_nginx_with(port, _LOCATIONS.format(port=port, locations=locations))
+
+
+@contextlib.contextmanager
+def start_nginx_with(port: int, block: str) -> Iterator[None]:
+    """Run nginx, which listens on *port*, with this content of its ``http`` block."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     assert program, "nginx is missing; run tools/install-test-tools"
     with tempfile.TemporaryDirectory(prefix="mksfilter-nginx-") as name:
@@ -53,8 +61,7 @@ def start_nginx(port: int, locations: str) -> Iterator[None]:
         conf.write_text(
             _CONF.format(
                 directory=name,
-                port=port,
-                locations=locations,
+                block=block,
                 temporary=" ".join(f"{kind}_temp_path {name}/{kind};" for kind in kinds),
             )
         )

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_connection, parse_subprotocol, parse_upgrade
 from websockets.utils import accept_key
 
-from mksfilter.exceptions import HandshakeError, UpgradeRequired
+from mksfilter.exceptions import HandshakeError, UpgradeOverHTTP10, UpgradeRequired
 
 __all__ = [
     "BINARY",
@@ -81,11 +81,14 @@ def asks_for_upgrade(environ: Mapping[str, object]) -> bool:
 def read(environ: Mapping[str, str]) -> Handshake:
     """Check the handshake in a WSGI environ.
 
+    :raises UpgradeOverHTTP10: a load balancer made it HTTP/1.0.
     :raises UpgradeRequired: no upgrade to ``websocket``, or a version other than 13.
     :raises HandshakeError: anything else that RFC 6455 section 4.2.1 does not allow.
     """
     if environ.get("REQUEST_METHOD") != "GET":
         raise HandshakeError("the method of a WebSocket request is GET")
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise UpgradeOverHTTP10(UpgradeOverHTTP10.hint)
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
         raise HandshakeError("a WebSocket request is HTTP/1.1")
     if not environ.get("HTTP_HOST"):

@@ -68,7 +68,7 @@ def test_an_upgrade_to_something_else_is_not_ours(upgrade):
     "changes",
     [
         {"REQUEST_METHOD": "HEAD"},
-        {"SERVER_PROTOCOL": "HTTP/1.0"},
+        {"SERVER_PROTOCOL": "HTTP/2.0"},
         {"HTTP_HOST": None},
         {"HTTP_CONNECTION": None},
         {"HTTP_CONNECTION": "close"},
