@@ -175,6 +175,7 @@ class _Proxy:
         lines = [
             f"[mksfilter]\nkey_repository = {keys}\naudience = hostile",
             "allowed_networks = 127.0.0.0/8\nmax_sessions_per_instance = 0",
+            "management_bind = 127.0.0.1:0",
             f"vcenters = {','.join(vspheres)}",
         ]
         for name, vsphere in vspheres.items():
@@ -211,7 +212,9 @@ class _Proxy:
 
     def refusals(self) -> dict[str, float]:
         """How many requests were refused so far, by reason."""
-        url = f"http://127.0.0.1:{self.port}/metrics"
+        management = re.search(r"management on (\S+)", self._log.read_text())
+        assert management
+        url = f"{management[1]}/metrics"
         with urllib.request.urlopen(url, timeout=20) as response:
             text = response.read().decode()
         found = re.findall(r'^mksfilter_refusals_total\{.*reason="([^"]+)".*\} (\S+)$', text, re.M)

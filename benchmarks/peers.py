@@ -247,7 +247,7 @@ class Mksfilter(Peer):
         config = self.directory / "mksfilter.conf"
         config.write_text(
             f"[mksfilter]\nkey_repository = {keys}\naudience = {self.audience}\n"
-            f"allowed_networks = 127.0.0.0/8\nmax_sessions = 12000\n"
+            f"allowed_networks = 127.0.0.0/8\nmanagement_bind =\nmax_sessions = 12000\n"
             f"max_sessions_per_instance = 0\nlog_level = WARNING\n{self._settings()}"
         )
         paste = self.directory / "paste.ini"

@@ -164,7 +164,8 @@ class Soak:
         options = "".join(f"{name} = {value}\n" for name, value in self._options.items())
         (self._directory / "mksfilter.conf").write_text(
             f"[mksfilter]\nkey_repository = {self._directory / 'keys'}\naudience = soak\n"
-            f"allowed_networks = 127.0.0.0/8\nmax_sessions = {self._sessions + _WARM_UP}\n"
+            f"allowed_networks = 127.0.0.0/8\nmanagement_bind =\n"
+            f"max_sessions = {self._sessions + _WARM_UP}\n"
             f"max_sessions_per_instance = 0\nvcenters = one\n{options}"
             f"[vcenter.one]\nhost = {vcenter['host']}\nport = {vcenter['port']}\n"
             f"username = {vcenter['username']}\npassword_file = {password}\n"

@@ -15,7 +15,9 @@ from __future__ import annotations
 import socket
 from typing import Any, Final
 
-__all__ = ["VANISHED_AFTER", "host_and_port", "unbracketed", "watch_peer"]
+from mksfilter.exceptions import ConfigurationError
+
+__all__ = ["VANISHED_AFTER", "host_and_port", "split_address", "unbracketed", "watch_peer"]
 
 #: Seconds after which a peer that acknowledges nothing is taken for gone, where no option says.
 VANISHED_AFTER: Final = 25
@@ -57,3 +59,22 @@ def unbracketed(host: str) -> str:
 def host_and_port(host: str, port: int) -> str:
     """``HOST:PORT`` as URLs and people write it, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_address(text: str, option: str) -> tuple[str, int]:
+    """``HOST:PORT``, or ``[HOST]:PORT``, as host and port.
+
+    :param option: for the words of an error.
+    :raises ConfigurationError: it is not of that form.
+    """
+    name, colon, port = text.strip().rpartition(":")
+    host = unbracketed(name)
+    if (
+        not colon
+        or not host.strip("[]")
+        or not port.isascii()
+        or not port.isdigit()
+        or int(port) > 65535
+    ):
+        raise ConfigurationError(f"{option} {text}: not of the form HOST:PORT")
+    return host, int(port)

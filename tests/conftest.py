@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.full_volume import full_volume
 from tests.support.proxy import RunningProxy, start_proxy
 
 if TYPE_CHECKING:
@@ -83,3 +84,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     return directory
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a file system that is full."""
+    with full_volume(tmp_path / "full") as path:
+        yield path

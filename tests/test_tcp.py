@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from mksfilter.tcp import unbracketed, watch_peer
+from mksfilter.exceptions import ConfigurationError
+from mksfilter.tcp import split_address, unbracketed, watch_peer
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,17 @@ def test_nothing_is_set_where_the_kernels_own_times_are_wanted() -> None:
 def test_a_unix_socket_has_no_such_peer() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         watch_peer(sock, 25)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:0", ("::1", 0)), (" host:1 ", ("host", 1))],
+)
+def test_an_address_has_two_parts(text, parts):
+    assert split_address(text, "o") == parts
+
+
+@pytest.mark.parametrize("text", ["", "6091", ":6091", "h:", "h:x", "h:65536", "[]:1", "h:-1"])
+def test_and_none_is_guessed(text):
+    with pytest.raises(ConfigurationError, match="not of the form HOST:PORT"):
+        split_address(text, "o")

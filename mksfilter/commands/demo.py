@@ -41,6 +41,8 @@ audience = demo
 vcenters = demo
 # The simulated ESXi hosts are on this machine; real ones are not.
 allowed_networks = 127.0.0.0/8
+# Nobody probes a demo.
+management_bind =
 
 [vcenter.demo]
 host = {vcenter[host]}

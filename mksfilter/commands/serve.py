@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
-import shutil
 import socket
-import tempfile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
 from mksfilter.log import event
-from mksfilter.tcp import host_and_port, unbracketed
+from mksfilter.tcp import split_address
 
 if TYPE_CHECKING:
     from mksfilter.proxy.app import ConsoleProxy
@@ -59,23 +56,42 @@ def run(args: argparse.Namespace) -> int:
     """
     _check_certificate(args)
     listener = _listen(args.bind)
+    from mksfilter.proxy.server.node import listener_address
+
     scheme = "https" if args.certfile else "http"
-    host, port = listener.getsockname()[:2]
-    address = f"{scheme}://{host_and_port(host, port)}"
+    address = f"{scheme}://{listener_address(listener)}"
     server = _server(
         args,
         bind=f"fd://{listener.fileno()}",
         when_ready=lambda _arbiter: print(f"listening on {address}", flush=True),
     )
     _rehearse(server.wsgi())
-    with contextlib.ExitStack() as stack:
-        if args.workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            directory = tempfile.mkdtemp(prefix="mksfilter-metrics-")
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-            stack.callback(_remove, directory, os.getpid())
-        listener.detach()  # it is gunicorn's now
-        server.run()
+    _listen_for_management(server.wsgi().management_bind)
+    listener.detach()  # it is gunicorn's now
+    server.run()
     return 0
+
+
+def _listen_for_management(bind: str) -> None:
+    """Listen there now, so that an address that cannot be had is told at once.
+
+    Two nodes on one machine have the same default. The second one serves without the listener, and
+    its workers go on trying.
+
+    :raises OperationError: the operator wrote an address that cannot be listened on.
+    """
+    from mksfilter.config import MANAGEMENT_BIND
+    from mksfilter.proxy.server import node
+
+    if not bind:
+        return
+    try:
+        shared = node.shared().management.listen(bind)
+    except OperationError:
+        if bind != MANAGEMENT_BIND:
+            raise
+    else:
+        print(f"management on http://{node.listener_address(shared)}", flush=True)
 
 
 def _server(args: argparse.Namespace, **settings: Any) -> EmbeddedServer[ConsoleProxy]:
@@ -172,13 +188,10 @@ def _check_certificate(args: argparse.Namespace) -> None:
 
 
 def _listen(bind: str) -> socket.socket:
-    host, colon, port = bind.rpartition(":")
-    host = unbracketed(host)
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(f"--bind {bind}: not of the form HOST:PORT")
+    host, port = split_address(bind, "--bind")
     try:
         family, kind, _, _, address = socket.getaddrinfo(
-            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind)
     except OSError as exc:
@@ -193,12 +206,6 @@ def _listen(bind: str) -> socket.socket:
             f"--bind {bind}: {exc.strerror}; another program may be listening there already"
         ) from exc
     return listener
-
-
-def _remove(directory: str, owner: int) -> None:
-    # A worker that leaves through the same frames must not take the others' files along.
-    if os.getpid() == owner:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _count(text: str) -> int:

@@ -18,6 +18,7 @@ __all__ = [
     "AUDIT_OPTS",
     "FILTER_OPTS",
     "GROUP",
+    "MANAGEMENT_BIND",
     "NOVA_GROUP",
     "NOVA_OPTS",
     "PROXY_OPTS",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 GROUP = "mksfilter"
+MANAGEMENT_BIND = "127.0.0.1:6091"
 NOVA_GROUP = "nova"
 
 SHARED_OPTS = [
@@ -338,16 +340,24 @@ PROXY_OPTS = [
         help="What happens when a machine allows no further console (vSphere 7.0.1 and later). "
         "Only a new link takes over; a page that comes back by itself waits for a place.",
     ),
+    cfg.StrOpt(
+        "management_bind",
+        default=MANAGEMENT_BIND,
+        help="HOST:PORT of a listener of its own, without TLS, for /livez, /readyz and /metrics, "
+        "one for all workers of a node. Where probes come from other machines write this node's "
+        "internal address. Port 0: a free one, which the log names. Empty: none.",
+    ),
     cfg.ListOpt(
         "metrics_networks",
         default=["127.0.0.0/8", "::1/128"],
-        help="Networks (CIDR) that may read /metrics. For everyone else there is no such page.",
+        help="Networks (CIDR) that may read /metrics at management_bind. For everyone else there "
+        "is no such page.",
     ),
     cfg.StrOpt(
         "healthz_disable_file",
         default="",
-        help="While this file exists /healthz answers 503, so that load balancers send no new "
-        "sessions here; those that are open stay.",
+        help="While this file exists /healthz and /readyz answer 503, so that load balancers send "
+        "no new sessions here; those that are open stay.",
     ),
     cfg.StrOpt(
         "log_level",

@@ -118,6 +118,7 @@ class ProxySettings:
     max_sessions_per_user: int
     connection_rate: float
     take_over: str
+    management_bind: str
     metrics_networks: tuple[str, ...]
     healthz_disable_file: str
     log_level: str

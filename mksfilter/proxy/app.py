@@ -23,6 +23,7 @@ from mksfilter.exceptions import (
     UpgradeOverHTTP10,
     UpgradeRequired,
 )
+from mksfilter.tcp import split_address
 
 with extras.needed("the console proxy"):
     from mksfilter.proxy.console import handshake
@@ -33,7 +34,7 @@ with extras.needed("the console proxy"):
         parse_networks,
     )
     from mksfilter.proxy.server import state
-    from mksfilter.proxy.web.page import Answer, Pages
+    from mksfilter.proxy.web.page import Answer, Pages, framed, plain
     from mksfilter.proxy.web.paths import PAGES, PathPrefix
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class ConsoleProxy:
         self._origins = OriginPolicy(
             settings.allowed_origins, self._proxies, base_url=settings.webmks_proxy_base_url
         )
+        if settings.management_bind:
+            split_address(settings.management_bind, "management_bind")
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
         parse_networks(settings.allowed_networks, "allowed_networks")
         self._pages = Pages(settings.frame_ancestors, hsts=settings.hsts_max_age)
@@ -118,6 +121,16 @@ class ConsoleProxy:
     def sessions(self) -> int:
         """Live sessions of this process."""
         return 0 if self._process is None else len(self._process.sessions)
+
+    @property
+    def management_bind(self) -> str:
+        """``HOST:PORT`` of the listener for :meth:`manage`; empty: none."""
+        return self._settings.management_bind
+
+    @property
+    def superseded(self) -> bool:
+        """This process drains, and another one of the node takes new sessions."""
+        return self._running().report.superseded
 
     def expects_proxy_header(self, peer: str) -> bool:
         """Does a connection from this address start with a PROXY protocol header?"""
@@ -141,6 +154,9 @@ class ConsoleProxy:
             self._proxies,
             lambda: server_state.draining,
             self._audit,
+            out_of_service=self._out_of_service,
+            page_built=self._pages.built,
+            page=server_state.page,
         )
 
     def drain(self, seconds: float) -> None:
@@ -160,6 +176,13 @@ class ConsoleProxy:
         """Count a request that never reached us."""
         self._running().metrics.refuse(reason)
 
+    def manage(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request for the management listener (PEP 3333)."""
+        # Not at the top, as in start().
+        from mksfilter.proxy.web.management import Management
+
+        return Management(self._running().report, self._may_scrape)(environ, start_response)
+
     # -- WSGI ----------------------------------------------------------------------------------
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -174,8 +197,8 @@ class ConsoleProxy:
             answer = _refusal(ConsoleError())
         if answer is None:
             return []
-        start_response(answer.status_line, _framed(answer))
-        return [answer.body] if environ["REQUEST_METHOD"] != "HEAD" and answer.body else []
+        start_response(answer.status_line, framed(answer))
+        return [answer.body] if environ["REQUEST_METHOD"] == "GET" and answer.body else []
 
     def _upgrade(self, environ: WSGIEnvironment) -> Answer | None:
         if self._prefix.without(environ.get("PATH_INFO", "")) not in ("/", "/websockify"):
@@ -184,15 +207,17 @@ class ConsoleProxy:
         return None
 
     def _get(self, environ: WSGIEnvironment) -> Answer | None:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            # HAProxy's `option httpchk` without a URI asks `OPTIONS /`, and takes 2xx for health.
+            return Answer(503 if self._out_of_service() else 200, [("Allow", _METHODS)])
+        if method not in ("GET", "HEAD"):
             return _METHOD_NOT_ALLOWED
         path = self._prefix.without(environ.get("PATH_INFO", ""))
         if path in PAGES:
             return self._page(environ)
         if path == "/healthz":
             return self._health()
-        if path == "/metrics":
-            return self._metrics(environ)
         if path == "/websockify":
             raise UpgradeRequired("no Upgrade header")
         return self._pages.static(path, environ) or _NOT_FOUND
@@ -220,21 +245,16 @@ class ConsoleProxy:
         return self._pages.console(tls=tls, directory=directory)
 
     def _health(self) -> Answer:
-        disable = self._settings.healthz_disable_file
-        if self._state.draining or (disable and os.path.exists(disable)):
-            return _plain(503, "draining\n")
-        return _plain(200, "ok\n")
+        return plain(503, "draining\n") if self._out_of_service() else plain(200, "ok\n")
 
-    def _metrics(self, environ: WSGIEnvironment) -> Answer:
-        client = self._proxies.client_address(environ)
-        # A load balancer on this machine that nobody declared would make everybody local.
+    def _out_of_service(self) -> bool:
+        disable = self._settings.healthz_disable_file
+        return self._state.draining or bool(disable and os.path.exists(disable))
+
+    def _may_scrape(self, environ: WSGIEnvironment) -> bool:
+        """A peer of ``metrics_networks``, and nobody whose request it passes on."""
         forwarded = "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ
-        if not contains(self._scrapers, client) or (
-            forwarded and client == environ.get("REMOTE_ADDR")
-        ):
-            return _NOT_FOUND
-        content_type, body = self._running().metrics.exposition()
-        return Answer(200, [("Content-Type", content_type)], body)
+        return not forwarded and contains(self._scrapers, environ.get("REMOTE_ADDR", ""))
 
     def _running(self) -> Process:
         if self._process is None or self._process.pid != os.getpid():
@@ -244,14 +264,9 @@ class ConsoleProxy:
         return self._process
 
 
-def _plain(status: int, text: str = "") -> Answer:
-    return Answer(
-        status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store")], text.encode()
-    )
-
-
-_NOT_FOUND = _plain(404, "Not found\n")
-_METHOD_NOT_ALLOWED = Answer(405, [("Allow", "GET, HEAD")])
+_METHODS = "GET, HEAD, OPTIONS"
+_NOT_FOUND = plain(404, "Not found\n")
+_METHOD_NOT_ALLOWED = Answer(405, [("Allow", _METHODS)])
 
 
 def _refusal(exc: ConsoleError) -> Answer:
@@ -266,9 +281,3 @@ def _refusal(exc: ConsoleError) -> Answer:
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
         return Answer(exc.status, headers, f"{exc.hint}\n".encode())
     return Answer(exc.status, headers)
-
-
-def _framed(answer: Answer) -> list[tuple[str, str]]:
-    if answer.status == 304:
-        return answer.headers
-    return [*answer.headers, ("Content-Length", str(len(answer.body)))]

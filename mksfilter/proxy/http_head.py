@@ -42,6 +42,9 @@ MAX_HEADERS = 64
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+#: OPTIONS is what HAProxy's `option httpchk` sends when nobody says otherwise.
+_METHODS = (b"GET", b"HEAD", b"OPTIONS")
+_ALLOW = b", ".join(_METHODS).decode("ascii")
 _SINGLE = frozenset(
     {
         b"host",
@@ -95,7 +98,7 @@ def parse(head: bytes) -> RequestHead:
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in b"01":
         raise HTTPVersionUnsupported("unsupported HTTP version")
-    if method not in (b"GET", b"HEAD"):
+    if method not in _METHODS:
         raise MethodNotAllowed("unsupported method")
     if not target.startswith(b"/"):
         raise RequestError("request target is not a path")
@@ -111,7 +114,7 @@ def parse(head: bytes) -> RequestHead:
 def refusal(error: ConsoleError) -> bytes:
     """The whole answer to a request that no application sees: *error*'s status, no body, and the
     end of the connection."""
-    allow = "Allow: GET, HEAD\r\n" if error.status == HTTPStatus.METHOD_NOT_ALLOWED else ""
+    allow = f"Allow: {_ALLOW}\r\n" if error.status == HTTPStatus.METHOD_NOT_ALLOWED else ""
     return (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
         f"{allow}Connection: close\r\nContent-Length: 0\r\n\r\n"

@@ -21,7 +21,7 @@ from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.revocation import RevocationFile
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import AuditSettings, NovaSettings, ProxySettings, VCenterSettings
-from mksfilter.exceptions import ConfigurationError
+from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
 from mksfilter.log import event
 from mksfilter.proxy.console.access_watch import AccessWatch
 from mksfilter.proxy.console.admission import Admission
@@ -34,8 +34,10 @@ from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.server import fd_budget
+from mksfilter.proxy.server.board import Page
 from mksfilter.proxy.upstream.dial import dial
 from mksfilter.proxy.web.metrics import Metrics
+from mksfilter.proxy.web.report import NodeReport
 
 __all__ = ["Process"]
 
@@ -47,10 +49,14 @@ class Process:
 
     :param draining: whether this node is being taken out of service.
     :param audit: where audit events go.
+    :param out_of_service: whether load balancers are to send nobody here.
+    :param page_built: whether there is a console page.
+    :param page: where this process tells the other workers of the node what it does.
     :ivar audit: takes them.
     :ivar authorization: says whether a token would open a console.
     :ivar broker: opens consoles.
     :ivar pid: whose it is; after a fork it is somebody else's.
+    :ivar report: what the node says of itself.
     :raises ConfigurationError: a setting that only its user can check is wrong.
     """
 
@@ -63,6 +69,10 @@ class Process:
         proxies: TrustedProxies,
         draining: Callable[[], bool],
         audit: AuditSettings,
+        *,
+        out_of_service: Callable[[], bool],
+        page_built: bool,
+        page: Page,
     ) -> None:
         self.pid = os.getpid()
         keys = KeyRepository(settings.key_repository)
@@ -101,17 +111,31 @@ class Process:
             end_without_key=settings.end_sessions_of_removed_keys,
         )
         self.access_watch.start()
+        limits = SessionLimits(
+            _sessions_with_descriptors(settings.max_sessions),
+            settings.max_sessions_per_instance,
+            settings.max_sessions_per_user,
+        )
+        self.report = NodeReport(
+            page,
+            self.metrics,
+            checks={
+                "keys": functools.partial(_keys, keys),
+                "page": lambda: "" if page_built else "the console page is not built",
+                "room": lambda: limits.full,
+                "vcenters": functools.partial(_vcenters, endpoints),
+            },
+            draining=out_of_service,
+            sessions=lambda: len(self.sessions),
+        )
+        self.report.start()
         self.broker = Broker(
             origins=origins,
             proxies=proxies,
             authorization=self.authorization,
             admission=Admission(
                 AddressRate(settings.connection_rate),
-                SessionLimits(
-                    _sessions_with_descriptors(settings.max_sessions),
-                    settings.max_sessions_per_instance,
-                    settings.max_sessions_per_user,
-                ),
+                limits,
                 draining=draining,
             ),
             connector=Connector(
@@ -137,6 +161,26 @@ def _instances(nova: NovaSettings | None) -> NovaInstances:
         )
     # Places of its own: questions about tokens, which strangers can cause, do not take them.
     return NovaInstances(NovaAPI(nova))
+
+
+def _keys(keys: KeyRepository) -> str:
+    """Why no token can be verified."""
+    try:
+        keys.look()
+    except KeyRepositoryError as exc:
+        return str(exc)
+    return ""
+
+
+def _vcenters(endpoints: EndpointSource) -> str:
+    """Why no vCenter can be asked; a proxy that asks none needs none."""
+    states = endpoints.vcenters()
+    if not states or any(one.state in _REACHABLE for one in states):
+        return ""
+    return "; ".join(one.last_error or f"vcenter {one.name}: {one.state}" for one in states)
+
+
+_REACHABLE = ("new", "up")
 
 
 def _sessions_with_descriptors(wanted: int) -> int:

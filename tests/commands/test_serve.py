@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.gunicorn import gunicorn
-from tests.support.proxy import configuration, start_proxy
+from tests.support.proxy import configuration, fetch, free_port, start_proxy
 
 ETC = Path(__file__).parents[2] / "etc"
 
@@ -75,6 +75,7 @@ class TestBadInput:
             ({"allowed_origins": "horizon"}, "allowed_origins"),
             ({"frame_ancestors": "*"}, "frame_ancestors"),
             ({"metrics_networks": "here"}, "metrics_networks"),
+            ({"management_bind": "6091"}, "management_bind"),
             ({"allowed_networks": "there"}, "allowed_networks"),
             ({"replay_cache": "carrier-pigeon://x"}, "replay_cache"),
             ({"ticket_at": "connect"}, "vcenters"),
@@ -105,6 +106,15 @@ class TestBadInput:
         assert "--certfile" in only_line(done)
         assert serve("--config-file", config, "--keyfile", config).returncode == 2
         assert serve("--config-file", config, "--certfile", "/nonexistent").returncode == 2
+
+    def test_a_management_address_that_cannot_be_had_is_one_line_and_exit_code_1(self, tmp_path):
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            bind = f"127.0.0.1:{busy.getsockname()[1]}"
+            done = serve(
+                "--config-file", configuration(tmp_path, ticket_at="issue", management_bind=bind)
+            )
+        assert done.returncode == 1
+        assert f"management_bind {bind}" in only_line(done)
 
     def test_help_has_every_option(self):
         done = serve("--help")
@@ -155,13 +165,16 @@ def paste_file(config: Path) -> Path:
     return path
 
 
+@pytest.mark.page
 @pytest.mark.parametrize("arguments", [[], ["--preload"], ["--workers", "2", "--preload"]])
 def test_gunicorn_serves_it_with_paste(config, arguments):
+    management = free_port()
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{management}"))
     with gunicorn(paste_file(config), *arguments) as (process, url):
         with urllib.request.urlopen(f"{url}/healthz", timeout=30) as answer:
             assert answer.read() == b"ok\n"
-        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
-            assert b"mksfilter_sessions_active 0.0" in answer.read()
+        assert b"mksfilter_sessions_active 0.0" in fetch(management, "/metrics").body
+        assert fetch(management, "/readyz").status == 200
         process.terminate()
         assert process.wait(20) == 0
 

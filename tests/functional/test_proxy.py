@@ -210,9 +210,15 @@ class TestOperation:
                 worker.kill()
             proxy.wait_for_metric("mksfilter_sessions_active", 0)
 
+    def test_metrics_and_probes_are_not_on_the_public_port(self, proxy):
+        for path in ("/metrics", "/livez", "/readyz"):
+            assert proxy.get(path).status == 404
+            assert proxy.manage(path).status == 200
+        assert proxy.manage("/").status == 404
+
     def test_metrics_are_for_the_networks_that_may_have_them(self, proxy_factory, proxy):
-        assert proxy_factory(metrics_networks="192.0.2.0/24").get("/metrics").status == 404
-        assert proxy.get("/metrics", x_forwarded_for="203.0.113.9").status == 404
+        assert proxy_factory(metrics_networks="192.0.2.0/24").manage("/metrics").status == 404
+        assert proxy.manage("/metrics", x_forwarded_for="203.0.113.9").status == 404
 
     def test_a_file_takes_the_node_out_of_the_load_balancer(self, proxy_factory, tmp_path):
         file = tmp_path / "disable"
@@ -262,7 +268,7 @@ class TestOperation:
         path.write_text(good.replace("[mksfilter]", "[mksfilter]\nmetrics_networks = 192.0.2.0/24"))
         proxy.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 15
-        while proxy.get("/metrics").status != 404:
+        while proxy.manage("/metrics").status != 404:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 

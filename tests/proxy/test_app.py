@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -53,10 +54,11 @@ def test_every_route(make):
     app = make()
     assert Response(app, "/").status == 200
     assert Response(app, "/healthz").body == b"ok\n"
-    assert b"mksfilter_sessions_active" in Response(app, "/metrics").body
     assert Response(app, "/static/console.css").status == 200
     assert Response(app, "/websockify").status == 426
     assert Response(app, "/anything-else").status == 404
+    for path in ("/metrics", "/livez", "/readyz"):
+        assert Response(app, path).status == 404, "it is for the management listener alone"
 
 
 @pytest.mark.page
@@ -112,7 +114,18 @@ def test_a_worker_finds_an_application_for_as_long_as_somebody_uses_it(make):
 def test_other_methods_are_not_allowed(make, path):
     answer = Response(make(), path, "POST")
     assert answer.status == 405
-    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_options_is_a_health_check_as_haproxys_bare_one(make):
+    app = make()
+    server_state = ServerState([app])
+    server_state.start()
+    answer = Response(app, "/", "OPTIONS")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-length"] == "0"
+    server_state.drain(0)
+    assert Response(app, "/", "OPTIONS").status == 503
 
 
 def test_head_has_the_length_and_no_body(make):
@@ -164,23 +177,74 @@ def test_without_its_keys_the_node_says_so_and_not_that_the_token_is_bad(make, t
     assert Response(app, "/", query=f"token={token}").status == 500
 
 
-class TestMetrics:
-    def test_are_for_the_networks_that_may_have_them(self, make):
-        app = make(metrics_networks="10.0.0.0/8")
-        assert Response(app, "/metrics", REMOTE_ADDR="10.1.2.3").status == 200
+class TestManagement:
+    def test_metrics_are_for_the_networks_that_may_have_them(self, make):
+        app = make(metrics_networks="10.0.0.0/8").manage
+        answer = Response(app, "/metrics", REMOTE_ADDR="10.1.2.3")
+        assert b"mksfilter_sessions_active" in answer.body
         assert Response(app, "/metrics", REMOTE_ADDR="192.0.2.1").status == 404
 
-    def test_are_not_for_the_clients_of_a_balancer_that_nobody_declared(self, make):
-        app = make()
+    def test_metrics_are_not_for_those_whose_requests_somebody_passes_on(self, make):
+        app = make(trusted_proxies="127.0.0.0/8").manage
         assert Response(app, "/metrics", HTTP_X_FORWARDED_FOR="127.0.0.1").status == 404
         assert Response(app, "/metrics", HTTP_FORWARDED="for=127.0.0.1").status == 404
+
+    def test_alive_is_who_answers(self, make):
+        answer = Response(make().manage, "/livez")
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert Response(make().manage, "/livez", "HEAD").body == b""
+
+    @pytest.mark.page
+    def test_ready_says_what_was_looked_at(self, make):
+        answer = Response(make().manage, "/readyz")
+        assert answer.status == 200
+        assert json.loads(answer.body)["checks"] == dict.fromkeys(
+            ("draining", "keys", "page", "room", "vcenters"), "ok"
+        )
+
+    def test_without_its_keys_the_node_is_not_ready_and_names_them(self, make, tmp_path):
+        app = make()
+        assert app.manage  # a worker has started
+        Response(app, "/healthz")
+        (tmp_path / "keys").rename(tmp_path / "gone")
+        answer = Response(app.manage, "/readyz")
+        assert answer.status == 503
+        assert str(tmp_path / "keys") in json.loads(answer.body)["checks"]["keys"]
+        assert Response(app.manage, "/livez").status == 200
+
+    def test_a_node_that_drains_is_alive_and_not_ready(self, make):
+        app = make()
+        server_state = ServerState([app])
+        server_state.start()
+        server_state.drain(0)
+        answer = Response(app.manage, "/readyz")
+        assert answer.status == 503
+        assert json.loads(answer.body)["checks"]["draining"] != "ok"
+        assert Response(app.manage, "/livez").status == 200
+
+    def test_a_file_takes_the_node_out(self, make, tmp_path):
+        app = make(healthz_disable_file=tmp_path / "disable")
+        (tmp_path / "disable").touch()
+        assert Response(app.manage, "/readyz").status == 503
+        assert Response(app, "/healthz").status == 503
+
+    def test_nothing_else_is_there(self, make):
+        app = make().manage
+        for path in ("/", "/healthz", "/websockify", "/static/console.css"):
+            assert Response(app, path).status == 404
+        assert Response(app, "/readyz", "POST").status == 405
+
+    def test_an_address_that_is_none_is_told_at_the_start(self, make):
+        with pytest.raises(ConfigurationError, match="management_bind here: not of the form"):
+            make(management_bind="here")
 
 
 class TestConfiguration:
     def test_the_paste_section_wins_and_knows_its_words(self, make, tmp_path):
         path = configuration(tmp_path, ticket_at="issue")
         app = app_factory({}, config_file=str(path), metrics_networks="10.0.0.0/8")
-        assert Response(app, "/metrics").status == 404
+        assert Response(app.manage, "/metrics").status == 404
         with pytest.raises(ConfigurationError, match="unknown option 'metrics_network'"):
             app_factory({}, config_file=str(path), metrics_network="10.0.0.0/8")
 

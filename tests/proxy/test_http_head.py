@@ -48,7 +48,7 @@ def test_http_1_0_needs_no_host_since_load_balancers_ask_for_health_with_it():
         (b"GET http://h/ HTTP/1.1", 400),
         (b"GET * HTTP/1.1", 400),
         (b"POST / HTTP/1.1", 405),
-        (b"OPTIONS / HTTP/1.1", 405),
+        (b"TRACE / HTTP/1.1", 405),
         (b"CONNECT h:1 HTTP/1.1", 405),
         (b"get / HTTP/1.1", 405),
         (b"G\x01T / HTTP/1.1", 400),

@@ -221,6 +221,7 @@ class TestSecrets:
             "/static/console.css",
             "/x",
             "/metrics",
+            "/healthz",
         ):
             assert "set-cookie" not in proxy.get(path).headers
         assert "set-cookie" not in proxy.upgrade(token).headers

@@ -24,7 +24,7 @@ from mksfilter.config import VCenterSettings
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.viewer import Viewer
 
-__all__ = ["Answer", "RunningProxy", "configuration", "start_proxy"]
+__all__ = ["Answer", "RunningProxy", "configuration", "fetch", "free_port", "start_proxy"]
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -36,6 +36,24 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody had a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def fetch(port: int, path: str, *, method: str = "GET", **headers: str) -> Answer:
+    """A plain request to a port of 127.0.0.1."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=named)
+        response = connection.getresponse()
+        body = response.read()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body)
 
 
 def configuration(
@@ -55,6 +73,7 @@ def configuration(
         "vcenters": [vcenter.name for vcenter in vcenters],
         # The simulated ESXi hosts are on this machine.
         "allowed_networks": "127.0.0.0/8",
+        "management_bind": "127.0.0.1:0",
         **options,
     }
     lines = ["[mksfilter]"]
@@ -78,6 +97,7 @@ class RunningProxy:
     """A proxy under gunicorn, and what a client or an operator would do to it.
 
     :ivar host: where it listens, 127.0.0.1 as a rule, and ``port``.
+    :ivar management: the port of its management listener, on 127.0.0.1.
     :ivar base_url: ``http://HOST:PORT/``.
     :ivar codec: mints tokens that it accepts.
     :ivar directory: where its configuration is.
@@ -93,6 +113,8 @@ class RunningProxy:
     ) -> None:
         self.process = process
         self.host, self.port = address
+        found = re.search(r"management on http://127\.0\.0\.1:(\d+)", log.read_text())
+        self.management = int(found[1]) if found else 0
         self.codec = codec
         self.base_url = f"{'https' if tls else 'http'}://{self.host}:{self.port}/"
         self.directory = log.parent
@@ -130,13 +152,11 @@ class RunningProxy:
 
     def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
         """A plain request; ``user_agent="x"`` sends ``User-Agent: x``."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
-        with contextlib.closing(connection):
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, headers=named)
-            response = connection.getresponse()
-            body = response.read()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body)
+        return fetch(self.port, path, host=self.host, method=method, **headers)
+
+    def manage(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """The same, of the management listener."""
+        return fetch(self.management, path, method=method, **headers)
 
     def connect(self) -> socket.socket:
         """A raw connection."""
@@ -191,7 +211,7 @@ class RunningProxy:
         """A value of ``/metrics``; 0 when it is not there (yet)."""
         wanted = "".join(f'.*{key}="{value}"' for key, value in sorted(labels.items()))
         pattern = re.compile(rf"^{name}(?:\{{{wanted}.*\}})? (\S+)$", re.MULTILINE)
-        match = pattern.search(self.get("/metrics").body.decode())
+        match = pattern.search(self.manage("/metrics").body.decode())
         return float(match[1]) if match else 0.0
 
     def wait_for_metric(

@@ -52,13 +52,20 @@ class SessionLimits:
         self._instances: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
+    @property
+    def full(self) -> str:
+        """Which limit of the process is reached; nothing while there is room."""
+        if self._total and self._taken >= self._total:
+            return f"max_sessions ({self._total}) is reached"
+        return ""
+
     def reserve(self, instance: str, user: str) -> Reservation:
         """Take a place.
 
         :raises LimitReached: one of its subclasses, for the limit that is reached.
         """
-        if self._total and self._taken >= self._total:
-            raise SessionLimitReached(f"max_sessions ({self._total}) is reached")
+        if self.full:
+            raise SessionLimitReached(self.full)
         if self._per_instance and self._instances[instance] >= self._per_instance:
             raise InstanceLimitReached(
                 f"instance {instance}: max_sessions_per_instance ({self._per_instance}) is reached"

@@ -24,7 +24,6 @@ __all__ = [
     "exit_for_good",
     "format_logs",
     "keep_mark",
-    "on_worker_exit",
 ]
 
 
@@ -75,16 +74,6 @@ def close_control_socket(cfg: Any) -> None:
     the process, of no use here. One that the operator has named stays."""
     if hasattr(cfg, "control_socket_disable") and cfg.control_socket == Config().control_socket:
         cfg.set("control_socket_disable", True)
-
-
-def on_worker_exit(cfg: Any, callback: Callable[[int], None]) -> None:
-    """Have the master call *callback* with the process id of each worker that ended, unless the
-    operator has a hook of his own there.
-
-    Works from a worker's constructor: it runs in the master, before the fork.
-    """
-    if cfg.child_exit is Config().child_exit:
-        cfg.set("child_exit", lambda _arbiter, worker: callback(worker.pid))
 
 
 #: Attribute of the handlers that gunicorn has made, and takes away when it reloads.

@@ -53,6 +53,7 @@ class ConsoleServer(Server):
 
     TLS, where gunicorn is given a certificate, is spoken by :class:`Connection`.
 
+    :param capacity: connections that may wait; by default a share of the descriptors.
     :ivar state: of the worker process.
     """
 
@@ -62,6 +63,7 @@ class ConsoleServer(Server):
         *,
         state: ServerState,
         ssl_context: ssl.SSLContext | None = None,
+        capacity: int | None = None,
         **kwargs: Any,
     ) -> None:
         if ssl_context is not None:
@@ -75,7 +77,7 @@ class ConsoleServer(Server):
         self._idle = _WaitingList(_IDLE_SECONDS)
         self._lingering = _WaitingList(_LINGER_SECONDS)
         super().__init__(listener, **kwargs)
-        self._capacity = fd_budget.waiting(fd_budget.limit())
+        self._capacity = capacity or fd_budget.waiting(fd_budget.limit())
 
     def accepted(self, sock: socket, address: Address) -> None:
         """A connection was accepted."""

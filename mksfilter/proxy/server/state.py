@@ -11,9 +11,13 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.log import event
+from mksfilter.proxy.server import board
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["Application", "ServerState", "constructed", "register"]
 
@@ -34,8 +38,19 @@ class Application(Protocol):
     def sessions(self) -> int:
         """Live sessions."""
 
+    @property
+    def management_bind(self) -> str:
+        """``HOST:PORT`` of the listener for :meth:`manage`; empty: none."""
+
+    @property
+    def superseded(self) -> bool:
+        """This process drains, and another one of the node takes new sessions."""
+
     def expects_proxy_header(self, peer: str) -> bool:
         """Does a connection from this address start with a PROXY protocol header?"""
+
+    def manage(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request for the management listener (PEP 3333)."""
 
     def start(self, state: ServerState) -> None:
         """Called once in each worker, after the fork and after gevent's patches.
@@ -73,11 +88,16 @@ def constructed() -> list[Application]:
 class ServerState:
     """One worker process.
 
+    :param page: where it tells the other workers of the node what it does.
     :ivar draining: no new sessions are accepted.
+    :ivar page: the same; by default one that nobody else sees.
     """
 
-    def __init__(self, applications: Iterable[Application] = ()) -> None:
+    def __init__(
+        self, applications: Iterable[Application] = (), page: board.Page | None = None
+    ) -> None:
         self.draining = False
+        self.page = page or board.alone()
         self._applications = tuple(applications)
 
     def start(self) -> None:
@@ -117,6 +137,12 @@ class ServerState:
     def sessions(self) -> int:
         """Live sessions of this process."""
         return sum(application.sessions for application in self._applications)
+
+    @property
+    def managed(self) -> Application | None:
+        """The application that has a management listener."""
+        wanted = (one for one in self._applications if one.management_bind)
+        return next(wanted, None)
 
     @property
     def handshake_timeout(self) -> float:

@@ -7,6 +7,7 @@ the applications of its process through one :class:`ServerState`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import time
@@ -18,12 +19,16 @@ from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from mksfilter import log
 from mksfilter.exceptions import MksFilterError
-from mksfilter.proxy.server import gunicorn_adapter, log_outlet
+from mksfilter.proxy.server import gunicorn_adapter, log_outlet, node
 from mksfilter.proxy.server.handler import ConsoleHandler
+from mksfilter.proxy.server.management import ManagementListener
 from mksfilter.proxy.server.server import ConsoleServer
 from mksfilter.proxy.server.state import ServerState, constructed
 
 __all__ = ["ConsoleWorker"]
+
+LOG = logging.getLogger(__name__)
+_MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class ConsoleWorker(GeventWebSocketWorker):
@@ -40,8 +45,9 @@ class ConsoleWorker(GeventWebSocketWorker):
         self._servers: list[ConsoleServer] = []
         # Here too: it is the master who makes workers.
         self._unblock_logs()
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            gunicorn_adapter.on_worker_exit(self.cfg, _forget_gauges_of)
+        self._management: ManagementListener | None = None
+        # Here and not later: this still runs in the master, whose memory all workers share.
+        self._page = node.shared().board.take(self)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003
@@ -57,6 +63,9 @@ class ConsoleWorker(GeventWebSocketWorker):
     def init_process(self) -> None:
         """After the fork: whatever logs from here on, secrets are masked."""
         log.mask_secrets()
+        if os.environ.pop(_MULTIPROC_DIR, None):
+            # prometheus_client would map files there, and a full disk would kill this process.
+            LOG.warning(log.event("variable-ignored", name=_MULTIPROC_DIR, remedy="leave it out"))
         _raise_file_limit()
         super().init_process()
 
@@ -65,7 +74,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         try:
             super().load_wsgi()
             self._unblock_logs()  # those of the application
-            self.state = ServerState(constructed())
+            self.state = ServerState(constructed(), self._page)
             self.state.start()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
@@ -78,6 +87,10 @@ class ConsoleWorker(GeventWebSocketWorker):
 
     def run(self) -> None:
         """Serve until told to stop, then until the last session has ended."""
+        managed = self.state.managed
+        if managed is not None:
+            self._management = ManagementListener(managed.management_bind, managed.manage)
+            self._management.start()
         super().run()
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self._busy() and time.monotonic() < deadline:
@@ -99,6 +112,17 @@ class ConsoleWorker(GeventWebSocketWorker):
             server.close()
         # Leave time for the last close frames before the arbiter's SIGKILL.
         self.state.drain(max(0.0, self.cfg.graceful_timeout - 2.0))
+        gevent.spawn(self._leave_management)
+
+    def _leave_management(self) -> None:
+        # On a reload it is the new workers' to answer, by the new configuration. Where there are
+        # none, a node that drains says so to its end.
+        managed = self.state.managed
+        while self._management is not None and managed is not None:
+            if managed.superseded:
+                self._management.close()
+                return
+            gevent.sleep(1.0)
 
     def _busy(self) -> bool:
         return bool(self.state.sessions) or any(server.arriving for server in self._servers)
@@ -115,9 +139,3 @@ def _raise_file_limit() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _forget_gauges_of(pid: int) -> None:
-    from prometheus_client import multiprocess
-
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,22 +1,18 @@
-"""What Prometheus may know. One object per process; under several workers set
-``PROMETHEUS_MULTIPROC_DIR``, and each worker's ``/metrics`` tells the sum of all.
+"""What Prometheus may know of one process; :mod:`.report` adds up those of a node.
+
+Every label has few values, all of them ours: a reason, a mode, the name of a configured vCenter.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from mksfilter import log
+from mksfilter.proxy.web import samples
 
 if TYPE_CHECKING:
     from mksfilter.backends.resolver import VCenterState
@@ -27,10 +23,13 @@ __all__ = ["Metrics"]
 class Metrics:
     """The proxy's counters and gauges.
 
-    :param vcenters: called at each scrape; the state of each vCenter.
+    :param vcenters: called at each look; the state of each vCenter.
+    :ivar pid: whose they are.
     """
 
     def __init__(self, vcenters: Callable[[], Iterable[VCenterState]] = tuple) -> None:
+        self.pid = os.getpid()
+        self._dropped_before = 0
         self._vcenters = vcenters
         registry = CollectorRegistry()
         self._registry = registry
@@ -38,7 +37,6 @@ class Metrics:
             "mksfilter_sessions_active",
             "Console sessions that are open.",
             registry=registry,
-            multiprocess_mode="livesum",
         )
         self._opened = Counter(
             "mksfilter_sessions_opened", "Console sessions opened.", ["mode"], registry=registry
@@ -65,6 +63,11 @@ class Metrics:
             registry=registry,
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
         )
+        self._log_dropped = Counter(
+            "mksfilter_log_lines_dropped",
+            "Lines of the log that nobody took in time.",
+            registry=registry,
+        )
         self._audit_lost = Counter(
             "mksfilter_audit_events_lost",
             "Audit events that a place of the audit trail will not get.",
@@ -76,14 +79,12 @@ class Metrics:
             "1 when the last calls to the vCenter were answered, 0 when it is left alone.",
             ["vcenter"],
             registry=registry,
-            multiprocess_mode="livemin",
         )
         self._vcenter_calls = Gauge(
             "mksfilter_vcenter_calls",
             "Calls that a vCenter is working on, and those that wait for a place.",
             ["vcenter", "state"],
             registry=registry,
-            multiprocess_mode="livesum",
         )
 
     def refuse(self, reason: str) -> None:
@@ -116,17 +117,24 @@ class Metrics:
         self._audit_lost.labels(sink).inc(count)
 
     def refresh(self) -> None:
-        """Look at the vCenters; under several workers each has to do so for itself."""
+        """Look at what is not told but asked: the vCenters, and the log."""
+        dropped = log.lines_dropped()
+        self._log_dropped.inc(dropped - self._dropped_before)
+        self._dropped_before = dropped
         for vcenter in self._vcenters():
             self._vcenter_up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
             self._vcenter_calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)
             self._vcenter_calls.labels(vcenter.name, "waiting").set(vcenter.waiting)
 
-    def exposition(self) -> tuple[str, bytes]:
-        """Content type and body for a scrape."""
+    def families(self) -> samples.Families:
+        """All of it, as values."""
         self.refresh()
-        registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return CONTENT_TYPE_LATEST, generate_latest(registry)
+        return samples.of_registry(self._registry.collect(), _MERGE)
+
+    def exposition(self) -> tuple[str, bytes]:
+        """Content type and body for a scrape of this process alone."""
+        return samples.exposition(self.families())
+
+
+#: How a gauge of several workers is one; the others are added.
+_MERGE: Final[dict[str, samples.Merge]] = {"mksfilter_vcenter_up": "max"}

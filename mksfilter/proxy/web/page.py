@@ -21,7 +21,7 @@ from string import Template
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 
-__all__ = ["Answer", "Pages"]
+__all__ = ["Answer", "Pages", "framed", "plain"]
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +59,20 @@ class Answer:
     def status_line(self) -> str:
         """Code and phrase, as WSGI wants them."""
         return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+
+def plain(status: int, text: str = "") -> Answer:
+    """A line of text."""
+    return Answer(
+        status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store")], text.encode()
+    )
+
+
+def framed(answer: Answer) -> _Headers:
+    """Its headers, and how long it is."""
+    if answer.status == HTTPStatus.NOT_MODIFIED:
+        return answer.headers
+    return [*answer.headers, ("Content-Length", str(len(answer.body)))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +124,18 @@ class Pages:
             # Installed from a source tree without npm; consoles work for other clients.
             LOG.error(event("page-missing", file=_SCRIPT, detail=_NOT_BUILT))
 
+    @property
+    def built(self) -> bool:
+        """The console page is there."""
+        return _SCRIPT in self._files
+
     def console(self, *, tls: bool, directory: str = "") -> Answer:
         """The page itself. It reads token and title from its address; nothing of a request is
         rendered in.
 
         :param directory: where its files are, with a last slash; empty: beside the page.
         """
-        if _SCRIPT not in self._files:
+        if not self.built:
             return self.message(503, "The console page is not built", _NOT_BUILT, tls=tls)
         page = self._console
         if directory:

@@ -33,6 +33,7 @@ class Application:
 
     handshake_timeout = 0.3
     sessions = 0
+    management_bind = ""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
