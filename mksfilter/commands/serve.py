@@ -54,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     :raises ConfigurationError: the configuration is wrong; nothing was started.
     :raises OperationError: the address cannot be listened on.
     """
+    from mksfilter.proxy.server.service_manager import ServiceManager
+
+    # Before gunicorn finds it: its READY would come before any worker can serve.
+    ServiceManager.of_environment()
     _check_certificate(args)
     listener = _listen(args.bind)
     from mksfilter.proxy.server.node import listener_address

@@ -23,6 +23,7 @@ from mksfilter.proxy.server import gunicorn_adapter, log_outlet, node
 from mksfilter.proxy.server.handler import ConsoleHandler
 from mksfilter.proxy.server.management import ManagementListener
 from mksfilter.proxy.server.server import ConsoleServer
+from mksfilter.proxy.server.service_manager import ServiceManager
 from mksfilter.proxy.server.state import ServerState, constructed
 
 __all__ = ["ConsoleWorker"]
@@ -43,6 +44,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         super().__init__(*args, **kwargs)
         self.state = ServerState()
         self._servers: list[ConsoleServer] = []
+        self._service_manager = ServiceManager.of_environment()
         # Here too: it is the master who makes workers.
         self._unblock_logs()
         self._management: ManagementListener | None = None
@@ -76,9 +78,15 @@ class ConsoleWorker(GeventWebSocketWorker):
             self._unblock_logs()  # those of the application
             self.state = ServerState(constructed(), self._page)
             self.state.start()
+            self._service_manager.ready()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
             gunicorn_adapter.exit_for_good()
+
+    def notify(self) -> None:
+        """gunicorn's loop calls this every second, and so does whoever drains."""
+        super().notify()
+        self._service_manager.alive(draining=self.state.draining)
 
     def _unblock_logs(self) -> None:
         log_outlet.install()
