@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.support.qemu import boot, free_port, running
 
@@ -76,3 +78,44 @@ def test_tigervnc_shows_its_root_window_and_its_size(xvnc, open_vnc):
     screen.keep("xvnc")
     assert screen.complaints == []
     assert screen.violations() == []
+
+
+def test_a_viewer_that_speaks_rfb_3_3_with_qemu_sees_its_screen_and_types_nothing(
+    qemu, vsphere_factory, proxy_factory
+):
+    """In 3.3 QEMU chooses the security type, and the viewer says one byte less than in 3.8."""
+    machine, port = qemu
+    machine.wait_for_text("Booting from Floppy")
+    vsphere = vsphere_factory("--rfb", f"127.0.0.1:{port}")
+    proxy = proxy_factory(vcenters=[vsphere.vcenter_settings()])
+    token = proxy.token(vsphere.vm("web-1")["uuid"], mode="view")
+    key = b"".join(struct.pack("!BBxxI", 4, down, ord("x")) for down in (1, 0))
+    ask = struct.pack("!BBHHHH", 3, 0, 0, 0, 8, 8)
+    with connect(
+        f"ws://127.0.0.1:{proxy.port}/websockify?token={token}", subprotocols=["binary"], proxy=None
+    ) as viewer:
+        heard = bytearray()
+
+        def read(size):
+            while len(heard) < size:
+                heard.extend(viewer.recv(timeout=15))
+            taken = bytes(heard[:size])
+            del heard[:size]
+            return taken
+
+        assert read(12) == b"RFB 003.008\n"
+        viewer.send(b"RFB 003.003\n")
+        assert read(4) == b"\0\0\0\1"
+        viewer.send(b"\0")
+        name = struct.unpack("!20xI", read(24))[0]
+        read(name)
+        viewer.send(key + struct.pack("!BxHi", 2, 1, 0))
+        for _ in range(2):
+            viewer.send(key * 20 + ask)
+            kind, rectangles = struct.unpack("!BxH", read(4))
+            assert kind == 0
+            for _ in range(rectangles):
+                width, height, encoding = struct.unpack("!4xHHi", read(12))
+                assert encoding == 0
+                read(width * height * 4)
+    assert "x" not in machine.text().partition("Booting from Floppy")[2]

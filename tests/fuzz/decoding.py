@@ -6,14 +6,14 @@ from itertools import pairwise
 
 from websockets.utils import apply_mask
 
-from mksfilter.exceptions import RFBViolation
+from mksfilter.exceptions import RFBViolation, UpstreamViolation
 from mksfilter.proxy.relay.decoder import ClientDecoder
-from mksfilter.proxy.relay.frames import GAP, ControlFrame, FrameTracker, Violation
-from tests.fuzz.rfb import check_viewer
+from mksfilter.proxy.relay.frames import GAP, ControlFrame, FrameTracker, Violation, server_header
+from tests.fuzz.rfb import HOSTS, check_viewer
 
 __all__ = ["TestOneInput"]
 
-_START = {0: b"RFB 003.008\n", 1: b"\x04\x00\x03\x00"}
+_SERVER_INIT = b"\x04\x00\x03\x00"
 
 
 def TestOneInput(data: bytes) -> None:
@@ -32,6 +32,10 @@ def _heard(stream: bytes, edges: list[int], options: int) -> tuple[bytes, bool]:
     handshake = ("full", "missing", "auto", "auto")[options >> 2 & 3]
     tracker = FrameTracker(masked=True, text=False)
     decoder = ClientDecoder(framed=framed, view_only=view_only, handshake=handshake)
+    host = _SERVER_INIT if options >> 4 & 1 else HOSTS[(0, 1, 2, 3)[options >> 5 & 3]]
+    said = server_header(len(host)) + host if framed else host
+    if options >> 7 and handshake == "full" and decoder.listens:
+        decoder.hear(said)
     if handshake == "missing":
         assert decoder.play(missing=True)
     heard: list[bytes] = []
@@ -44,16 +48,18 @@ def _heard(stream: bytes, edges: list[int], options: int) -> tuple[bytes, bool]:
                     return b"", True
                 if piece is not GAP and not isinstance(piece, ControlFrame):
                     heard += decoder.feed(bytes(piece))[0]
+        # The host speaks last: what was said before counts now.
+        if decoder.listens:
+            decoder.hear(said)
         if decoder.undecided:
-            # The host speaks last: what was said before counts now.
-            decoder.decide(_START[options >> 4 & 1])
-            heard += decoder.feed(b"")[0]
-    except RFBViolation:
+            decoder.decide(host[:4])
+        heard += decoder.feed(b"")[0]
+    except (RFBViolation, UpstreamViolation):
         return b"", True
     messages = [_payload(message) for message in heard] if framed else heard
     if view_only:
         played = handshake == "missing" or (handshake == "auto" and bool(options >> 4 & 1))
-        check_viewer(messages, handshake=not played)
+        check_viewer(messages, None if played else host)
     return b"".join(messages), False
 
 

@@ -10,8 +10,14 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN, Protocol, Side
 
 from mksfilter.exceptions import MessageTooBig, RFBViolation
-from mksfilter.proxy.relay.frames import BINARY, frame
-from mksfilter.proxy.relay.rfb import GREETING, PlayedHandshake, ViewOnlyFilter, is_greeting
+from mksfilter.proxy.relay.frames import BINARY, first_payload, frame
+from mksfilter.proxy.relay.rfb import (
+    GREETING,
+    HOST_START,
+    PlayedHandshake,
+    ViewOnlyFilter,
+    is_greeting,
+)
 
 __all__ = ["ClientDecoder"]
 
@@ -28,7 +34,16 @@ class ClientDecoder:
         (it is played to the browser), or ``auto`` (its first bytes tell).
     """
 
-    __slots__ = ("_early", "_filter", "_framed", "_played", "_protocol", "_view_only", "undecided")
+    __slots__ = (
+        "_early",
+        "_filter",
+        "_framed",
+        "_heard",
+        "_played",
+        "_protocol",
+        "_view_only",
+        "undecided",
+    )
 
     def __init__(self, *, framed: bool, view_only: bool, handshake: str) -> None:
         self._protocol = Protocol(Side.SERVER, state=OPEN, max_size=_MAX_MESSAGE)
@@ -37,6 +52,7 @@ class ClientDecoder:
         self._played: PlayedHandshake | None = None
         self._filter: ViewOnlyFilter | None = None
         self._early = b""
+        self._heard = b""
         self.undecided = handshake == "auto"
         if handshake == "full":
             self._settle(played=False)
@@ -45,6 +61,23 @@ class ClientDecoder:
     def playing(self) -> bool:
         """Whether the browser is still busy with a handshake that the host knows nothing of."""
         return self._played is not None and not self._played.done
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has to hear what the host says, to read the browser rightly."""
+        if self._filter is None:
+            return self._view_only and self.undecided
+        return self._filter.listens
+
+    def hear(self, data: bytes) -> None:
+        """Take data frames (or bytes) of the host while it listens; :meth:`feed` goes on from
+        there."""
+        self._heard += data[: _MAX_EARLY - len(self._heard)]
+        if self._filter is not None:
+            self._filter.hear(self._start())
+
+    def _start(self) -> bytes:
+        return first_payload(self._heard, HOST_START) if self._framed else self._heard[:HOST_START]
 
     def decide(self, start: bytes) -> list[bytes] | None:
         """Look at the first bytes of the display stream.
@@ -63,6 +96,8 @@ class ClientDecoder:
         self.undecided = False
         self._played = PlayedHandshake() if played else None
         self._filter = ViewOnlyFilter(handshake=not played) if self._view_only else None
+        if self._filter is not None and self._filter.listens:
+            self._filter.hear(self._start())
 
     def feed(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
         """Take whole or partial data frames of the browser, masks and all.
@@ -70,6 +105,7 @@ class ClientDecoder:
         :returns: what goes to the host, ready for its wire, and messages to the browser.
         :raises RFBViolation: what was said must not be said; MessageTooBig when a message is longer
             than 1 MiB.
+        :raises UpstreamViolation: the host is one whose browser cannot be read.
         """
         self._protocol.receive_data(data)
         if self._protocol.parser_exc is not None:
@@ -95,6 +131,8 @@ class ClientDecoder:
             answers, payload = self._played.feed(payload)
         if self._filter is not None:
             messages = self._filter.feed(payload)
+            if not self._filter.listens:
+                self._heard = b""
         else:
             messages = [payload] if payload else []
         if self._framed:

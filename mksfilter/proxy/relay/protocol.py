@@ -69,6 +69,7 @@ _MAX_MISSED: Final = 2
 _PING_MARK: Final = b"mksfilter"
 # Registered close codes (RFC 6455 section 7.4.1).
 _GOING_AWAY: Final = 1001
+_PROTOCOL_ERROR: Final = 1002
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -349,7 +350,7 @@ class RelayProtocol:
         host.passes = bool(self.browsers) and not host.closed
         for browser in self.browsers:
             browser.passes = browser.decoder is None and not (host.close_sent or browser.closed)
-            if browser.close_sent or not browser.settled:
+            if browser.close_sent or not browser.settled or browser.listens:
                 host.passes = False
 
     # --- pieces of a stream ---
@@ -415,6 +416,16 @@ class RelayProtocol:
 
     def _pass_to(self, browser: BrowserState, data: bytes | memoryview) -> None:
         decoder = browser.decoder
+        if decoder is None or not decoder.listens:
+            self._tell(browser, data)
+            return
+        decoder.hear(bytes(data))
+        self._tell(browser, data)
+        if decoder.listens and not browser.closed:
+            self._decode(browser, decoder, b"")
+
+    def _tell(self, browser: BrowserState, data: bytes | memoryview) -> None:
+        decoder = browser.decoder
         if decoder is None or browser.settled:
             if self.host.tracker is None:
                 data = server_header(len(data)) + bytes(data)
@@ -446,6 +457,9 @@ class RelayProtocol:
             messages, answers = decoder.feed(data)
         except RFBViolation as exc:
             self._violated(browser, str(exc), exc.close_code)
+            return
+        except UpstreamViolation as exc:
+            self._violated(self.host, str(exc), _PROTOCOL_ERROR)
             return
         for answer in answers:
             self._send(browser, server_header(len(answer)) + answer)

@@ -8,14 +8,29 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from mksfilter.exceptions import RFBViolation
+from mksfilter.exceptions import RFBViolation, UpstreamViolation
 
-__all__ = ["GREETING", "PlayedHandshake", "ViewOnlyFilter", "is_greeting"]
+__all__ = ["GREETING", "HOST_START", "PlayedHandshake", "ViewOnlyFilter", "is_greeting"]
 
 GREETING: Final = b"RFB 003.008\n"
 _SECURITY_TYPES: Final = b"\x01\x01"
 _SECURITY_NONE: Final = b"\x01"
 _SECURITY_OK: Final = b"\x00\x00\x00\x00"
+
+#: Bytes of the host that a viewer's filter has to know: its version, and the type of RFB 3.3.
+HOST_START: Final = 16
+_MAX_EARLY: Final = 4096
+# Whose handshake a version has (section 7.1.1, and what noVNC makes of versions that no
+# specification has).
+_CLIENT_VERSIONS: Final = {b"RFB 003.003\n": 3, b"RFB 003.007\n": 7, GREETING: 8}
+_HOST_VERSIONS: Final = {
+    **_CLIENT_VERSIONS,
+    b"RFB 003.006\n": 3,
+    b"RFB 003.889\n": 8,
+    b"RFB 004.000\n": 8,
+    b"RFB 004.001\n": 8,
+    b"RFB 005.000\n": 8,
+}
 
 
 def is_greeting(start: bytes) -> bool | None:
@@ -61,7 +76,8 @@ class PlayedHandshake:
                 return answers, b""
             reply, data = data[:size], data[size:]
             if self._step == 0:
-                _check_version(reply)
+                if _CLIENT_VERSIONS.get(reply, 3) == 3:
+                    raise RFBViolation("not version 3.7 or 3.8 of RFB")
                 answers.append(_SECURITY_TYPES)
             elif self._step == 1:
                 if reply != _SECURITY_NONE:
@@ -95,27 +111,49 @@ _ENCODINGS: Final = frozenset(
 _MAX_ENCODINGS: Final = 1024
 
 
+# What of its part in the handshake the client says next.
+_VERSION, _CHOICE, _CHOSEN, _INIT, _DONE = range(5)
+
+
 class ViewOnlyFilter:
     """Lets through what a client without rights may say, and drops the rest.
 
     A server must see only whole messages whose length it cannot take for another: everything else
     could hide a key press. So a message of a type not known here ends the session.
 
+    What a client says in the handshake depends on the host: in RFB 3.3 it chooses no security type,
+    the host does (section 7.1.2 and appendix A). A filter that took the byte after the version for
+    a choice would be a byte behind from there on. So it waits for what the host says.
+
     :param handshake: whether the stream starts with the client's part of the RFB handshake.
     """
 
-    __slots__ = ("_data", "_skip", "_step")
+    __slots__ = ("_data", "_host", "_skip", "_step")
 
     def __init__(self, *, handshake: bool = True) -> None:
         self._data = b""
+        self._host = b""
         self._skip = 0
-        self._step = 0 if handshake else 3
+        self._step = _VERSION if handshake else _DONE
+
+    @property
+    def listens(self) -> bool:
+        """Whether what the host says tells how to read the client."""
+        return self._step in (_VERSION, _CHOSEN)
+
+    def hear(self, start: bytes) -> None:
+        """Take the beginning of what the host says; call :meth:`feed` afterwards.
+
+        :param start: its first :data:`HOST_START` bytes, as many of them as have come.
+        """
+        self._host = start
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take what the client said.
 
         :returns: the messages that pass, one each.
         :raises RFBViolation: a message that is not known, or not allowed to be that long.
+        :raises UpstreamViolation: the host's version is none whose handshake is known.
         """
         passed: list[bytes] = []
         if self._skip:
@@ -134,12 +172,14 @@ class ViewOnlyFilter:
                 data = b""
             else:
                 data = data[size:]
+        if self.listens and len(data) > _MAX_EARLY:
+            raise RFBViolation("the client speaks before the server")
         self._data = data
         return passed
 
     def _next(self, data: bytes) -> tuple[int, bytes]:
         """Length of the next message (0: not known yet), and what passes of it."""
-        if self._step < 3:
+        if self._step != _DONE:
             return self._handshake(data)
         kind = data[0]
         if kind in _PASSES:
@@ -152,19 +192,27 @@ class ViewOnlyFilter:
         return _dropped_length(kind, data), b""
 
     def _handshake(self, data: bytes) -> tuple[int, bytes]:
-        if self._step == 0:
-            if len(data) < 12:
+        if self._step == _VERSION:
+            if len(data) < 12 or len(self._host) < 12:
                 return 0, b""
-            _check_version(data[:12])
-            self._step = 1
+            spoken = _HOST_VERSIONS.get(self._host[:12])
+            if spoken is None:
+                raise UpstreamViolation("not a version of RFB whose handshake is known")
+            version = _CLIENT_VERSIONS.get(data[:12])
+            if version is None or version > spoken:
+                raise RFBViolation("not version 3.3, 3.7 or 3.8 of RFB, or not one of the host's")
+            self._step = _CHOSEN if version == 3 else _CHOICE
             return 12, data[:12]
-        if self._step == 1:
-            if data[:1] != _SECURITY_NONE:
-                # What follows depends on the type, and could not be told from messages.
-                raise RFBViolation("a security type other than None in a view-only session")
-            self._step = 2
+        if self._step == _CHOSEN:
+            if len(self._host) < HOST_START:
+                return 0, b""
+            _require_none(self._host[15:16] if self._host[12:15] == bytes(3) else b"")
+            self._step = _INIT
+        if self._step == _CHOICE:
+            _require_none(data[:1])
+            self._step = _INIT
             return 1, data[:1]
-        self._step = 3
+        self._step = _DONE
         # A viewer must not disconnect others: ClientInit asks for a shared session.
         return 1, b"\x01"
 
@@ -211,6 +259,7 @@ def _dropped_length(kind: int, data: bytes) -> int:
     raise RFBViolation(f"message of type {kind} in a view-only session")
 
 
-def _check_version(reply: bytes) -> None:
-    if reply not in (b"RFB 003.007\n", GREETING):
-        raise RFBViolation("not version 3.7 or 3.8 of RFB")
+def _require_none(security_type: bytes) -> None:
+    if security_type != _SECURITY_NONE:
+        # What follows depends on the type, and could not be told from messages.
+        raise RFBViolation("a security type other than None in a view-only session")

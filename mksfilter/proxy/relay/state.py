@@ -151,6 +151,11 @@ class BrowserState(PeerState):
         decoder = self.decoder
         return decoder is None or not (decoder.undecided or decoder.playing)
 
+    @property
+    def listens(self) -> bool:
+        """Whether what the host says has to be looked at, to read what the browser says."""
+        return self.decoder is not None and self.decoder.listens
+
 
 def _is_decoded(options: RelayOptions, *, framed: bool) -> bool:
     """Whether the browser's frames are read, not passed as they are."""

@@ -953,6 +953,7 @@ KEYS = {
 def test_a_viewer_may_look_but_not_touch(cut):
     session = Session(view_only=True)
     greeting = b"RFB 003.008\n"
+    session.host.send(greeting)
     pixel_format = struct.pack("!Bxxx16s", 0, b"a pixel format..")
     request = struct.pack("!BBHHHH", 3, 0, 0, 0, 640, 480)
     said = greeting + b"\x01" + b"\x00"
@@ -974,6 +975,7 @@ def test_a_viewer_sees_all_however_the_host_puts_it():
 
 def test_a_viewer_announces_no_encoding_that_waits_for_an_answer():
     session = Session(view_only=True)
+    session.host.send(b"RFB 003.008\n")
     session.browser.send(b"RFB 003.008\n" + b"\x01\x01")
     wanted = [0, 16, -239, -312, -313, -258, 0x574D5664, 0x574D566C]
     session.browser.send(struct.pack("!BxH8i", 2, 8, *wanted))
@@ -985,6 +987,7 @@ def test_a_viewer_announces_no_encoding_that_waits_for_an_answer():
 @pytest.mark.parametrize("message", [b"\x63", b"\x7f\x00\x00\x03", struct.pack("!BxH", 2, 2000)])
 def test_a_viewer_that_says_something_unknown_is_sent_away(message):
     session = Session(view_only=True)
+    session.host.send(b"RFB 003.008\n")
     session.browser.send(b"RFB 003.008\n" + b"\x01\x01")
     session.host.expect(b"RFB 003.008\n" + b"\x01\x01")
     session.browser.send(message)
@@ -995,8 +998,59 @@ def test_a_viewer_that_says_something_unknown_is_sent_away(message):
 
 def test_a_viewer_cannot_choose_another_security_type():
     session = Session(view_only=True)
+    session.host.send(b"RFB 003.008\n")
     session.browser.send(b"RFB 003.008\n" + b"\x02")
     assert session.browser.until(lambda browser: browser.close).close[0] == 1008
+
+
+@pytest.mark.parametrize("framing", ["websocket", "bytes"])
+@pytest.mark.parametrize("handshake", ["full", "auto"])
+@pytest.mark.parametrize("cut", [1, 5, 12, 16])
+def test_a_viewer_of_a_host_that_speaks_rfb_3_3_looks_and_does_not_touch(framing, handshake, cut):
+    session = Session(framing=framing, rfb_handshake=handshake, view_only=True)
+    version, chosen = b"RFB 003.003\n", b"\0\0\0\1"
+    request = struct.pack("!BBHHHH", 3, 0, 0, 0, 640, 480)
+    said = version + chosen
+    session.browser.send(version)  # as a browser that does not wait
+    for start in range(0, len(said), cut):
+        part = said[start : start + cut]
+        if framing == "websocket":
+            session.host.send(b"")
+            session.host.send(part)
+        else:
+            session.host.send_raw(part)
+    session.browser.expect(said)
+    session.browser.send(b"\0" + KEYS["key"] + request + KEYS["VMware key"])
+    session.browser.send(KEYS["pointer"] + request)
+    heard = version + b"\1" + request * 2
+    if framing == "websocket":
+        session.host.expect(heard)
+    else:
+        assert session.host.heard == heard
+
+
+def test_a_viewer_that_speaks_another_version_than_its_host_is_sent_away():
+    session = Session(view_only=True)
+    session.host.send(b"RFB 003.003\n")
+    session.browser.send(b"RFB 003.008\n\1")
+    assert session.browser.until(lambda browser: browser.close).close[0] == 1008
+    assert not session.host.data
+
+
+def test_a_host_whose_version_nobody_knows_has_no_viewers():
+    session = Session(view_only=True)
+    session.host.send(b"RFB 009.009\n")
+    session.browser.send(b"RFB 003.008\n\1")
+    assert session.browser.until(lambda browser: browser.close).close[0] == 1014
+    assert not session.host.data
+
+
+def test_what_the_host_says_passes_as_it_is_once_the_viewer_has_answered():
+    session = Session(view_only=True)
+    session.host.send(b"RFB 003.008\n")
+    assert not session.protocol.host.passes
+    session.browser.send(b"RFB 003.008\n")
+    assert session.protocol.host.passes
 
 
 def test_close_frames_in_pieces_pass_whole():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.exceptions import RFBViolation
+from mksfilter.exceptions import RFBViolation, UpstreamViolation
 from mksfilter.proxy.relay.rfb import (
     GREETING,
     PlayedHandshake,
@@ -19,6 +19,15 @@ from mksfilter.proxy.relay.rfb import (
 from tests.proxy.relay.test_protocol import KEYS
 
 HANDSHAKE = GREETING + b"\x01\x01"
+RFB_3_3, RFB_3_7 = b"RFB 003.003\n", b"RFB 003.007\n"
+REQUEST = struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480)
+
+
+def viewer_of(host: bytes = GREETING) -> ViewOnlyFilter:
+    """A viewer's filter that has heard the beginning of what the host says."""
+    viewer = ViewOnlyFilter()
+    viewer.hear(host)
+    return viewer
 
 
 @pytest.mark.parametrize(
@@ -53,10 +62,81 @@ def test_the_played_handshake_takes_its_replies_in_any_pieces(cuts):
     assert rest == b"what follows"
 
 
-def test_version_3_3_has_another_handshake_and_is_refused():
-    for parser in (PlayedHandshake(), ViewOnlyFilter()):
-        with pytest.raises(RFBViolation, match=r"3\.7 or 3\.8"):
-            parser.feed(b"RFB 003.003\n")
+def test_version_3_3_has_another_handshake_which_is_not_played():
+    with pytest.raises(RFBViolation, match=r"3\.7 or 3\.8"):
+        PlayedHandshake().feed(RFB_3_3)
+
+
+NONE_CHOSEN = b"\0\0\0\1"
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        (RFB_3_3 + NONE_CHOSEN, RFB_3_3 + b"\0"),
+        (b"RFB 003.006\n" + NONE_CHOSEN, RFB_3_3 + b"\0"),
+        (RFB_3_7 + NONE_CHOSEN, RFB_3_3 + b"\0"),
+        (GREETING + NONE_CHOSEN, RFB_3_3 + b"\0"),
+        (RFB_3_7, RFB_3_7 + b"\1\0"),
+        (GREETING, RFB_3_7 + b"\1\0"),
+        (GREETING, GREETING + b"\1\0"),
+        (b"RFB 003.889\n", GREETING + b"\1\0"),
+        (b"RFB 005.000\n", GREETING + b"\1\0"),
+    ],
+)
+def test_a_viewer_stays_in_step_whatever_version_it_and_the_host_agree_on(host, client):
+    """In 3.3 the host chooses the security type, and the client says one byte less: a filter that
+    does not know would let keys through, a byte out of step."""
+    said = client + KEYS["key"] + REQUEST
+    for cut in range(len(said)):
+        for heard_at in (0, cut):
+            viewer = viewer_of(host) if not heard_at else ViewOnlyFilter()
+            passed = viewer.feed(said[:cut])
+            if heard_at:
+                assert passed == [], "before the host has spoken"
+                viewer.hear(host)
+            passed += viewer.feed(said[cut:])
+            assert b"".join(passed) == client[:-1] + b"\1" + REQUEST
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        (RFB_3_3, RFB_3_7),
+        (RFB_3_3, GREETING),
+        (RFB_3_7, GREETING),
+        (GREETING, b"RFB 003.005\n"),
+        (GREETING, b"RFB 003.889\n"),
+        (GREETING, b"RFB 000.000\n"),
+        (GREETING, b"ID:12345678\n"),
+    ],
+)
+def test_a_version_that_the_host_does_not_speak_ends_a_viewers_session(host, client):
+    """The host would go on in its own version, a byte out of step."""
+    with pytest.raises(RFBViolation, match="version"):
+        viewer_of(host + NONE_CHOSEN).feed(client)
+
+
+@pytest.mark.parametrize("chosen", [b"\0\0\0\0", b"\0\0\0\2", b"\0\0\1\1", b"\1\0\0\1"])
+def test_a_security_type_that_the_host_chooses_for_a_viewer_is_none(chosen):
+    viewer = viewer_of(RFB_3_3)
+    assert viewer.feed(RFB_3_3) == [RFB_3_3]
+    viewer.hear(RFB_3_3 + chosen)
+    with pytest.raises(RFBViolation, match="security type"):
+        viewer.feed(b"\1")
+
+
+@pytest.mark.parametrize("host", [b"RFB 000.000\n", b"RFB 003.010\n", b"HTTP/1.1 200"])
+def test_a_host_of_an_unknown_version_has_no_viewers(host):
+    with pytest.raises(UpstreamViolation, match="version"):
+        viewer_of(host).feed(GREETING)
+
+
+def test_what_a_viewer_says_before_the_host_is_kept_to_a_point():
+    viewer = ViewOnlyFilter()
+    assert viewer.feed(bytes(4096)) == []
+    with pytest.raises(RFBViolation, match="before the server"):
+        viewer.feed(b"x")
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -114,10 +194,10 @@ def test_what_a_viewer_may_say_passes_however_it_is_cut():
     ]
     stream = b"".join(said)
     for cut in range(1, len(stream)):
-        viewer = ViewOnlyFilter()
+        viewer = viewer_of()
         passed = viewer.feed(stream[:cut]) + viewer.feed(stream[cut:])
         assert passed == said
-    viewer = ViewOnlyFilter()
+    viewer = viewer_of()
     assert [m for byte in stream for m in viewer.feed(bytes([byte]))] == said
 
 
@@ -167,7 +247,7 @@ def test_a_clipboard_of_gigabytes_is_counted_not_kept():
 
 
 def test_a_viewers_session_is_shared_whatever_it_asks_for():
-    viewer = ViewOnlyFilter()
+    viewer = viewer_of()
     assert viewer.feed(GREETING + b"\x01\x00") == [GREETING, b"\x01", b"\x01"]
 
 
