@@ -41,28 +41,28 @@ class ConsoleHost:
     """See the module."""
 
     def __init__(self, certificate: str) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate)
         # websockify takes TLS 1.3's session tickets for data and waits for ever for some.
-        self._raw_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._raw_context.load_cert_chain(certificate)
-        self._raw_context.num_tickets = 0
+        silent = _context(certificate, tickets=0)
         self._poll = select.epoll()
-        self._listeners: dict[int, tuple[socket.socket, str, bool]] = {}
+        self._listeners: dict[int, tuple[socket.socket, str, ssl.SSLContext | None]] = {}
         self._connections: dict[int, _Connection] = {}
         self.ports: dict[str, int] = {}
-        for name, kind, tls in (
-            ("tls", "websocket", True),
-            ("plain", "websocket", False),
-            ("raw-echo", "echo", False),
-            ("raw-stream", "stream", False),
-            ("raw-echo-tls", "echo", True),
-            ("raw-stream-tls", "stream", True),
+        for name, kind, context in (
+            ("tls", "websocket", _context(certificate)),
+            # What hosts differ in: TLS 1.2 alone, 1.3 with one session ticket, and with none.
+            ("tls12", "websocket", _context(certificate, newest=ssl.TLSVersion.TLSv1_2)),
+            ("tls13-one-ticket", "websocket", _context(certificate, tickets=1)),
+            ("tls13-no-ticket", "websocket", silent),
+            ("plain", "websocket", None),
+            ("raw-echo", "echo", None),
+            ("raw-stream", "stream", None),
+            ("raw-echo-tls", "echo", silent),
+            ("raw-stream-tls", "stream", silent),
         ):
             listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
             listener.setblocking(False)
             self.ports[name] = listener.getsockname()[1]
-            self._listeners[listener.fileno()] = (listener, kind, tls)
+            self._listeners[listener.fileno()] = (listener, kind, context)
             self._poll.register(listener.fileno(), select.EPOLLIN)
 
     def run(self) -> None:
@@ -81,14 +81,13 @@ class ConsoleHost:
                 if done:
                     self._forget(fd).sock.close()
 
-    def _accept(self, listener: socket.socket, kind: str, tls: bool) -> None:
+    def _accept(self, listener: socket.socket, kind: str, context: ssl.SSLContext | None) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock, _ = listener.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setblocking(False)
-                if tls:
-                    context = self._context if kind == "websocket" else self._raw_context
+                if context is not None:
                     sock = context.wrap_socket(
                         sock, server_side=True, do_handshake_on_connect=False
                     )
@@ -166,6 +165,17 @@ class ConsoleHost:
                     sock.sendall(_BLOCK)
 
         threading.Thread(target=send, daemon=True).start()
+
+
+def _context(
+    certificate: str, *, newest: ssl.TLSVersion | None = None, tickets: int = 2
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.num_tickets = tickets  # of TLS 1.3; two is OpenSSL's default
+    if newest is not None:
+        context.maximum_version = newest
+    return context
 
 
 def main() -> None:

@@ -1,24 +1,49 @@
 """Instructions, counted by callgrind: ``python -m benchmarks.instructions``.
 
 The same on a busy machine as on a quiet one, which no clock is: what tells whether a change to a
-hot path is one. The kernel's are not in it. (Of what uses OpenSSL it would tell little: valgrind
-shows it a processor without instructions for AES and SHA.) Each piece of work runs so many times
-and twice as many in a process of its own; the difference is the work's.
+hot path is one. The kernel's are not in it, and valgrind shows OpenSSL a processor without
+instructions for AES and SHA: compare cryptography with itself only. Each piece of work runs so many
+times and twice as many in a process of its own; the difference is the work's.
+
+Beside each figure stands the one that is kept in ``benchmarks/instructions.json`` with the date and
+commit of its measurement; what has grown by more than 5 % is said. ``--keep`` keeps today's.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from benchmarks.console_host import ECHO_ANSWER, ECHO_REQUEST, STREAM_FRAME
+from benchmarks.load import Target, close, echo
+from benchmarks.opening import PARTS, surroundings
+from benchmarks.peers import Host, Mksfilter, Peer, TicketPeer
+from benchmarks.processes import family, spawn
 
-_TIMES = 2000
+__all__ = ["main"]
+
+_KEPT = Path(__file__).with_suffix(".json")
+_TIMES = {"key": 2000, "frames": 2000, "token": 500}
+_TIMES_OTHERWISE = 100
+_OPENINGS = 60
+# Growth that nothing is said of.
+_TOLERANCE = 0.05
+# Seconds in which a worker under callgrind has imported everything.
+_STARTS_WITHIN = 300.0
 
 
 def _relay() -> tuple[Callable[[], None], socket.socket, socket.socket]:
@@ -46,7 +71,7 @@ def _relay() -> tuple[Callable[[], None], socket.socket, socket.socket]:
     return turn, browser, host
 
 
-def _key() -> Callable[[], object]:
+def _key(_where: dict[str, Any]) -> Callable[[], object]:
     """A key press to the host and its answer, the two ends' own calls included."""
     turn, browser, host = _relay()
     buffer = bytearray(100)
@@ -60,7 +85,7 @@ def _key() -> Callable[[], object]:
     return press
 
 
-def _frames() -> Callable[[], object]:
+def _frames(_where: dict[str, Any]) -> Callable[[], object]:
     """The headers in 256 KiB of a stream."""
     from mksfilter.proxy.relay.frames import FrameTracker
 
@@ -72,38 +97,160 @@ def _frames() -> Callable[[], object]:
 _WORKS = {"key": _key, "frames": _frames}
 
 
-def _count(name: str, times: int) -> int:
-    done = subprocess.run(
-        [
-            *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(sys.executable, "-m", "benchmarks.instructions", "--run", name, str(times)),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"},
-    )
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    assert collected is not None, done.stderr
+def _callgrind(command: Sequence[str], log: Path) -> list[str]:
+    """*command*, counted; each of its processes leaves what it has counted in *log*.<pid>."""
+    tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+    return [*tool, f"--log-file={log}.%p", *command]
+
+
+def _counted(log: Path, pid: int) -> int:
+    text = Path(f"{log}.{pid}").read_text()
+    collected = re.search(r"Collected : (\d+)", text)
+    assert collected is not None, text
     return int(collected[1])
+
+
+def _count(name: str, times: int, where: dict[str, Any], log: Path) -> int:
+    run = [sys.executable, "-m", "benchmarks.instructions", "--run", name, str(times)]
+    process = spawn(
+        _callgrind([*run, json.dumps(where)], log),
+        log,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+    if process.wait():
+        raise RuntimeError(log.read_text()[-2000:])
+    return _counted(log, process.pid)
+
+
+def _part(name: str, where: dict[str, Any], log: Path) -> float:
+    """Instructions of one repetition."""
+    times = _TIMES.get(name, _TIMES_OTHERWISE)
+    once, twice = (_count(name, number, where, log) for number in (times, 2 * times))
+    return (twice - once) / times
+
+
+def _under_callgrind(kind: type[Mksfilter]) -> type[Mksfilter]:
+    """A node of *kind* whose worker is counted."""
+
+    class Counted(kind):  # type: ignore[valid-type, misc]
+        name = f"{kind.name}-counted"
+
+        def _run(self, command: list[str], port: int = 0, **options: object) -> None:
+            # gunicorn must not take a worker that imports for one that hangs.
+            command = _callgrind([*command, "--timeout", "0"], self.directory / "count")
+            self.processes.append(spawn(command, self.log, **options))
+
+    return Counted
+
+
+def _open(peer: Peer, times: int) -> int:
+    """Instructions of a worker that starts, serves so many sessions and ends."""
+    peer.start()
+    try:
+        _wait_until_it_answers(peer)
+        (worker,) = set(family(peer.pids)) - set(peer.pids)
+        target = Target(**peer.target("/echo"))
+        for _ in range(times):
+            sock = target.connect()
+            if isinstance(peer, TicketPeer):
+                assert sock.recv(1)
+            else:
+                echo(sock)
+            close(sock)
+        peer.processes[0].send_signal(signal.SIGTERM)
+        peer.processes[0].wait(120)
+        return _counted(peer.directory / "count", worker)
+    finally:
+        peer.stop()
+
+
+def _wait_until_it_answers(peer: Peer) -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{peer.port}/healthz"
+            with urllib.request.urlopen(url, timeout=_STARTS_WITHIN):
+                return
+        time.sleep(0.2)
+    raise RuntimeError(peer.log.read_text()[-2000:])
+
+
+def _openings(directory: Path) -> Iterator[tuple[str, float]]:
+    """A whole session, from its request to its end, in a worker of gunicorn's."""
+    host = Host(directory)
+    try:
+        sealed = _under_callgrind(Mksfilter)(host, "tls", directory)
+        yield "opening, ticket in the token", _difference(sealed)
+        with _under_callgrind(TicketPeer).running(host, directory) as peer:  # type: ignore[attr-defined]
+            yield "opening, ticket from vCenter", _difference(peer)
+    finally:
+        host.stop()
+
+
+def _difference(peer: Peer) -> float:
+    peer.stop()
+    once, twice = (_open(peer, number) for number in (_OPENINGS, 2 * _OPENINGS))
+    return (twice - once) / _OPENINGS
+
+
+def figures(only: str = "") -> Iterator[tuple[str, float]]:
+    """Name and instructions of each piece of work with *only* in its name."""
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        with surroundings(directory) as where:
+            for name in (*_WORKS, *PARTS):
+                if only in name:
+                    _count(name, 1, where, directory / "first")  # whoever comes first compiles
+                    yield name, _part(name, where, directory / "part")
+        if only in "opening":
+            yield from _openings(directory)
+
+
+def _run(name: str, times: int, where: dict[str, Any]) -> None:
+    if name in PARTS:
+        from gevent import monkey
+
+        monkey.patch_all()
+    work = {**_WORKS, **PARTS}[name](where)
+    for _ in range(times):
+        work()
+
+
+def _report(name: str, each: float, kept: dict[str, Any] | None) -> str:
+    line = f"{name:<30} {each:>12,.0f} instructions"
+    if kept is None:
+        return line
+    growth = each / kept["instructions"] - 1
+    line += f"  {growth:+7.1%} since {kept['date']} ({kept['commit']})"
+    return line + ("  GROWN" if growth > _TOLERANCE else "")
+
+
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def main() -> int:
     """Print the counts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
-    parser.add_argument("--run", nargs=2, metavar=("WORK", "TIMES"), help="what callgrind watches")
+    parser.add_argument("--only", default="", metavar="TEXT", help="works with TEXT in their names")
+    parser.add_argument("--keep", action="store_true", help="keep these figures to compare with")
+    parser.add_argument("--run", nargs=3, metavar=("WORK", "TIMES", "WHERE"), help="for callgrind")
     args = parser.parse_args()
     if args.run:
-        work = _WORKS[args.run[0]]()
-        for _ in range(int(args.run[1])):
-            work()
+        _run(args.run[0], int(args.run[1]), json.loads(args.run[2]))
         return 0
     if shutil.which("valgrind") is None:
         parser.error("needs valgrind (the Debian package of that name)")
-    for name in _WORKS:
-        _count(name, 1)  # whoever comes first compiles
-        each = (_count(name, 2 * _TIMES) - _count(name, _TIMES)) / _TIMES
-        print(f"{name:<8} {each:>12,.0f} instructions", flush=True)
+    kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
+    for name, each in figures(args.only):
+        print(_report(name, each, kept.get(name)), flush=True)
+        if args.keep:
+            when = time.strftime("%Y-%m-%d")
+            kept[name] = {"instructions": round(each), "date": when, "commit": _commit()}
+    if args.keep:
+        _KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mksfilter import happy_eyeballs, tcp
+from mksfilter.backends.vsphere.http_answer import Answer, read_answer
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.tls import check_digests
 
@@ -66,6 +67,23 @@ class HTTPSConnection(http.client.HTTPSConnection):
             self._unsent.append(data)
         else:
             super().send(data)
+
+    def exchange(self, head: bytes, body: bytes) -> Answer:
+        """Send a request whose bytes are known, and read its answer.
+
+        What a call costs: one send, one receive. :meth:`request` is for what is asked once.
+
+        :param head: request line and header fields, the empty line included.
+        :raises http.client.HTTPException: no answer, or not one of HTTP/1.
+        :raises OSError: no connection, or it is lost; what :meth:`connect` raises.
+        """
+        if self.sock is None:
+            self.connect()
+        self.sock.sendall(head + body)
+        answer = read_answer(self.sock.recv)
+        if not answer.keeps:
+            self.close()
+        return answer
 
     def connect(self) -> None:
         """Connect, encrypt, and compare the certificate with the pins.
