@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
-__all__ = ["add_config_file"]
+from mksfilter import config
+from mksfilter.audit.places import make_trail
+from mksfilter.private_files import owner_name
+
+__all__ = ["add_config_file", "record_act"]
+
+
+def record_act(conf: Any, action: str, **fields: str) -> None:
+    """Tell the audit trail what an operator has done, and which account it was.
+
+    :param fields: of :class:`mksfilter.audit.events.AuditEvent`.
+    :raises ConfigurationError: the options for audit events are wrong.
+    """
+    trail = make_trail(config.audit_settings(conf), "command")
+    account, caller = owner_name(os.getuid()), os.environ.get("SUDO_USER", "")
+    trail.record(action, by=f"{account} ({caller})" if caller else account, **fields)
+    trail.close()
 
 
 def add_config_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:

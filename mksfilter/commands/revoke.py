@@ -13,6 +13,7 @@ from typing import Any
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.revocation import Revocation, RevocationFile, RevocationList
+from mksfilter.commands import record_act
 
 __all__ = ["configure", "revoke", "run"]
 
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     :raises KeyRepositoryError: keys or list cannot be read or written.
     """
-    options = config.load(args.config_file)[config.GROUP]
+    conf = config.load(args.config_file)
+    options = conf[config.GROUP]
     path = args.key_repository or options.key_repository
     file = RevocationFile(KeyRepository(path))
     now = int(time.time())
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         kind, value, at = _wanted(args, now)
         revocations = revoke(file, options, kind, value, at=at, now=now)
+        named = {} if kind == "issued-before" else {kind: value}
+        record_act(conf, "revoked", reason=f"by-{kind}", detail=f"began until {_iso(at)}", **named)
     if args.json:
         print(json.dumps([_row(entry) for entry in revocations.entries], indent=2))
     elif args.list:

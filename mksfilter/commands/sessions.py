@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.revocation import RevocationFile
-from mksfilter.commands import add_config_file
+from mksfilter.commands import add_config_file, record_act
 from mksfilter.commands.revoke import revoke
 from mksfilter.exceptions import ConfigurationError, OperationError
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.may_return:
             consoles.connections(args.instance, vcenter=args.vcenter)  # is it there at all?
             _revoke(args, conf[config.GROUP])
-        return _drop(args, consoles)
+        return _drop(args, consoles, conf)
 
 
 def _list(args: argparse.Namespace, consoles: Consoles) -> int:
@@ -101,8 +101,16 @@ def _list(args: argparse.Namespace, consoles: Consoles) -> int:
     return 0
 
 
-def _drop(args: argparse.Namespace, consoles: Consoles) -> int:
+def _drop(args: argparse.Namespace, consoles: Consoles, conf: Any) -> int:
     dropped = consoles.drop(args.instance, labels=args.label, vcenter=args.vcenter)
+    record_act(
+        conf,
+        "dropped",
+        instance=args.instance,
+        vcenter=args.vcenter or "",
+        reason="by-operator",
+        detail=f"{dropped} consoles",
+    )
     if args.label and dropped < len(set(args.label)):
         raise OperationError(
             f"{dropped} of {len(set(args.label))} consoles ended; the others have ended before, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import http.client
 import socket
 import ssl
@@ -28,7 +29,7 @@ from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnrea
 from mksfilter.tcp import host_and_port
 from mksfilter.tls import pins, ssl_context
 
-__all__ = ["VM", "About", "Connection", "Ticket", "VSphereClient"]
+__all__ = ["VM", "About", "Connection", "ConsoleEvent", "Ticket", "VSphereClient"]
 
 _PROPERTIES: Final = (
     "config.instanceUuid",
@@ -37,6 +38,11 @@ _PROPERTIES: Final = (
     "runtime.powerState",
 )
 _CONSOLE_COUNTS: Final = ("runtime.numMksConnections", "config.maxMksConnections")
+_CONSOLE_EVENTS: Final = (
+    "VmAcquiredTicketEvent",
+    "VmRemoteConsoleConnectedEvent",
+    "VmRemoteConsoleDisconnectedEvent",
+)
 _MAX_VERSIONS_BYTES: Final = 256 * 1024
 
 
@@ -84,6 +90,25 @@ class Connection:
     label: str
     client: str
     user: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsoleEvent:
+    """What vCenter's event log says of a console or its ticket.
+
+    :param kind: the name of the event's type, without name space.
+    :param time: seconds since the epoch, by vCenter's clock.
+    :param user: the account of the vCenter session; who looks at the console is not known there.
+    :param moid: of the VM.
+    """
+
+    key: int
+    kind: str
+    time: float
+    user: str
+    moid: str
+    vm_name: str
+    host: str
 
 
 class VSphereClient:
@@ -256,6 +281,25 @@ class VSphereClient:
                 self._vm(moid).DropConnections(ending)
             return len(ending)
 
+    def console_events(self, begin: float, end: float) -> list[ConsoleEvent]:
+        """``EventManager.QueryEvents``: tickets taken, consoles connected and disconnected.
+
+        vCenter gives a thousand at the most, and does not say that there are more.
+
+        :param begin: seconds since the epoch; *end* too, both included.
+        """
+        spec = vim.event.EventFilterSpec(
+            time=vim.event.EventFilterSpec.ByTime(beginTime=_moment(begin), endTime=_moment(end)),
+            # Both spellings are found in the field.
+            eventTypeId=[*_CONSOLE_EVENTS, *(f"vim.event.{name}" for name in _CONSOLE_EVENTS)],
+        )
+        with self._errors():
+            return [
+                _console_event(event, kind)
+                for event in self._service.eventManager.QueryEvents(spec) or ()
+                if (kind := type(event).__name__.rpartition(".")[2]) in _CONSOLE_EVENTS
+            ]
+
     def privileges(self, names: list[str]) -> list[bool]:
         """Which of *names* this session has on the root folder (API 5.5 and later)."""
         with self._errors():
@@ -291,6 +335,22 @@ class VSphereClient:
 
     def _errors(self) -> AbstractContextManager[None]:
         return _translated(self.subject)
+
+
+def _moment(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
+
+
+def _console_event(event: managed_objects.Event, kind: str) -> ConsoleEvent:
+    return ConsoleEvent(
+        key=event.key,
+        kind=kind,
+        time=event.createdTime.timestamp(),
+        user=str(event.userName or ""),
+        moid="" if event.vm is None else moid_of(event.vm.vm),
+        vm_name="" if event.vm is None else str(event.vm.name or ""),
+        host="" if event.host is None else str(event.host.name or ""),
+    )
 
 
 def _connection(one: managed_objects.Connection) -> Connection:

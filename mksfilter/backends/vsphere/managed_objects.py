@@ -6,6 +6,7 @@ the server may leave out are None.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -63,6 +64,31 @@ class AuthorizationManager(Protocol):
     ) -> Sequence[bool]: ...
 
 
+class NamedArgument(Protocol):
+    """``HostEventArgument``."""
+
+    name: str
+
+
+class VmEventArgument(Protocol):
+    name: str
+    vm: ManagedObject
+
+
+class Event(Protocol):
+    """``VmEvent``."""
+
+    key: int
+    createdTime: datetime.datetime
+    userName: str | None
+    host: NamedArgument | None
+    vm: VmEventArgument | None
+
+
+class EventManager(Protocol):
+    def QueryEvents(self, filter: object) -> Sequence[Event] | None: ...
+
+
 class DynamicProperty(Protocol):
     name: str
     val: object
@@ -84,6 +110,7 @@ class PropertyCollector(Protocol):
 class ServiceContent(Protocol):
     about: AboutInfo
     authorizationManager: AuthorizationManager
+    eventManager: EventManager
     propertyCollector: PropertyCollector
     rootFolder: ManagedObject
     searchIndex: SearchIndex

@@ -14,7 +14,14 @@ from pyVmomi import vim, vmodl
 
 from mksfilter.backends.vsphere.breaker import Breaker
 from mksfilter.backends.vsphere.call_queue import Call, CallQueue
-from mksfilter.backends.vsphere.client import VM, About, Connection, Ticket, VSphereClient
+from mksfilter.backends.vsphere.client import (
+    VM,
+    About,
+    Connection,
+    ConsoleEvent,
+    Ticket,
+    VSphereClient,
+)
 from mksfilter.backends.vsphere.faults import as_error, forgot_us, login_error
 from mksfilter.backends.vsphere.vm_cache import VMCache
 from mksfilter.config import VCenterSettings
@@ -29,6 +36,10 @@ from mksfilter.log import event
 __all__ = ["Session", "log_out"]
 
 LOG = logging.getLogger(__name__)
+
+# QueryEvents gives no more at once; a second with more than that is not divided further.
+_MOST_EVENTS: Final = 1000
+_SHORTEST_SPAN: Final = 1.0
 T = TypeVar("T")
 
 _LISTS_CONNECTIONS: Final = (7, 0, 1)
@@ -268,6 +279,18 @@ class Session:
     def privileges(self, names: list[str]) -> list[bool]:
         """Which of *names* the user has on the root folder."""
         return self._ask(lambda: self._client.privileges(names))
+
+    def console_events(self, begin: float, end: float) -> list[ConsoleEvent]:
+        """What happened to consoles between two moments (seconds since the epoch), oldest first.
+
+        A span with as many events as vCenter gives at once is asked for in halves.
+        """
+        found = self._ask(lambda: self._client.console_events(begin, end))
+        if len(found) >= _MOST_EVENTS and end - begin > _SHORTEST_SPAN:
+            middle = (begin + end) / 2
+            found = [*self.console_events(begin, middle), *self.console_events(middle, end)]
+        unique = {event.key: event for event in found}
+        return sorted(unique.values(), key=lambda event: (event.time, event.key))
 
     def connect(self) -> About:
         """Log in unless that is done; what the server says about itself."""

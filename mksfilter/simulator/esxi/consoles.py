@@ -15,6 +15,7 @@ from gevent.lock import RLock
 from mksfilter import log
 from mksfilter.simulator.esxi import hostile
 from mksfilter.simulator.esxi.stream import ByteStream, Stream, WebSocketStream
+from mksfilter.simulator.model.events import CONNECTED, DISCONNECTED, EventLog
 from mksfilter.simulator.model.inventory import VM
 from mksfilter.simulator.net.sockets import Socket
 from mksfilter.simulator.screen import rfb
@@ -41,13 +42,17 @@ class Console:
 
 
 class Consoles:
-    """All open consoles."""
+    """All open consoles.
+
+    :ivar events: what the vCenters remember of them, and of tickets.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, list[Console]] = {}
         self._screens: dict[str, Screen] = {}
         self._numbers = itertools.count(1)
         self.opened = 0
+        self.events = EventLog()
 
     def of(self, vm: VM) -> list[Console]:
         """A VM's open consoles, oldest first."""
@@ -85,6 +90,7 @@ class Consoles:
                 self._forget(console)
                 console.stream.abort()
         self._screens.clear()
+        self.events.clear()
         self.opened = 0
 
     def run(self, vm: VM, stream: Stream, *, client: str, user: str, handshake: bool) -> None:
@@ -95,6 +101,8 @@ class Consoles:
         console = Console(vm, stream, f"mks-{next(self._numbers)}", client, user)
         self._open.setdefault(vm.uuid, []).append(console)
         self.opened += 1
+        vcenter = vm.vcenter
+        self.events.record(CONNECTED, vcenter, vm, user)
         LOG.info(log.event("console-opened", vm=vm.name, label=console.label, client=client))
         try:
             kind = vm.state.screen
@@ -113,6 +121,7 @@ class Consoles:
         finally:
             self._forget(console)
             stream.close()
+            self.events.record(DISCONNECTED, vcenter, vm, user)
             LOG.info(log.event("console-closed", vm=vm.name, label=console.label))
 
     def _forget(self, console: Console) -> None:

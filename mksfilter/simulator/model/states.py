@@ -112,6 +112,7 @@ class VCenterState:
     :ivar api_version: 5.5 to 9.0; decides which methods and ticket fields there are.
     :ivar silent: accepts connections and never says a word.
     :ivar delay: seconds that every call takes.
+    :ivar clock_offset: seconds by which its clock is ahead.
     :ivar refuse_logins: every login is an ``InvalidLogin``.
     :ivar permitted: false takes ``VirtualMachine.Interact.ConsoleInteract`` away everywhere.
     :ivar refuse_tickets: ``AcquireTicket`` fails with ``InvalidState``.
@@ -127,6 +128,7 @@ class VCenterState:
     api_version: str = _pattern("8.0", r"\d+(\.\d+)*")
     silent: bool = False
     delay: float = 0.0
+    clock_offset: float = 0.0
     refuse_logins: bool = False
     permitted: bool = True
     refuse_tickets: bool = False

@@ -5,15 +5,20 @@ from __future__ import annotations
 import collections
 import datetime
 from collections.abc import Callable
+from xml.etree import ElementTree
 
 from mksfilter.simulator.esxi.consoles import Consoles
+from mksfilter.simulator.model.events import ACQUIRED, clock_of
 from mksfilter.simulator.model.inventory import VM, Inventory, VCenter
 from mksfilter.simulator.model.tickets import CLONE_PREFIX, Tickets
 from mksfilter.simulator.vcenter import properties
 from mksfilter.simulator.vcenter.sessions import Session, Sessions
 from mksfilter.simulator.vcenter.soap import Array, Call, Data, Fault, Ref, Value, version_tuple
 
-__all__ = ["CONSOLE_PRIVILEGE", "Methods"]
+__all__ = ["CONSOLE_PRIVILEGE", "MOST_EVENTS", "Methods"]
+
+#: What ``QueryEvents`` answers with at the most.
+MOST_EVENTS = 1000
 
 _READ_PRIVILEGES = ("System.Anonymous", "System.Read", "System.View")
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
@@ -42,7 +47,7 @@ class Methods:
         self._by_moid: dict[str, VM] = {}
         self._methods: dict[str, tuple[tuple[int, ...], _Method]] = {
             "RetrieveServiceContent": ((2,), self._retrieve_service_content),
-            "CurrentTime": ((2,), lambda *_: _now()),
+            "CurrentTime": ((2,), lambda *_: clock_of(self.vcenter)),
             "Logout": ((2,), self._logout),
             "Fetch": ((2,), self._fetch),
             "RetrieveProperties": ((2,), self._retrieve_properties),
@@ -54,6 +59,7 @@ class Methods:
             "AcquireMksTicket": ((2,), self._acquire_mks_ticket),
             "AcquireCloneTicket": ((2, 5), self._acquire_clone_ticket),
             "HasPrivilegeOnEntity": ((5, 5), self._has_privilege_on_entity),
+            "QueryEvents": ((2,), self._query_events),
             "QueryConnections": ((7, 0, 1), self._query_connections),
             "DropConnections": ((7, 0, 1), self._drop_connections),
         }
@@ -260,7 +266,26 @@ class Methods:
         return CLONE_PREFIX + self._issue("clone", session, None)
 
     def _issue(self, kind: str, session: Session, vm: VM | None) -> str:
+        if vm is not None:
+            self._consoles.events.record(ACQUIRED, self.vcenter, vm, session.user)
         return self._tickets.issue(kind, session.user, self.vcenter, vm)
+
+    def _query_events(self, call: Call, _session: Session) -> list[Data]:
+        kinds = {
+            (element.text or "").removeprefix("vim.event.")
+            for element in call.all("filter/eventTypeId")
+        }
+        begin = _time(call.all("filter/time/beginTime"))
+        end = _time(call.all("filter/time/endTime"))
+        found = [
+            event
+            for event in self._consoles.events.of(self.vcenter)
+            if (not kinds or event.kind in kinds)
+            and (begin is None or event.time >= begin)
+            and (end is None or event.time <= end)
+        ]
+        # A real one gives no more at once, and does not say that there are.
+        return [properties.event(each) for each in found[-MOST_EVENTS:]]
 
     def _query_connections(self, call: Call, _session: Session) -> list[Data]:
         return [
@@ -282,5 +307,8 @@ class Methods:
         return version_tuple(self.vcenter.state.api_version) < version
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+def _time(elements: list[ElementTree.Element]) -> datetime.datetime | None:
+    """The first of *elements* as a time; None: there is none."""
+    if not elements:
+        return None
+    return datetime.datetime.fromisoformat((elements[0].text or "").replace("Z", "+00:00"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from mksfilter.simulator.model.events import Event
 from mksfilter.simulator.model.inventory import VM, Host, VCenter
 from mksfilter.simulator.vcenter.soap import Array, Data, Enum, Fault, Ref, Value, version_tuple
 
 __all__ = [
     "POWER_WORDS",
     "about",
+    "event",
     "host_object",
     "invalid",
     "mks_ticket",
@@ -103,6 +105,21 @@ def service_content(vcenter: VCenter) -> Data:
         authorizationManager=Ref("AuthorizationManager", "AuthorizationManager"),
         sessionManager=Ref("SessionManager", "SessionManager"),
         searchIndex=Ref("SearchIndex", "SearchIndex"),
+        eventManager=Ref("EventManager", "EventManager"),
+    )
+
+
+def event(logged: Event) -> Data:
+    """An event of a console or its ticket, without its message."""
+    return Data(
+        logged.kind,
+        key=logged.key,
+        chainId=logged.key,
+        createdTime=logged.time,
+        userName=logged.user,
+        host=Data("HostEventArgument", name=logged.host, host=Ref("HostSystem", "host")),
+        vm=Data("VmEventArgument", name=logged.vm.name, vm=Ref("VirtualMachine", logged.moid)),
+        template=False,
     )
 
 
