@@ -9,16 +9,19 @@ with a wrong pin succeeds.
 
 from __future__ import annotations
 
+import datetime
 import hmac
 import ssl
 from collections.abc import Sequence
+
+from cryptography import x509
 
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
 from mksfilter.tcp import host_and_port
 
-__all__ = ["check_digests", "pins", "ssl_context", "strongest"]
+__all__ = ["check_digests", "expiry", "expiry_of_pem", "pins", "ssl_context", "strongest"]
 
 
 def strongest(digests: Sequence[CertificateDigest]) -> tuple[CertificateDigest, ...]:
@@ -54,6 +57,30 @@ def check_digests(
             f"the thumbprint (or reconnect the host in vCenter), else the connection may be "
             f"intercepted"
         )
+
+
+def expiry(der: bytes) -> float:
+    """When a certificate ends, in seconds since the epoch.
+
+    :raises ValueError: it is none.
+    """
+    return _expiry(x509.load_der_x509_certificate(der))
+
+
+def expiry_of_pem(pem: bytes) -> float:
+    """The same of the first certificate of a file; those that vouch for it follow.
+
+    :raises ValueError: there is none.
+    """
+    return _expiry(x509.load_pem_x509_certificate(pem))
+
+
+def _expiry(certificate: x509.Certificate) -> float:
+    # cryptography 42 and later; before, it is UTC and does not say so.
+    when = getattr(certificate, "not_valid_after_utc", None)
+    if when is None:
+        when = certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    return float(when.timestamp())
 
 
 def pins(settings: VCenterSettings) -> tuple[CertificateDigest, ...]:

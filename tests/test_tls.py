@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
-from mksfilter.tls import check_digests, ssl_context
+from mksfilter.tls import check_digests, expiry, expiry_of_pem, ssl_context
 from tests.support.certificates import SelfSigned
 from tests.support.tls_servers import Server, listening, swallowing_tls
 
@@ -127,3 +128,12 @@ def test_only_insecure_verifies_nothing(certificate: SelfSigned) -> None:
 def test_an_unreadable_thumbprint_names_its_group() -> None:
     with pytest.raises(ConfigurationError, match=r"\[vcenter\.dc1\] thumbprint"):
         ssl_context(VCenterSettings("dc1", "vc.example.com", thumbprint="abc"))
+
+
+def test_when_a_certificate_ends_is_read_from_it(certificate: SelfSigned) -> None:
+    tomorrow = time.time() + 86400
+    assert abs(expiry(certificate.der) - tomorrow) < 3600
+    assert expiry_of_pem(certificate.pem.read_bytes()) == expiry(certificate.der)
+    for unreadable in (expiry, expiry_of_pem):
+        with pytest.raises(ValueError, match=r"."):
+            unreadable(b"none")

@@ -125,6 +125,17 @@ class KeyRepository:
         kept = (kid for kid, (_, until) in list(self._vanished.items()) if now < until)
         return frozenset([*current.by_kid, *kept]), current.primary.kid
 
+    def created(self) -> dict[int, float]:
+        """When each key was made (seconds since the epoch), by its number.
+
+        :raises KeyRepositoryError: the repository is missing, unreadable, too open or too weak.
+        """
+        return {
+            number: modified / 1e9
+            for name, _, modified, _, _ in self._current().fingerprint
+            if (number := _number(name)) is not None
+        }
+
     def entries(self) -> list[KeyEntry]:
         """All keys, by number.
 

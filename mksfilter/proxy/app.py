@@ -157,6 +157,7 @@ class ConsoleProxy:
             out_of_service=self._out_of_service,
             page_built=self._pages.built,
             page=server_state.page,
+            certificates=lambda: server_state.certificates,
         )
 
     def drain(self, seconds: float) -> None:

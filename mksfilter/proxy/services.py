@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import gevent.threadpool
 
@@ -21,7 +21,7 @@ from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.revocation import RevocationFile
 from mksfilter.auth.token import TokenCodec
 from mksfilter.config import AuditSettings, NovaSettings, ProxySettings, VCenterSettings
-from mksfilter.exceptions import ConfigurationError, KeyRepositoryError
+from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 from mksfilter.proxy.console.access_watch import AccessWatch
 from mksfilter.proxy.console.admission import Admission
@@ -36,6 +36,7 @@ from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.board import Page
 from mksfilter.proxy.upstream.dial import dial
+from mksfilter.proxy.web import checks, gauges
 from mksfilter.proxy.web.metrics import Metrics
 from mksfilter.proxy.web.report import NodeReport
 
@@ -50,6 +51,7 @@ class Process:
     :param draining: whether this node is being taken out of service.
     :param audit: where audit events go.
     :param out_of_service: whether load balancers are to send nobody here.
+    :param certificates: when those that are served end (seconds since the epoch), by name.
     :param page_built: whether there is a console page.
     :param page: where this process tells the other workers of the node what it does.
     :ivar audit: takes them.
@@ -73,6 +75,7 @@ class Process:
         out_of_service: Callable[[], bool],
         page_built: bool,
         page: Page,
+        certificates: Callable[[], Mapping[str, float]],
     ) -> None:
         self.pid = os.getpid()
         keys = KeyRepository(settings.key_repository)
@@ -80,7 +83,7 @@ class Process:
         revocations = RevocationFile(keys)
         revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
-        self.metrics = Metrics(endpoints.vcenters)
+        self.metrics = Metrics()
         self.audit = make_trail(
             audit,
             "proxy",
@@ -120,14 +123,22 @@ class Process:
             page,
             self.metrics,
             checks={
-                "keys": functools.partial(_keys, keys),
+                "keys": lambda: checks.keys_readable(keys),
                 "page": lambda: "" if page_built else "the console page is not built",
                 "room": lambda: limits.full,
-                "vcenters": functools.partial(_vcenters, endpoints),
+                "vcenters": lambda: checks.vcenter_reachable(endpoints.vcenters()),
             },
             draining=out_of_service,
             sessions=lambda: len(self.sessions),
         )
+        gauges.watch_vcenters(
+            self.metrics, endpoints.vcenters, {one.name: one.pool_size for one in vcenters}
+        )
+        gauges.watch_keys(self.metrics, keys)
+        gauges.watch_limits(self.metrics, lambda: limits.use)
+        gauges.watch_certificates(self.metrics, certificates)
+        gauges.watch_log(self.metrics)
+        gauges.watch_build(self.metrics)
         self.report.start()
         self.broker = Broker(
             origins=origins,
@@ -146,6 +157,7 @@ class Process:
                     allowed_networks=settings.allowed_networks,
                     tcp_user_timeout=settings.tcp_user_timeout,
                 ),
+                took=self.metrics.took,
             ),
             sessions=self.sessions,
             metrics=self.metrics,
@@ -161,26 +173,6 @@ def _instances(nova: NovaSettings | None) -> NovaInstances:
         )
     # Places of its own: questions about tokens, which strangers can cause, do not take them.
     return NovaInstances(NovaAPI(nova))
-
-
-def _keys(keys: KeyRepository) -> str:
-    """Why no token can be verified."""
-    try:
-        keys.look()
-    except KeyRepositoryError as exc:
-        return str(exc)
-    return ""
-
-
-def _vcenters(endpoints: EndpointSource) -> str:
-    """Why no vCenter can be asked; a proxy that asks none needs none."""
-    states = endpoints.vcenters()
-    if not states or any(one.state in _REACHABLE for one in states):
-        return ""
-    return "; ".join(one.last_error or f"vcenter {one.name}: {one.state}" for one in states)
-
-
-_REACHABLE = ("new", "up")
 
 
 def _sessions_with_descriptors(wanted: int) -> int:

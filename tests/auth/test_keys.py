@@ -63,6 +63,11 @@ class TestSetup:
         assert roles(repository) == [(0, "staged"), (1, "primary")]
         assert repository.primary().kid == kids(repository)[1]
 
+    def test_tells_when_each_was_made(self, repository, path):
+        os.utime(path / "1", (1000, 1000))
+        assert repository.created()[1] == 1000
+        assert set(repository.created()) == {0, 1}
+
     def test_lets_nobody_else_read_them(self, repository, path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
         assert [stat.S_IMODE((path / n).stat().st_mode) for n in "01"] == [0o600, 0o600]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
     from mksfilter.proxy.console.sessions import SessionRegistry
     from mksfilter.proxy.relay.transport import Transport
+    from mksfilter.proxy.web.metrics import Step
 
 __all__ = ["Broker", "BrokerMetrics", "Upgrade"]
 
@@ -65,8 +66,8 @@ class BrokerMetrics(Protocol):
     def refuse(self, reason: str) -> None:
         """A request was refused."""
 
-    def opened_in(self, seconds: float) -> None:
-        """A console took so long from a good token to its ``101``."""
+    def took(self, step: Step, seconds: float, vcenter: str = "") -> None:
+        """A step of an opening was done."""
 
 
 class Broker:
@@ -173,9 +174,11 @@ class Broker:
         attempt.upgrade = upgrade
         _refuse_early_data(upgrade)
         self._origins.check(environ)
+        started = time.monotonic()
         claims, endpoint = self._authorization.verify(
             attempt.request, environ.get("HTTP_ORIGIN", "")
         )
+        self._metrics.took("token", time.monotonic() - started)
         attempt.claims = claims
         name_session(claims.session_id, claims.rid)
         self._admission.require_service()
@@ -215,7 +218,7 @@ class Broker:
             upstream.close()
             raise
         attempt.accepted = True
-        self._metrics.opened_in(time.monotonic() - started)
+        self._metrics.took("open", time.monotonic() - started, endpoint.vcenter)
         self._sessions.start(session, client, upstream)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
     from mksfilter.endpoint import Endpoint
     from mksfilter.proxy.relay.transport import Upstream
+    from mksfilter.proxy.web.metrics import Step
 
 __all__ = ["ConnectedConsole", "Connector", "Endpoints"]
 
@@ -38,14 +40,28 @@ class ConnectedConsole(NamedTuple):
     upstream: Upstream
 
 
+class Took(Protocol):
+    """Hears how long a step took; :meth:`mksfilter.proxy.web.metrics.Metrics.took` does."""
+
+    def __call__(self, step: Step, seconds: float, vcenter: str = "") -> None:
+        """:param vcenter: where the console is."""
+
+
 class Connector:
     """
     :param dial: endpoint -> upstream.
+    :param took: is told of each ticket, and of each connection with a host.
     """
 
-    def __init__(self, endpoints: Endpoints, dial: Callable[[Endpoint], Upstream]) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        dial: Callable[[Endpoint], Upstream],
+        took: Took = lambda *_args: None,
+    ) -> None:
         self._endpoints = endpoints
-        self._dial = dial
+        self._dial_host = dial
+        self._took = took
 
     def connect(self, claims: Claims, endpoint: Endpoint | None = None) -> ConnectedConsole:
         """Find the console of *claims* and connect to its host.
@@ -53,9 +69,18 @@ class Connector:
         :param endpoint: where the console is, if the token alone told.
         :raises BackendError: there is no such console, or its host cannot be reached or refuses.
         """
-        endpoint = endpoint or self._endpoints.endpoint(claims)
+        if endpoint is None:
+            started = time.monotonic()
+            endpoint = self._endpoints.endpoint(claims)
+            self._took("ticket", time.monotonic() - started, endpoint.vcenter)
         try:
             return ConnectedConsole(endpoint, self._dial(endpoint))
         except (TicketRefused, UpstreamRefused) as refusal:
             endpoint = self._endpoints.after_refusal(claims, refusal)
             return ConnectedConsole(endpoint, self._dial(endpoint))
+
+    def _dial(self, endpoint: Endpoint) -> Upstream:
+        started = time.monotonic()
+        upstream = self._dial_host(endpoint)
+        self._took("dial", time.monotonic() - started, endpoint.vcenter)
+        return upstream

@@ -53,6 +53,19 @@ class SessionLimits:
         self._users: Counter[str] = Counter()
 
     @property
+    def use(self) -> dict[str, tuple[int, int]]:
+        """By the name of its option: what the limit is (0: none), and how much of it is used; of
+        those that each instance or user has for itself, by who has most."""
+        return {
+            "max_sessions": (self._total, self._taken),
+            "max_sessions_per_instance": (
+                self._per_instance,
+                max(self._instances.values(), default=0),
+            ),
+            "max_sessions_per_user": (self._per_user, max(self._users.values(), default=0)),
+        }
+
+    @property
     def full(self) -> str:
         """Which limit of the process is reached; nothing while there is room."""
         if self._total and self._taken >= self._total:
@@ -133,3 +146,7 @@ def _subtract(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]
+
+
+def _most(counter: Counter[str]) -> int:
+    return max(counter.values(), default=0)

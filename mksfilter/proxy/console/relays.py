@@ -30,6 +30,7 @@ class Relays:
         rfb_handshake: str,
         lifetime: float | None,
         on_end: Callable[[object, SessionEnded], None],
+        on_first_byte: Callable[[], object],
     ) -> Relay:
         """See :class:`mksfilter.proxy.console.session.RelayFactory`."""
         kind = (view_only, control, rfb_handshake)
@@ -38,7 +39,14 @@ class Relays:
             options = self._options[kind] = self._make_options(*kind)
         settings = self._settings
         client.watch_peer(settings.tcp_user_timeout, unread=settings.stall_timeout)
-        return Relay(client, upstream, options=options, on_end=on_end, lifetime=lifetime)
+        return Relay(
+            client,
+            upstream,
+            options=options,
+            on_end=on_end,
+            lifetime=lifetime,
+            on_first_byte=on_first_byte,
+        )
 
     def _make_options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:
         settings = self._settings

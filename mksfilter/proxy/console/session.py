@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
     from mksfilter.proxy.console.limits import Reservation
     from mksfilter.proxy.relay.transport import Transport, Upstream
+    from mksfilter.proxy.web.metrics import Step
 
 __all__ = ["LiveRelay", "RelayFactory", "ResumeTokens", "Session", "SessionMetrics"]
 
@@ -70,12 +71,14 @@ class RelayFactory(Protocol):
         rfb_handshake: str,
         lifetime: float | None,
         on_end: Callable[[object, SessionEnded], None],
+        on_first_byte: Callable[[], object],
     ) -> LiveRelay:
         """
         :param control: the client understands the control channel.
         :param rfb_handshake: see :class:`mksfilter.endpoint.Endpoint`.
         :param lifetime: seconds after which the session ends whatever happens; None: never.
         :param on_end: called once, in a greenlet, with the relay and why it has ended.
+        :param on_first_byte: called once, in the hub, when the host has sent something.
         """
 
 
@@ -91,8 +94,8 @@ class SessionMetrics(Protocol):
     def count_bytes(self, arrived: int, sent: int) -> None:
         """So many bytes more went each way."""
 
-    def refresh(self) -> None:
-        """Called as often as bytes are counted."""
+    def took(self, step: Step, seconds: float, vcenter: str = "") -> None:
+        """A step of an opening was done."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)

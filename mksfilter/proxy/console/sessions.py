@@ -9,6 +9,7 @@ minting and logging may, so a short-lived greenlet does what is due.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -168,6 +169,7 @@ class SessionRegistry:
             rfb_handshake=session.rfb_handshake,
             lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
             on_end=lambda _, reason: self._ended(session, reason),
+            on_first_byte=functools.partial(self._first_byte, session),
         )
         self._sessions[session.connection_id] = session
         _log_opening(session)
@@ -235,6 +237,9 @@ class SessionRegistry:
         """Bytes are due to be counted; called by the wheel, in the hub."""
         gevent.spawn(self._count)
         return now + _COUNT_EVERY
+
+    def _first_byte(self, session: Session) -> None:
+        self._metrics.took("first-byte", time.monotonic() - session.started, session.vcenter)
 
     # -- the end ---------------------------------------------------------------------------
 
@@ -341,7 +346,6 @@ class SessionRegistry:
             more_arrived, more_sent = _uncounted(session)
             arrived, sent = arrived + more_arrived, sent + more_sent
         self._metrics.count_bytes(arrived, sent)
-        self._metrics.refresh()
 
 
 def _uncounted(session: Session) -> tuple[int, int]:

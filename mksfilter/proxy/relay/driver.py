@@ -46,6 +46,7 @@ class Relay:
     :param options: see :class:`RelayOptions`.
     :param on_end: called once, in a greenlet of its own, when both connections are closed.
     :param lifetime: seconds after which the session ends whatever happens; None: never.
+    :param on_first_byte: called in the hub when the host has sent something; it must not wait.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Relay:
         "_failure",
         "_host",
         "_on_end",
+        "_on_first_byte",
         "_protocol",
         "_wake_at",
         "_wheel",
@@ -68,10 +70,12 @@ class Relay:
         options: RelayOptions,
         on_end: Callable[[Relay, SessionEnded], object],
         lifetime: float | None = None,
+        on_first_byte: Callable[[], object] | None = None,
     ) -> None:
         self.slot = 0
         self._failure: SessionEnded | None = None
         self._on_end: Callable[[Relay, SessionEnded], object] | None = on_end
+        self._on_first_byte = on_first_byte
         self._wheel = shared_wheel()
         self._wake_at: float | None = None
         self._protocol = RelayProtocol(
@@ -105,6 +109,7 @@ class Relay:
         self._wheel.schedule(self, 0)  # a wheel that stood still has an old time
         try:
             self._perform(self._protocol.start(self._wheel.now))
+            self._note_first_byte()
         except Exception as exc:
             self._fail(exc)
 
@@ -181,6 +186,21 @@ class Relay:
         except Exception as exc:
             self._fail(exc)
 
+    def _host_first_readable(self, host: Peer[HostState], browser: Peer[BrowserState]) -> None:
+        """Until the host has sent something; the many calls after that are spared the question."""
+        self._host_readable(host, browser)
+        try:
+            self._note_first_byte()
+        except Exception as exc:
+            self._fail(exc)
+
+    def _note_first_byte(self) -> None:
+        tell = self._on_first_byte
+        if tell is not None and self._host.state.received:
+            self._on_first_byte = None
+            self._host.call_instead(self._host_readable, self._host, self._browser)
+            tell()
+
     def _beside_data(self, peer: Peer[PeerState], size: int) -> None:
         """A read brought something else than data; *size* bytes of that."""
         transport = peer.transport
@@ -255,7 +275,12 @@ class Relay:
             return functools.partial(self._blocked, peer)
         if isinstance(action, Resume):
             if peer is self._host:
-                peer.resume(self._host_readable, self._host, self._browser)
+                readable = (
+                    self._host_readable
+                    if self._on_first_byte is None
+                    else self._host_first_readable
+                )
+                peer.resume(readable, self._host, self._browser)
             else:
                 peer.resume(self._browser_readable, self._browser, self._host)
         elif isinstance(action, Pause):

@@ -44,6 +44,12 @@ class Peer(Generic[_State]):
             self._reader = gevent.get_hub().loop.io(self.transport.fd, _READ)
         self._reader.start(callback, *args)
 
+    def call_instead(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call *callback* in place of the one that :meth:`resume` was given, if one is called."""
+        if self._reader is not None and self._reader.active:
+            self._reader.stop()
+            self._reader.start(callback, *args)
+
     def pause(self) -> None:
         """Read no more for now."""
         if self._reader is not None:

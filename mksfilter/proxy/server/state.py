@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.log import event
@@ -89,6 +89,7 @@ class ServerState:
     """One worker process.
 
     :param page: where it tells the other workers of the node what it does.
+    :ivar certificates: when those that are served end (seconds since the epoch), by name.
     :ivar draining: no new sessions are accepted.
     :ivar page: the same; by default one that nobody else sees.
     """
@@ -96,6 +97,7 @@ class ServerState:
     def __init__(
         self, applications: Iterable[Application] = (), page: board.Page | None = None
     ) -> None:
+        self.certificates: Mapping[str, float] = {}
         self.draining = False
         self.page = page or board.alone()
         self._applications = tuple(applications)

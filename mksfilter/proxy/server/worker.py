@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
-from mksfilter import log
+from mksfilter import log, tls
 from mksfilter.exceptions import MksFilterError
 from mksfilter.proxy.server import gunicorn_adapter, log_outlet, node
 from mksfilter.proxy.server.handler import ConsoleHandler
@@ -77,6 +77,7 @@ class ConsoleWorker(GeventWebSocketWorker):
             super().load_wsgi()
             self._unblock_logs()  # those of the application
             self.state = ServerState(constructed(), self._page)
+            self.state.certificates = _served_certificates(self.cfg.certfile)
             self.state.start()
             self._service_manager.ready()
         except MksFilterError as exc:
@@ -147,3 +148,14 @@ def _raise_file_limit() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _served_certificates(certfile: str | None) -> dict[str, float]:
+    if not certfile:
+        return {}
+    try:
+        with open(certfile, "rb") as file:
+            return {"server": tls.expiry_of_pem(file.read())}
+    except (OSError, ValueError) as exc:
+        LOG.warning(log.event("certificate-unreadable", file=certfile, detail=exc))
+        return {}

@@ -1,4 +1,5 @@
-"""What Prometheus may know of one process; :mod:`.report` adds up those of a node.
+"""What one process counts for Prometheus; :mod:`.gauges` is what is looked at, and :mod:`.report`
+adds up the processes of a node.
 
 Every label has few values, all of them ours: a reason, a mode, the name of a configured vCenter.
 """
@@ -6,37 +7,40 @@ Every label has few values, all of them ours: a reason, a mode, the name of a co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mksfilter import log
 from mksfilter.proxy.web import samples
 
-if TYPE_CHECKING:
-    from mksfilter.backends.resolver import VCenterState
+__all__ = ["Metrics", "Step"]
 
-__all__ = ["Metrics"]
+#: Of an opening, in their order.
+Step = Literal["token", "ticket", "dial", "open", "first-byte"]
+
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+# Microseconds of cryptography, or a question to Nova or to a cache.
+_TOKEN_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10)
+#: Names in tokens that another process sealed; more than these are one.
+_MOST_VCENTERS: Final = 100
+_OTHER: Final = "other"
 
 
 class Metrics:
-    """The proxy's counters and gauges.
+    """The proxy's counters and histograms.
 
-    :param vcenters: called at each look; the state of each vCenter.
     :ivar pid: whose they are.
+    :ivar registry: where they are, and where :mod:`.gauges` are.
     """
 
-    def __init__(self, vcenters: Callable[[], Iterable[VCenterState]] = tuple) -> None:
+    def __init__(self) -> None:
         self.pid = os.getpid()
-        self._dropped_before = 0
-        self._vcenters = vcenters
-        registry = CollectorRegistry()
-        self._registry = registry
+        self.registry = registry = CollectorRegistry()
+        self._looks: list[Callable[[], None]] = []
+        self._merge: dict[str, samples.Merge] = {}
         self._active = Gauge(
-            "mksfilter_sessions_active",
-            "Console sessions that are open.",
-            registry=registry,
+            "mksfilter_sessions_active", "Console sessions that are open.", registry=registry
         )
         self._opened = Counter(
             "mksfilter_sessions_opened", "Console sessions opened.", ["mode"], registry=registry
@@ -57,43 +61,56 @@ class Metrics:
             registry=registry,
         )
         self._bytes_in, self._bytes_out = sent.labels("in"), sent.labels("out")
-        self._open_seconds = Histogram(
-            "mksfilter_session_open_seconds",
-            "Seconds from a good token to the answer 101: ticket, dial, handshake.",
+        self._token_seconds = Histogram(
+            "mksfilter_token_seconds",
+            "Seconds to verify a good token; one of Nova's own is asked of Nova.",
             registry=registry,
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+            buckets=_TOKEN_SECONDS,
         )
-        self._log_dropped = Counter(
-            "mksfilter_log_lines_dropped",
-            "Lines of the log that nobody took in time.",
-            registry=registry,
-        )
+        self._steps = {
+            "ticket": self._by_vcenter("ticket", "Seconds to find the VM and take a ticket."),
+            "dial": self._by_vcenter(
+                "dial", "Seconds to connect to the console host: name, TCP, TLS, handshake."
+            ),
+            "open": self._by_vcenter(
+                "session_open", "Seconds from a good token to the answer 101: ticket, dial."
+            ),
+            "first-byte": self._by_vcenter(
+                "first_byte", "Seconds from the answer 101 to the host's first byte."
+            ),
+        }
+        self._vcenters: set[str] = set()
         self._audit_lost = Counter(
             "mksfilter_audit_events_lost",
             "Audit events that a place of the audit trail will not get.",
             ["sink"],
             registry=registry,
         )
-        self._vcenter_up = Gauge(
-            "mksfilter_vcenter_up",
-            "1 when the last calls to the vCenter were answered, 0 when it is left alone.",
+
+    def _by_vcenter(self, name: str, words: str) -> Histogram:
+        return Histogram(
+            f"mksfilter_{name}_seconds",
+            words,
             ["vcenter"],
-            registry=registry,
+            registry=self.registry,
+            buckets=_SECONDS,
         )
-        self._vcenter_calls = Gauge(
-            "mksfilter_vcenter_calls",
-            "Calls that a vCenter is working on, and those that wait for a place.",
-            ["vcenter", "state"],
-            registry=registry,
-        )
+
+    # -- what happened ---------------------------------------------------------------------------
 
     def refuse(self, reason: str) -> None:
         """Count a refused request; *reason* is that of a :class:`ConsoleError`."""
         self._refused.labels(reason).inc()
 
-    def opened_in(self, seconds: float) -> None:
-        """Note how long a console took from a good token to its ``101``."""
-        self._open_seconds.observe(seconds)
+    def took(self, step: Step, seconds: float, vcenter: str = "") -> None:
+        """Note how long a step of an opening took.
+
+        :param vcenter: where the console is; not for ``token``.
+        """
+        if step == "token":
+            self._token_seconds.observe(seconds)
+        else:
+            self._steps[step].labels(self._known(vcenter)).observe(seconds)
 
     def session_opened(self, mode: str) -> None:
         """Count a session that begins; *mode* is that of its claims."""
@@ -116,25 +133,36 @@ class Metrics:
         """Count audit events that *sink* (``file``, ``syslog``, ``messaging``) will not get."""
         self._audit_lost.labels(sink).inc(count)
 
-    def refresh(self) -> None:
-        """Look at what is not told but asked: the vCenters, and the log."""
-        dropped = log.lines_dropped()
-        self._log_dropped.inc(dropped - self._dropped_before)
-        self._dropped_before = dropped
-        for vcenter in self._vcenters():
-            self._vcenter_up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
-            self._vcenter_calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)
-            self._vcenter_calls.labels(vcenter.name, "waiting").set(vcenter.waiting)
+    def _known(self, vcenter: str) -> str:
+        if vcenter in self._vcenters:
+            return vcenter
+        if len(self._vcenters) >= _MOST_VCENTERS:
+            return _OTHER
+        self._vcenters.add(vcenter)
+        return vcenter
+
+    # -- what is looked at -----------------------------------------------------------------------
+
+    def look_with(self, look: Callable[[], None]) -> None:
+        """Have *look* called before each publication, to set its gauges."""
+        self._looks.append(look)
+
+    def gauge(
+        self, name: str, words: str, labels: tuple[str, ...] = (), *, merge: samples.Merge = "sum"
+    ) -> Gauge:
+        """A gauge ``mksfilter_NAME``.
+
+        :param merge: how those of several workers are one.
+        """
+        self._merge[f"mksfilter_{name}"] = merge
+        return Gauge(f"mksfilter_{name}", words, labels, registry=self.registry)
 
     def families(self) -> samples.Families:
         """All of it, as values."""
-        self.refresh()
-        return samples.of_registry(self._registry.collect(), _MERGE)
+        for look in self._looks:
+            look()
+        return samples.of_registry(self.registry.collect(), self._merge)
 
     def exposition(self) -> tuple[str, bytes]:
         """Content type and body for a scrape of this process alone."""
         return samples.exposition(self.families())
-
-
-#: How a gauge of several workers is one; the others are added.
-_MERGE: Final[dict[str, samples.Merge]] = {"mksfilter_vcenter_up": "max"}

@@ -172,7 +172,7 @@ class World:
         self.broker.open(fields)
 
     def refused(self, reason: str) -> float:
-        return self.metrics._registry.get_sample_value(
+        return self.metrics.registry.get_sample_value(
             "mksfilter_refusals_total", {"reason": reason}
         )
 

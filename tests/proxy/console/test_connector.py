@@ -54,6 +54,15 @@ def test_the_console_is_looked_up_unless_the_token_told_where_it_is():
     assert site.dialled == [FIRST, SECOND]
 
 
+def test_each_step_is_timed_with_the_vcenter_of_the_console():
+    took = []
+    site = Site(**{"esxi-1": TicketRefused("no")})
+    connector = Connector(site, site.dial, took=lambda step, _, vcenter: took.append(step))
+    connector.connect(CLAIMS)
+    connector.connect(CLAIMS, SECOND)
+    assert took == ["ticket", "dial", "dial"]
+
+
 @pytest.mark.parametrize("refusal", [TicketRefused, UpstreamRefused])
 def test_a_host_that_refuses_is_tried_once_more_where_there_is_room(refusal):
     site = Site(**{"esxi-1": refusal("no")})

@@ -194,3 +194,24 @@ def test_an_ipv6_client_is_known_by_its_64(one, other, together):
             rate.take(other, 0.0)
     else:
         rate.take(other, 0.0)
+
+
+def test_how_much_is_used_is_told_with_its_limit():
+    limits = SessionLimits(100, per_instance=3, per_user=0)
+    for user in ("alice", "bob"):
+        limits.reserve("vm-1", user)
+    limits.reserve("vm-2", "bob")
+    assert limits.use == {
+        "max_sessions": (100, 3),
+        "max_sessions_per_instance": (3, 2),
+        "max_sessions_per_user": (0, 2),
+    }
+
+
+def test_whether_there_is_room_is_told_in_words():
+    limits = SessionLimits(1)
+    assert limits.full == ""
+    place = limits.reserve("vm-1", "")
+    assert limits.full == "max_sessions (1) is reached"
+    place.release()
+    assert limits.full == ""

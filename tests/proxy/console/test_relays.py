@@ -30,7 +30,9 @@ class Client:
 
 def make(factory, client=None, **changes):
     kind = {"view_only": False, "control": True, "rfb_handshake": "auto", "lifetime": 60.0}
-    factory(client or Client(), None, on_end=lambda relay, reason: None, **{**kind, **changes})
+    kind["on_end"] = lambda relay, reason: None
+    kind["on_first_byte"] = lambda: None
+    factory(client or Client(), None, **{**kind, **changes})
 
 
 def test_each_kind_of_session_has_its_options_and_the_proxys(made):

@@ -56,6 +56,43 @@ def test_bytes_that_came_with_the_handshake_are_not_lost(wire):
     session.browser.expect(b"early")
 
 
+class TestFirstByte:
+    def test_is_told_once(self, wire):
+        told = []
+        session = wire(on_first_byte=lambda: told.append("first"))
+        assert told == []
+        for word in (b"one", b"two", b"three"):
+            session.host.send(word)
+            session.browser.expect(word)
+        assert told == ["first"]
+
+    def test_may_have_come_with_the_handshake(self, wire):
+        told = []
+        early = frame(BINARY, b"early", masked=False)
+        session = wire(early=early, on_first_byte=lambda: told.append("first"))
+        session.browser.expect(b"early")
+        session.host.send(b"more")
+        session.browser.expect(b"more")
+        assert told == ["first"]
+
+    def test_from_a_browser_is_none(self, wire):
+        told = []
+        session = wire(on_first_byte=lambda: told.append("first"))
+        session.browser.send(b"typed")
+        session.host.expect(b"typed")
+        assert told == []
+
+    def test_and_more_than_the_browser_takes_still_waits_for_it(self, wire):
+        session = wire(on_first_byte=lambda: None)
+        chunk = frame(BINARY, bytes(65536), masked=False)
+        sent = 0
+        with gevent.Timeout(0.5, False):
+            while True:
+                session.host.sock.sendall(chunk)
+                sent += 1
+        assert sent < 100, "read although the browser does not"
+
+
 def test_megabytes_arrive_whole_both_ways(wire):
     session = wire()
     payload = bytes(range(256)) * 4096

@@ -70,6 +70,7 @@ class Wire:
         lifetime: float | None = None,
         start: bool = True,
         client: Transport | None = None,
+        on_first_byte=None,
         **options,
     ) -> None:
         browser, inner = gevent.socket.socketpair()
@@ -87,6 +88,7 @@ class Wire:
             options=RelayOptions(**options),
             on_end=self._on_end,
             lifetime=lifetime,
+            on_first_byte=on_first_byte,
         )
         if start:
             self.relay.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 from mksfilter.exceptions import IdleTimeout, TokenExpired
 from mksfilter.proxy.web.metrics import Metrics
@@ -21,13 +20,10 @@ def test_sessions_are_counted_from_their_opening_to_their_end():
     for mode in ("full", "full", "view"):
         metrics.session_opened(mode)
     metrics.session_ended(IdleTimeout.reason)
-    metrics.opened_in(0.3)
     shown = scrape(metrics)
     assert shown["mksfilter_sessions_active"] == 2
     assert shown['mksfilter_sessions_opened_total{mode="full"}'] == 2
     assert shown['mksfilter_sessions_ended_total{reason="idle-timeout"}'] == 1
-    assert shown['mksfilter_session_open_seconds_bucket{le="0.25"}'] == 0
-    assert shown['mksfilter_session_open_seconds_bucket{le="0.5"}'] == 1
 
 
 def test_refusals_are_counted_by_their_reason():
@@ -46,12 +42,30 @@ def test_bytes_are_counted_each_way():
     assert shown['mksfilter_bytes_total{direction="out"}'] == 2000
 
 
-def test_vcenters_are_looked_at_when_they_are_asked_about():
-    vcenter = SimpleNamespace(name="dc1", state="up", in_flight=3, waiting=1)
-    metrics = Metrics(lambda: [vcenter])
-    assert scrape(metrics)['mksfilter_vcenter_up{vcenter="dc1"}'] == 1
-    vcenter.state = "left alone"
+def test_each_step_of_an_opening_has_its_histogram():
+    metrics = Metrics()
+    metrics.took("token", 0.0007)
+    for step in ("ticket", "dial", "open", "first-byte"):
+        metrics.took(step, 0.3, "dc1")
     shown = scrape(metrics)
-    assert shown['mksfilter_vcenter_up{vcenter="dc1"}'] == 0
-    assert shown['mksfilter_vcenter_calls{state="in-flight",vcenter="dc1"}'] == 3
-    assert shown['mksfilter_vcenter_calls{state="waiting",vcenter="dc1"}'] == 1
+    assert shown['mksfilter_token_seconds_bucket{le="0.0005"}'] == 0
+    assert shown['mksfilter_token_seconds_bucket{le="0.001"}'] == 1
+    for name in ("ticket", "dial", "session_open", "first_byte"):
+        bucket = f"mksfilter_{name}_seconds_bucket"
+        assert shown[bucket + '{le="0.25",vcenter="dc1"}'] == 0
+        assert shown[bucket + '{le="0.5",vcenter="dc1"}'] == 1
+
+
+def test_names_of_vcenters_that_tokens_bring_are_bounded():
+    metrics = Metrics()
+    for number in range(1000):
+        metrics.took("dial", 0.1, f"dc{number}")
+    names = {name for name in scrape(metrics) if name.startswith("mksfilter_dial_seconds_count")}
+    assert len(names) == 101
+    assert scrape(metrics)['mksfilter_dial_seconds_count{vcenter="other"}'] == 900
+
+
+def test_what_audit_loses_is_counted():
+    metrics = Metrics()
+    metrics.audit_lost("file", 3)
+    assert scrape(metrics)['mksfilter_audit_events_lost_total{sink="file"}'] == 3
