@@ -86,7 +86,7 @@ class TestSession:
         jti = proxy.codec.verify(token).jti
         with proxy.viewer(token):
             pass
-        ended = proxy.wait_for_log(f"jti={jti} instance={WEB_1} reason=")
+        ended = proxy.wait_for_log(f"jti={jti} instance={WEB_1} request=req-1 reason=")
         opened = next(
             line for line in proxy.log().splitlines() if "session-opened" in line and jti in line
         )
