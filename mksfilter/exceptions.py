@@ -17,7 +17,7 @@ does next::
         |   +-- MethodNotAllowed, RequestLineTooLong, HeadTooLarge, HTTPVersionUnsupported
         +-- Overloaded
         +-- ConnectionDropped        closed without an answer
-        |   +-- ClientGone, RequestTimeout, Evicted, ProxyHeaderError
+        |   +-- ClientGone, RequestTimeout, AnswerNotRead, Evicted, ProxyHeaderError
         +-- HandshakeError           the request is not a WebSocket request we accept
         |   +-- UpgradeRequired
         |   |   +-- UpgradeOverHTTP10
@@ -60,6 +60,7 @@ from typing import ClassVar, Literal
 __all__ = [
     "AccessDenied",
     "AccessWithdrawn",
+    "AnswerNotRead",
     "AuditUnavailable",
     "BackendError",
     "CertificateMismatch",
@@ -256,6 +257,12 @@ class RequestTimeout(ConnectionDropped):
     """The client did not send a whole request within ``handshake_timeout``."""
 
     reason = "request-timeout"
+
+
+class AnswerNotRead(ConnectionDropped):
+    """The client did not take an answer within 20 seconds."""
+
+    reason = "answer-not-read"
 
 
 class Evicted(ConnectionDropped):

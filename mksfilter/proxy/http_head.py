@@ -26,6 +26,7 @@ __all__ = [
     "MAX_HEADERS",
     "MAX_REQUEST_LINE",
     "RequestHead",
+    "asks_for_upgrade",
     "fields",
     "hopeless",
     "parse",
@@ -45,6 +46,7 @@ _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 #: OPTIONS is what HAProxy's `option httpchk` sends when nobody says otherwise.
 _METHODS = (b"GET", b"HEAD", b"OPTIONS")
 _ALLOW = b", ".join(_METHODS).decode("ascii")
+_UPGRADING = frozenset({"upgrade", "sec-websocket-key"})
 _SINGLE = frozenset(
     {
         b"host",
@@ -69,6 +71,15 @@ class RequestHead:
     target: str
     version: str
     headers: list[tuple[str, str]]
+
+
+def asks_for_upgrade(request: RequestHead) -> bool:
+    """Is this meant to be a WebSocket request, however malformed?
+
+    A ``Sec-WebSocket-Key`` or an Upgrade header decides, so that a broken handshake gets a plain
+    status and not the page.
+    """
+    return any(name.lower() in _UPGRADING for name, _ in request.headers)
 
 
 def hopeless(received: bytes | bytearray) -> RequestError | None:

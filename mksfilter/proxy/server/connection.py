@@ -1,6 +1,11 @@
 """One connection from a browser, plain or TLS, from its acceptance until it is closed or handed
 over to a relay.
 
+What is sent is queued, and leaves as fast as the peer takes it: nobody waits in a greenlet for a
+peer that does not read. The body of a static file is queued as the one object that all answers
+share, encrypted piece by piece, and the kernel is given little of it at a time, so that such a peer
+costs next to nothing.
+
 TLS runs over :class:`ssl.MemoryBIO` and not in gevent's SSLSocket, so that waiting for a client
 needs no greenlet and the relay can take the connection over as it stands.
 """
@@ -25,7 +30,15 @@ __all__ = ["Address", "Connection", "TLSState"]
 #: As ``accept`` returns it: host and port first, or the name of a Unix socket, often empty.
 Address = tuple[Any, ...] | str | bytes
 
-_CHUNK = 65536
+_CHUNK = 16384
+#: Bytes encrypted at once.
+_ENCRYPTED = 65536
+#: Bytes queued before whoever writes more waits for the peer. No answer of ours is as long.
+_MOST_QUEUED = 4 << 20
+#: Bytes of a long answer that the kernel holds beyond what the peer's window has room for (tcp(7)).
+_UNSENT_IN_KERNEL = 16384
+#: Buffers in one call of sendmsg; far below IOV_MAX.
+_PARTS = 64
 
 
 class TLSState:
@@ -47,7 +60,17 @@ class Connection:
     :ivar received: bytes that have arrived and that nobody has read yet.
     """
 
-    __slots__ = ("_preface", "_sock", "_write_timeout", "address", "received", "tls")
+    __slots__ = (
+        "_encrypted",
+        "_preface",
+        "_queue",
+        "_queued",
+        "_sock",
+        "_write_timeout",
+        "address",
+        "received",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -60,13 +83,16 @@ class Connection:
     ) -> None:
         """
         :param sock: connected, of any make; it is detached and must not be used any more.
-        :param write_timeout: seconds for the peer to take an answer.
+        :param write_timeout: seconds for the peer to take a part of an answer without end.
         :param proxy_header: a PROXY protocol header comes first, and says who the client is.
         """
         self._sock = _socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         self._sock.setblocking(False)
         self._write_timeout = write_timeout
         self._preface = bytearray() if proxy_header else None
+        self._queue: list[memoryview] | None = None
+        self._queued = 0
+        self._encrypted = b""
         self.address = address
         self.received = bytearray()
         self.tls = None if context is None else TLSState(context)
@@ -138,37 +164,68 @@ class Connection:
         if data and self._sock.send(data) != len(data):
             raise ConnectionAbortedError("the peer does not read")
 
-    def send_unblocked(self, data: bytes) -> None:
-        """Send a few bytes without waiting.
+    def sendall(self, data: bytes | bytearray) -> None:
+        """Queue *data*, which :meth:`flush` sends. Waits only where an application writes without
+        end and the peer does not keep up.
 
-        :raises OSError: they do not fit into the socket's buffer, or the peer is gone.
+        :param data: not copied when it is bytes.
+        :raises OSError: that peer is gone, or has not read for as long as the write timeout.
         """
-        if self.tls is not None:
-            self.tls.sslobj.write(data)
-            self._flush_unblocked(self.tls)
-        elif self._sock.send(data) != len(data):
-            raise ConnectionAbortedError("the peer does not read")
-
-    def sendall(self, data: bytes) -> None:
-        """Send, waiting for the peer as long as the write timeout allows.
-
-        :raises OSError: the peer is gone or does not read.
-        """
-        if self.tls is not None:
-            self.tls.sslobj.write(data)
-            data = self.tls.outgoing.read()
-        rest = memoryview(data)
+        if self._queue is None:
+            self._queue = []
+        self._queue.append(memoryview(data if isinstance(data, bytes) else bytes(data)))
+        self._queued += len(data)
+        if self._queued > _UNSENT_IN_KERNEL and self._sock.family != _socket.AF_UNIX:
+            self._sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NOTSENT_LOWAT, _UNSENT_IN_KERNEL)
         deadline = time.monotonic() + self._write_timeout
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                rest = rest[self._sock.send(rest) :]
-            if not rest:
-                return
+        while self._queued > _MOST_QUEUED and not self.flush():
             wait_write(
                 self._sock.fileno(),
                 max(0.0, deadline - time.monotonic()),
                 TimeoutError("the peer does not read"),
             )
+
+    def flush(self) -> bool:
+        """Send what is queued as far as the peer takes it, without blocking.
+
+        :returns: whether all of it is sent.
+        :raises OSError: the peer is gone.
+        """
+        while self._encrypted or self._queue:
+            try:
+                if self.tls is None:
+                    assert self._queue is not None
+                    self._unqueue(self._sock.sendmsg(self._queue[:_PARTS]))
+                else:
+                    if not self._encrypted:
+                        self._encrypted = self._encrypt(self.tls)
+                    self._encrypted = self._encrypted[self._sock.send(self._encrypted) :]
+            except (BlockingIOError, InterruptedError):
+                return False
+        self._queue = None
+        return True
+
+    def _encrypt(self, tls: TLSState) -> bytes:
+        """The next part of the queue as TLS records."""
+        assert self._queue is not None
+        room = _ENCRYPTED
+        while self._queue and room > 0:
+            part = self._queue[0][:room]
+            written = tls.sslobj.write(part)
+            self._unqueue(written)
+            room -= written
+        return tls.outgoing.read()
+
+    def _unqueue(self, size: int) -> None:
+        assert self._queue is not None
+        self._queued -= size
+        while size:
+            part = self._queue[0]
+            if size < len(part):
+                self._queue[0] = part[size:]
+                return
+            size -= len(part)
+            del self._queue[0]
 
     def makefile(self, *_args: object) -> BytesIO:
         """No request of ours has a body; pywsgi asks for a file nonetheless."""
@@ -188,7 +245,12 @@ class Connection:
         self._sock.close()
 
     def to_transport(self) -> Transport:
-        """Hand the connection over to a relay, as it stands; this object is then closed."""
+        """Hand the connection over to a relay, as it stands; this object is then closed.
+
+        :raises ConnectionAbortedError: the peer has not taken what it was sent.
+        """
+        if not self.flush():
+            raise ConnectionAbortedError("the peer does not read")
         if self.tls is None:
             return PlainTransport(self._sock)
         return TLSTransport(self._sock, self.tls.sslobj, self.tls.incoming, self.tls.outgoing)

@@ -32,8 +32,8 @@ LOG = logging.getLogger(__name__)
 class Handler(Protocol):
     """What serves a request."""
 
-    def handle(self) -> None:
-        """Serve it, in a greenlet of its own."""
+    def handle(self, request: RequestHead) -> None:
+        """Serve *request*, in a greenlet."""
 
 
 class Server(PyWSGIServer):

@@ -7,19 +7,14 @@ the connection over when it accepts one.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from mksfilter.exceptions import RequestError
-from mksfilter.log import event
-from mksfilter.proxy import http_head
+from mksfilter.proxy.http_head import RequestHead
 from mksfilter.proxy.relay.transport import Transport
 from mksfilter.proxy.server.gevent_adapter import RequestHandler
 from mksfilter.proxy.server.server import ConsoleServer
 
 __all__ = ["ConsoleHandler", "Upgrade"]
-
-LOG = logging.getLogger(__name__)
 
 
 class Upgrade:
@@ -58,20 +53,19 @@ class Upgrade:
 
 
 class ConsoleHandler(RequestHandler):
-    """One request of a connection whose head has arrived."""
+    """One request whose head has arrived."""
 
     server: ConsoleServer
 
-    def handle(self) -> None:
-        """Serve one request.
+    def handle(self, request: RequestHead) -> None:
+        """Serve *request*.
 
-        The connection then waits for the next one, lingers until the client has read the answer, or
-        belongs to a relay.
+        The connection then gets its answer and waits for the next request, or belongs to a relay.
         """
         connection = self.socket
         self._handed_over = False
         try:
-            keep = self._serve_one()
+            keep = self.serve(request)
         except BaseException:
             if not self._handed_over:
                 connection.close()
@@ -80,31 +74,8 @@ class ConsoleHandler(RequestHandler):
         # The environ leads back here: without this the garbage collector would have to find all
         # of it, token included, long after the request.
         self.__dict__.clear()
-        if handed_over:
-            return
-        if keep and not server.state.draining:
-            server.park(connection)
-        else:
-            server.linger(connection)
-
-    def _serve_one(self) -> bool:
-        received = self.socket.received
-        end = received.index(b"\r\n\r\n") + 4
-        raw, received[:] = bytes(received[:end]), received[end:]
-        try:
-            request = http_head.parse(raw)
-        except RequestError as exc:
-            self._refuse(exc)
-            return False
-        return self.serve(request)
-
-    def _refuse(self, problem: RequestError) -> None:
-        LOG.debug(event("request-refused", client=self.client_address, detail=problem))
-        self.server.state.refused(problem.reason)
-        try:
-            self.socket.sendall(http_head.refusal(problem))
-        except OSError:
-            LOG.debug(event("client-gone", client=self.client_address))
+        if not handed_over:
+            server.deliver(connection, keep=keep and not server.state.draining)
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environ; an upgrade request gets its :class:`Upgrade`."""
@@ -119,5 +90,10 @@ class ConsoleHandler(RequestHandler):
         :raises OSError: the client is gone.
         """
         self.switch_protocols(headers)
+        try:
+            transport = self.socket.to_transport()
+        except OSError:
+            self.socket.close()
+            raise
         self._handed_over = True
-        return self.socket.to_transport()
+        return transport

@@ -3,7 +3,11 @@
 gunicorn's gevent server spends a greenlet, and a place in its pool, on each connection from its
 first moment, so clients that connect and say nothing lock everybody out. Here a connection waits,
 watched by the hub, until its request head has arrived; only then it gets a greenlet, for one
-request. Between requests (keep-alive), and while it lingers before it is closed, it waits again.
+request. While its answer is sent, between requests (keep-alive), and while it lingers before it is
+closed, it waits again. So nobody holds a greenlet by what he does not send or does not read.
+
+Requests for a console and all others have lanes of their own: a console may take its time, and
+meanwhile pages, files and health are answered.
 """
 
 from __future__ import annotations
@@ -14,16 +18,19 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from socket import socket
 from typing import Any
 
 import gevent
 
 from mksfilter.exceptions import (
+    AnswerNotRead,
     ConsoleError,
     Evicted,
     Overloaded,
     ProxyHeaderError,
+    RequestError,
     RequestTimeout,
 )
 from mksfilter.log import event
@@ -32,6 +39,7 @@ from mksfilter.proxy.relay.timers import shared_wheel
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.connection import Address, Connection
 from mksfilter.proxy.server.gevent_adapter import Server
+from mksfilter.proxy.server.lane import Lane
 from mksfilter.proxy.server.state import ServerState
 
 __all__ = ["ConsoleServer"]
@@ -44,8 +52,12 @@ _IDLE_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
+#: Requests without an upgrade that are served at the same time, where an application waits at all.
+_PLAIN_REQUESTS = 64
 
-_READABLE = 1  # libev's and libuv's flag for the event loop's ``io``
+_READABLE, _WRITABLE = 1, 2  # libev's and libuv's flags for the event loop's ``io``
+
+_Ready = tuple[Connection, http_head.RequestHead]
 
 
 class ConsoleServer(Server):
@@ -74,10 +86,20 @@ class ConsoleServer(Server):
         self._arriving = _WaitingList(
             state.handshake_timeout, lambda: state.refused(RequestTimeout.reason)
         )
+        self._sending = _WaitingList(_WRITE_SECONDS, lambda: state.refused(AnswerNotRead.reason))
         self._idle = _WaitingList(_IDLE_SECONDS)
         self._lingering = _WaitingList(_LINGER_SECONDS)
         super().__init__(listener, **kwargs)
         self._capacity = capacity or fd_budget.waiting(fd_budget.limit())
+        self._plain: Lane[_Ready] = Lane(
+            _PLAIN_REQUESTS, gevent.spawn, serve=self._serve, refuse=self._refuse_overload
+        )
+        self._upgrades: Lane[_Ready] = Lane(
+            self.pool.size or _PLAIN_REQUESTS,
+            self.pool.spawn,
+            serve=self._serve,
+            refuse=self._refuse_overload,
+        )
 
     def accepted(self, sock: socket, address: Address) -> None:
         """A connection was accepted."""
@@ -103,16 +125,39 @@ class ConsoleServer(Server):
     @property
     def waiting(self) -> int:
         """Connections that wait for something, and have no greenlet."""
-        return len(self._arriving) + len(self._idle) + len(self._lingering)
+        return sum(map(len, (self._arriving, self._sending, self._idle, self._lingering)))
 
     @property
     def arriving(self) -> int:
-        """Connections whose request is on its way."""
-        return sum(bool(connection.received) for connection in self._arriving)
+        """Connections whose request is on its way, or whose answer is."""
+        heads = sum(bool(connection.received) for connection in self._arriving)
+        return heads + len(self._plain) + len(self._sending)
 
     # -- for the handler -------------------------------------------------------------------
 
-    def park(self, connection: Connection) -> None:
+    def deliver(self, connection: Connection, *, keep: bool) -> None:
+        """Send the answer that is queued, as fast as the peer takes it.
+
+        :param keep: the connection may carry another request afterwards.
+        """
+        try:
+            delivered = connection.flush()
+        except OSError:
+            connection.close()
+            return
+        if delivered:
+            self._after_answer(connection, keep=keep)
+        else:
+            callback = partial(self._on_writable, keep=keep)
+            self._sending.add(connection, callback, events=_WRITABLE)
+
+    def _after_answer(self, connection: Connection, *, keep: bool) -> None:
+        if keep:
+            self._park(connection)
+        else:
+            self._linger(connection)
+
+    def _park(self, connection: Connection) -> None:
         """The connection is kept alive for another request."""
         if self.closed:
             connection.close()
@@ -122,7 +167,7 @@ class ConsoleServer(Server):
         else:
             self._idle.add(connection, self._on_idle_bytes)
 
-    def linger(self, connection: Connection) -> None:
+    def _linger(self, connection: Connection) -> None:
         """The last answer is sent; close when the peer has read it.
 
         Closing at once, with bytes of the peer's unread, would reset the connection and with it
@@ -151,6 +196,16 @@ class ConsoleServer(Server):
         if not alive and connection in self._arriving:
             self._arriving.drop(connection)
 
+    def _on_writable(self, connection: Connection, *, keep: bool) -> None:
+        try:
+            delivered = connection.flush()
+        except OSError:
+            self._sending.drop(connection)
+            return
+        if delivered:
+            self._sending.remove(connection)
+            self._after_answer(connection, keep=keep)
+
     def _on_idle_bytes(self, connection: Connection) -> None:
         self._idle.remove(connection)
         self._arriving.add(connection, self._on_head_bytes)
@@ -166,31 +221,37 @@ class ConsoleServer(Server):
             self._lingering.drop(connection)
 
     def _dispatch_when_whole(self, connection: Connection) -> None:
-        if b"\r\n\r\n" not in connection.received:
-            problem = http_head.hopeless(connection.received)
+        received = connection.received
+        end = received.find(b"\r\n\r\n") + 4
+        if end < 4:
+            problem = http_head.hopeless(received)
             if problem is not None:
                 self._arriving.remove(connection)
                 self._refuse(connection, problem)
             return
         self._arriving.remove(connection)
-        if self.pool.full():
-            self._refuse(connection, Overloaded("all of worker_connections are at work"))
+        head, received[:] = bytes(received[:end]), received[end:]
+        try:
+            request = http_head.parse(head)
+        except RequestError as exc:
+            self._refuse(connection, exc)
             return
-        self.pool.spawn(self._serve, connection)
+        lane = self._upgrades if http_head.asks_for_upgrade(request) else self._plain
+        lane.put((connection, request))
+
+    def _refuse_overload(self, ready: _Ready) -> None:
+        self._refuse(ready[0], Overloaded("all of worker_connections are at work"))
 
     def _refuse(self, connection: Connection, problem: ConsoleError) -> None:
         LOG.debug(event("request-refused", client=connection.address, detail=problem))
         self.state.refused(problem.reason)
-        try:
-            connection.send_unblocked(http_head.refusal(problem))
-        except OSError:
-            connection.close()
-            return
-        self.linger(connection)
+        connection.sendall(http_head.refusal(problem))
+        self.deliver(connection, keep=False)
 
     def _evict(self) -> None:
-        """Make room: lingering connections first, then idle ones, then the slowest to arrive."""
-        for waiting in (self._lingering, self._idle, self._arriving):
+        """Make room: lingering connections first, then those that do not read their answer, then
+        idle ones, then the slowest to arrive."""
+        for waiting in (self._lingering, self._sending, self._idle, self._arriving):
             if waiting:
                 self.state.refused(Evicted.reason)
                 waiting.drop(next(iter(waiting)))
@@ -198,10 +259,11 @@ class ConsoleServer(Server):
 
     # -- a greenlet ----------------------------------------------------------------------------
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, ready: _Ready) -> None:
+        connection, request = ready
         handler = self.handler_class(connection, connection.address, self)
         try:
-            handler.handle()
+            handler.handle(request)
         except Exception:
             LOG.exception(event("unexpected-error", client=connection.address))
             connection.close()
@@ -229,9 +291,16 @@ class _WaitingList:
     def __contains__(self, connection: Connection) -> bool:
         return connection in self._entries
 
-    def add(self, connection: Connection, callback: Callable[[Connection], None]) -> None:
-        """Call *callback* in the hub when *connection* has something to read."""
-        watcher = self._loop.io(connection.fileno(), _READABLE)
+    def add(
+        self,
+        connection: Connection,
+        callback: Callable[[Connection], None],
+        *,
+        events: int = _READABLE,
+    ) -> None:
+        """Call *callback* in the hub when *connection* has something to read, or what *events*
+        says."""
+        watcher = self._loop.io(connection.fileno(), events)
         entry = self._entries[connection] = _Entry(self, connection, watcher)
         watcher.start(self._guarded, connection, callback)
         self._wheel.schedule(entry, time.monotonic() + self._seconds)

@@ -13,6 +13,7 @@ from mksfilter.proxy.server.state import ServerState
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+LAST_UPGRADE = UPGRADE.replace(b"Connection: Upgrade", b"Connection: Upgrade, close")
 
 
 class Log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+import tracemalloc
 
 import gevent
 import gevent.ssl
@@ -82,7 +83,30 @@ class TestPlain:
         assert not connection.pull()
         assert connection.received == b"last"
 
-    def test_an_answer_of_any_size_waits_for_its_reader(self, pair):
+    def test_an_answer_leaves_as_its_reader_takes_it_and_nobody_waits(self, pair):
+        connection, client = pair()
+        parts = [b"head", bytes(range(256)) * 8_000, b"tail"]
+        for part in parts:
+            connection.sendall(part)
+        assert not connection.flush()
+        received = bytearray()
+        while not connection.flush():
+            received += client.recv(1 << 20)
+        client.setblocking(False)
+        while len(received) < sum(map(len, parts)):
+            received += client.recv(1 << 20)
+        assert received == b"".join(parts)
+
+    def test_a_file_that_is_not_read_is_not_copied(self, pair):
+        connection, _ = pair()
+        file = bytes(3 << 20)
+        tracemalloc.start()
+        connection.sendall(file)
+        assert not connection.flush()
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        tracemalloc.stop()
+
+    def test_an_application_that_writes_without_end_waits_for_its_reader(self, pair):
         connection, client = pair()
         data = bytes(range(256)) * 40_000
         sending = gevent.spawn(connection.sendall, data)
@@ -91,17 +115,18 @@ class TestPlain:
         received = bytearray()
         while len(received) < len(data):
             received += client.recv(1 << 20)
+            connection.flush()
         assert received == data
         sending.get(timeout=5)
 
-    def test_a_reader_that_stops_costs_the_write_timeout_and_no_more(self, pair):
+    def test_whose_reader_stops_costs_the_write_timeout_and_no_more(self, pair):
         connection, _ = pair(write_timeout=0.1)
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             connection.sendall(bytes(1 << 24))
         assert 0.1 <= time.monotonic() - started < 3
 
-    def test_a_reader_that_drips_costs_no_more_either(self, pair):
+    def test_whose_reader_drips_costs_no_more_either(self, pair):
         """The time is for the whole answer, not for each piece of it."""
         connection, client = pair(write_timeout=0.3)
         reading = gevent.spawn(lambda: [client.recv(1 << 16) for _ in iter(_pause, None)])
@@ -109,12 +134,19 @@ class TestPlain:
             connection.sendall(bytes(1 << 26))
         reading.kill()
 
-    def test_in_the_hub_what_does_not_fit_is_an_error(self, pair):
+    def test_what_a_lost_client_does_not_take_is_an_error(self, pair):
         connection, client = pair()
-        connection.send_unblocked(b"few")
-        assert client.recv(10) == b"few"
+        connection.sendall(bytes(1 << 20))
+        assert not connection.flush()
+        client.close()
+        with pytest.raises(OSError, match="pipe"):
+            connection.flush()
+
+    def test_a_client_that_does_not_read_is_not_handed_over(self, pair):
+        connection, _ = pair()
+        connection.sendall(bytes(1 << 20))
         with pytest.raises(ConnectionAbortedError, match="does not read"):
-            connection.send_unblocked(bytes(1 << 24))
+            connection.to_transport()
 
     def test_an_end_is_told_and_the_client_may_finish(self, pair):
         connection, client = pair()
@@ -144,12 +176,15 @@ class TestTLS:
         connection, client = tls()
         client.sendall(b"GET /")
         pull_until(connection, lambda: connection.received == b"GET /")
-        connection.sendall(b"x" * 100_000)
+        data = bytes(range(256)) * 4000
+        connection.sendall(b"head")
+        connection.sendall(data)
+        assert not connection.flush()
         received = b""
-        while len(received) < 100_000:
+        while len(received) < len(data) + 4:
             received += client.recv(1 << 20)
-        connection.send_unblocked(b"few")
-        assert client.recv(10) == b"few"
+            connection.flush()
+        assert received == b"head" + data
 
     def test_who_speaks_no_tls_is_an_error(self, pair, certificate):
         connection, client = pair(certificate.context())
@@ -160,6 +195,7 @@ class TestTLS:
     def test_an_end_is_told_in_tls(self, tls):
         connection, client = tls()
         connection.sendall(b"bye")
+        assert connection.flush()
         connection.finish()
         assert read_to_end(client) == b"bye", "without close_notify this raises"
 

@@ -11,6 +11,7 @@ from mksfilter.proxy.server import server as server_module
 from mksfilter.proxy.server.connection import Connection
 from tests.proxy.server.running import (
     LAST,
+    LAST_UPGRADE,
     REQUEST,
     connect,
     exchange,
@@ -114,12 +115,97 @@ def test_more_work_than_places_is_answered_and_not_queued(serve, application):
 
     server = serve(slow, size=1)
     with connect(server) as busy:
-        busy.sendall(LAST)
+        busy.sendall(LAST_UPGRADE)
         wait_for(lambda: server.pool.full())
-        assert exchange(server, LAST).startswith(b"HTTP/1.1 503 ")
+        assert exchange(server, LAST_UPGRADE).startswith(b"HTTP/1.1 503 ")
         gate.set()
-        assert read_to_end(busy).endswith(b"hi")
+        assert b"\r\n\r\nhi" in read_to_end(busy)
     assert application.reasons == ["overload"]
+
+
+def test_a_page_is_answered_while_consoles_take_all_places(serve, application):
+    gate = gevent.event.Event()
+
+    def app(environ, start_response):
+        if "HTTP_UPGRADE" in environ:
+            gate.wait()
+        return hello(environ, start_response)
+
+    server = serve(app, size=1)
+    with connect(server) as busy:
+        busy.sendall(LAST_UPGRADE)
+        wait_for(lambda: server.pool.full())
+        assert exchange(server, LAST).endswith(b"hi")
+        gate.set()
+    assert application.reasons == []
+
+
+def test_a_burst_that_nobody_has_looked_at_is_served_and_not_refused(serve, application):
+    server = serve(hello, size=2)
+    clients = [connect(server) for _ in range(40)]
+    for number, client in enumerate(clients):
+        client.sendall(LAST if number % 2 else LAST_UPGRADE)
+    assert all(b" 200 OK" in read_to_end(client) for client in clients)
+    assert application.reasons == []
+
+
+def test_an_answer_that_is_not_read_holds_no_greenlet_and_ends(serve, monkeypatch, application):
+    monkeypatch.setattr(server_module, "_WRITE_SECONDS", 0.2)
+    body = bytes(3 << 20)
+
+    def large(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    server = serve(large, size=1)
+    clients = [connect(server) for _ in range(20)]
+    for client in clients:
+        client.sendall(REQUEST * 4)
+    wait_for(lambda: server.waiting == 20)
+    assert server.pool.free_count() == 1
+    assert server.arriving == 20
+    wait_for(lambda: server.waiting == 0)
+    assert application.reasons == ["answer-not-read"] * 20
+    for client in clients:
+        client.close()
+
+
+def test_requests_behind_one_whose_answer_is_not_read_are_served_when_it_is(serve):
+    body = bytes(range(256)) * 8000
+
+    def large(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    server = serve(large)
+    with connect(server) as client:
+        client.sendall(REQUEST * 3 + LAST)
+        wait_for(lambda: server.waiting == 1)
+        answers = read_to_end(client)
+    assert answers.count(body) == 4
+
+
+def test_who_does_not_read_makes_room_before_who_idles(serve, monkeypatch, application):
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 60)
+
+    def app(environ, start_response):
+        size = 2 if environ["PATH_INFO"] == "/" else 3 << 20
+        start_response("200 OK", [("Content-Length", str(size))])
+        return [bytes(size)]
+
+    server = serve(app)
+    server._capacity = 2
+    with connect(server) as idle, connect(server) as unread:
+        idle.sendall(REQUEST)
+        assert idle.recv(1000)
+        unread.sendall(REQUEST.replace(b"/ ", b"/large "))
+        wait_for(lambda: server.waiting == 2)
+        with connect(server) as newcomer:
+            newcomer.sendall(LAST)
+            assert read_to_end(newcomer)
+            idle.sendall(LAST)
+            assert read_to_end(idle)
+    assert application.reasons == ["evicted"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""Requests that are ready to be served, and the greenlets that serve them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import gevent
+
+__all__ = ["Lane"]
+
+_Request = TypeVar("_Request")
+
+
+class Lane(Generic[_Request]):
+    """A bounded number of greenlets, each of which serves one request after the other.
+
+    A burst that nobody has looked at yet waits for its turn, a few milliseconds for each thousand.
+    Only what comes while every greenlet waits in the middle of a request is refused.
+
+    :param size: greenlets at the same time.
+    :param spawn: starts one.
+    :param serve: called in a greenlet; raises nothing.
+    :param refuse: called for what is not served.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        spawn: Callable[[Callable[[], None]], object],
+        *,
+        serve: Callable[[_Request], None],
+        refuse: Callable[[_Request], None],
+    ) -> None:
+        self._size = size
+        self._spawn = spawn
+        self._serve = serve
+        self._refuse = refuse
+        self._ready: deque[_Request] = deque()
+        self._greenlets = 0
+        self._serving = 0
+
+    def __len__(self) -> int:
+        """Requests that are served or wait for it."""
+        return self._serving + len(self._ready)
+
+    def put(self, request: _Request) -> None:
+        """Have *request* served, or refused. Does not block."""
+        if self._serving >= self._size:
+            self._refuse(request)
+            return
+        self._ready.append(request)
+        if self._greenlets < self._size:
+            self._greenlets += 1
+            self._spawn(self._work)
+
+    def _work(self) -> None:
+        try:
+            while self._ready:
+                request = self._ready.popleft()
+                self._serving += 1
+                try:
+                    if self._serving >= self._size and self._ready:
+                        # Called when this greenlet waits, or has ended its request.
+                        gevent.get_hub().loop.run_callback(self._refuse_if_all_wait)
+                    self._serve(request)
+                finally:
+                    self._serving -= 1
+                # It is not to be held until this greenlet's next request.
+                del request
+                if self._ready:
+                    gevent.sleep(0)
+        finally:
+            self._greenlets -= 1
+
+    def _refuse_if_all_wait(self) -> None:
+        while self._ready and self._serving >= self._size:
+            self._refuse(self._ready.popleft())
