@@ -91,7 +91,7 @@ def check(proof: str, *, cnf: str, origin: str, jti: str, now: float) -> None:
     if match is None or _encode(_decode(match[3])) != match[3]:
         raise TokenProofInvalid(f"token {jti}: the proof is not of the form TIME.KEY.SIGNATURE")
     time, key, signature = int(match[1]), match[2], _decode(match[3])
-    if not hmac.compare_digest(thumbprint(key), cnf):
+    if not hmac.compare_digest(thumbprint(key).encode(), cnf.encode()):
         raise TokenProofInvalid(f"token {jti}: the proof is made with another key")
     if abs(now - time) > PROOF_LIFETIME:
         raise TokenProofInvalid(f"token {jti}: the proof is {now - time:.0f} s old")

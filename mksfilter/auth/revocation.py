@@ -281,6 +281,7 @@ def _entry(item: object) -> Revocation:
     if (
         entry.kind not in KINDS
         or type(entry.value) is not str
+        or (entry.kind == "issued-before" and entry.value)
         or type(entry.at) is not int
         or (entry.until is not None and type(entry.until) is not int)
     ):

@@ -17,8 +17,10 @@ __all__ = ["CORPUS", "TARGETS", "WHEELS", "Outcome", "fuzz", "load", "seeds"]
 TARGETS = (
     "decoding",
     "frames",
+    "proof",
     "proxy_header",
     "relay",
+    "revocations",
     "rfb",
     "ticket",
     "token",

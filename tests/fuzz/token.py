@@ -10,7 +10,7 @@ from mksfilter.exceptions import TokenError
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Clock, Keyring, key
 
-__all__ = ["TestOneInput"]
+__all__ = ["TestOneInput", "edited"]
 
 _KEYS = Keyring(key(), key(2))
 _INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -36,7 +36,7 @@ def TestOneInput(data: bytes) -> None:
     if kind < b"\x40":
         _refused(rest.decode("latin-1"))
     elif kind < b"\x80":
-        _refused(_edited(_MINTED[kind[0] & 1], rest))
+        _refused(edited(_MINTED[kind[0] & 1], rest))
     elif kind < b"\xc0":
         _signed(rest)
     else:
@@ -51,7 +51,7 @@ def _refused(text: str) -> None:
     assert text in _MINTED, f"{claims} were never minted in this spelling"
 
 
-def _edited(token: str, edits: bytes) -> str:
+def edited(token: str, edits: bytes) -> str:
     """*token* with a character put in, taken out or replaced for every three bytes of *edits*."""
     text = list(token)
     for what, where, char in zip(edits[::3], edits[1::3], edits[2::3], strict=False):

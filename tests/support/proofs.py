@@ -14,10 +14,13 @@ __all__ = ["BrowserKey"]
 
 
 class BrowserKey:
-    """Offers its public half with the first request, and proofs afterwards."""
+    """Offers its public half with the first request, and proofs afterwards.
 
-    def __init__(self) -> None:
-        self._private = ec.generate_private_key(ec.SECP256R1())
+    :param private: the private half; by default a new one.
+    """
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey | None = None) -> None:
+        self._private = private or ec.generate_private_key(ec.SECP256R1())
         point = self._private.public_key().public_bytes(
             serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
         )
