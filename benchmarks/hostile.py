@@ -208,7 +208,9 @@ class _Proxy:
 
     def token(self, instance: str, vcenter: str) -> str:
         """A token for a machine of one of the two."""
-        return self._codec.issue(ConsoleRequest(instance, vcenter=vcenter), ttl=86400).token
+        return self._codec.issue(
+            ConsoleRequest(instance, vcenter=vcenter, mode="full"), ttl=86400
+        ).token
 
     def refusals(self) -> dict[str, float]:
         """How many requests were refused so far, by reason."""

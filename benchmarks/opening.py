@@ -54,7 +54,7 @@ def _token(where: dict[str, Any]) -> Work:
 
     repository = KeyRepository(where["keys"])
     codec = TokenCodec(repository, "benchmarks")
-    token = codec.issue(ConsoleRequest(WEB_1, "d0" * 16, "0e" * 16), ttl=86400).token
+    token = codec.issue(ConsoleRequest(WEB_1, "d0" * 16, "0e" * 16, mode="full"), ttl=86400).token
     return lambda: codec.verify(token)
 
 

@@ -272,7 +272,7 @@ class Mksfilter(Peer):
             rfb_handshake="full",
         )
         token = self._codec.issue(
-            ConsoleRequest(_INSTANCE), ttl=86400, connect_info=endpoint.to_mapping()
+            ConsoleRequest(_INSTANCE, mode="full"), ttl=86400, connect_info=endpoint.to_mapping()
         ).token
         return super().target(f"/websockify?token={token}")
 
@@ -312,7 +312,7 @@ class TicketPeer(Mksfilter):
         )
 
     def target(self, path: str) -> dict[str, Any]:
-        token = self._codec.issue(ConsoleRequest(WEB_1), ttl=86400).token
+        token = self._codec.issue(ConsoleRequest(WEB_1, mode="full"), ttl=86400).token
         return Peer.target(self, f"/websockify?token={token}")
 
 

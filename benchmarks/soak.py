@@ -128,7 +128,7 @@ class Soak:
             wait_for_port(port, self._proxy, self.log)
             self.tokens = (
                 codec.issue(
-                    ConsoleRequest(machine, user_id="soak", project_id="soak"), ttl=600
+                    ConsoleRequest(machine, user_id="soak", project_id="soak", mode="full"), ttl=600
                 ).token
                 for machine in itertools.cycle(machines)
             )

@@ -33,7 +33,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
             "user_id": "0e" * 16,
             "request_id": "req-5f1c7e20-0000-4000-8000-000000000001",
         }
-        request = ConsoleRequest(**claims)
+        request = ConsoleRequest(**claims, mode="full")
         token = codec.issue(request, ttl=600).token
         forged = token[:-1] + ("A" if token[-1] != "A" else "B")
         fernet = Fernet(Fernet.generate_key())

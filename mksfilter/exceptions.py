@@ -28,6 +28,7 @@ does next::
         |       +-- TokenMissing, TokenMalformed, TokenKeyUnknown, TokenSignatureInvalid,
         |           TokenExpired, TokenNotYetValid, TokenAudienceMismatch, TokenUseMismatch,
         |           TokenReplayed, TokenProofMissing, TokenProofInvalid, TokenRevoked
+        +-- KeysUnavailable          no token can be verified at the moment
         +-- ReplayCacheUnavailable
         +-- AuditUnavailable         the audit event cannot be kept, and has to be
         +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
@@ -88,6 +89,7 @@ __all__ = [
     "InstancePoweredOff",
     "InstanceSuspended",
     "KeyRepositoryError",
+    "KeysUnavailable",
     "LifetimeReached",
     "LimitReached",
     "MessageTooBig",
@@ -406,6 +408,16 @@ class TokenRevoked(TokenError):
     """The revocation list names the token's session, instance, user, project or time of issue."""
 
     reason = "token-revoked"
+
+
+class KeysUnavailable(ConsoleError):
+    """The key repository became unreadable, so that nobody can tell a good token from a bad one."""
+
+    status = 503
+    close_code = 1013
+    reason = "keys-unavailable"
+    public = "The console service cannot check your link at the moment. Try again in a moment."
+    retry = "reopen"
 
 
 class ReplayCacheUnavailable(ConsoleError):

@@ -15,7 +15,8 @@ class ConsoleRequest:
     :param project_id: the instance's project, which is not always the caller's.
     :param user_id: the user who asks.
     :param request_id: id of the API request, for the audit trail.
-    :param mode: ``full``, or ``view`` for a console without input.
+    :param mode: ``full``, or ``view`` for a console without input. Whoever forgets to say which
+        gives out no console.
     :param client: address of the caller of the API, for the audit trail.
     :param vcenter: name or instance UUID of the vCenter that has the instance; None: any.
     """
@@ -24,6 +25,6 @@ class ConsoleRequest:
     project_id: str = ""
     user_id: str = ""
     request_id: str = ""
-    mode: str = "full"
+    mode: str = dataclasses.field(kw_only=True)
     vcenter: str | None = None
     client: str = ""

@@ -435,7 +435,7 @@ class TestNova:
         filter_factory({}, **local_conf)(router)
         ((issuer, settings),) = nova.made
         assert settings.view_role_policy == "cloud:watch"
-        url = issuer.console_url(ConsoleRequest(INSTANCE, project_id="p", user_id="u"))
+        url = issuer.console_url(ConsoleRequest(INSTANCE, project_id="p", user_id="u", mode="full"))
         assert claims_in(url, keys).iid == INSTANCE
 
 

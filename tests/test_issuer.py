@@ -51,7 +51,9 @@ def codec():
 
 
 def ask(issuer, **changes):
-    request = ConsoleRequest(INSTANCE, project_id="p1", user_id="u1", request_id="req-1")
+    request = ConsoleRequest(
+        INSTANCE, project_id="p1", user_id="u1", request_id="req-1", mode="full"
+    )
     return issuer.console_url(dataclasses.replace(request, **changes))
 
 

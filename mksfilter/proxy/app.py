@@ -17,6 +17,7 @@ from mksfilter.exceptions import (
     AccessDenied,
     ConfigurationError,
     ConsoleError,
+    KeysUnavailable,
     LimitReached,
     MksFilterError,
     TokenError,
@@ -235,6 +236,10 @@ class ConsoleProxy:
             return self._pages.console(tls=tls, directory=directory)
         try:
             self._running().authorization.check(token)
+        except KeysUnavailable as exc:
+            self._running().metrics.refuse(exc.reason)
+            LOG.error(log.event("page-refused", reason=exc.reason, detail=exc))
+            return self._pages.message(exc.status, "No console now", exc.public, tls=tls)
         except TokenError as exc:
             process, client = self._running(), self._proxies.client_address(environ)
             process.metrics.refuse(exc.reason)

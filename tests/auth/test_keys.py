@@ -532,7 +532,10 @@ def test_no_token_is_refused_while_three_nodes_learn_of_rotations_at_different_t
         nonlocal verified, seconds_apart
         clock.advance(1)
         wall.advance(1)
-        minted = [codec.issue(ConsoleRequest(INSTANCE), ttl=token_life).token for _, codec in nodes]
+        minted = [
+            codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=token_life).token
+            for _, codec in nodes
+        ]
         kids = {token.split(".")[1] for token in minted}
         signers.update(kids)
         seconds_apart += len(kids) > 1
@@ -573,7 +576,7 @@ def test_threads_see_one_consistent_repository_during_rotations(repository, path
     def use() -> None:
         try:
             while not done.is_set():
-                codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=600).token)
+                codec.verify(codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token)
         except BaseException as exc:  # a thread's own error must fail the test
             failures.append(exc)
 

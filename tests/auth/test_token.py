@@ -89,12 +89,16 @@ def test_a_token_says_what_it_was_made_to_say(codec):
 
 
 def test_two_tokens_for_the_same_thing_have_different_names(codec):
-    first, second = (codec.issue(ConsoleRequest(INSTANCE), ttl=600).token for _ in range(2))
+    first, second = (
+        codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token for _ in range(2)
+    )
     assert codec.verify(first).jti != codec.verify(second).jti
 
 
 def test_a_token_holds_only_characters_that_urls_and_subprotocols_take_as_they_are(codec):
-    token = codec.issue(ConsoleRequest(INSTANCE, project_id="prôjet / ü"), ttl=600).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, project_id="prôjet / ü", mode="full"), ttl=600
+    ).token
     assert set(token) <= set(BASE64URL + ".")
 
 
@@ -128,7 +132,7 @@ def test_whatever_is_minted_verifies_and_comes_back_the_same(
 
 SAMPLE = (
     TokenCodec(Keyring(key()), "cloud-a", clock=Clock())
-    .issue(ConsoleRequest(INSTANCE), ttl=600)
+    .issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600)
     .token
 )
 
@@ -186,7 +190,9 @@ def test_padding_and_white_space_are_not_ignored(codec, suffix):
 
 
 def test_the_standard_base64_alphabet_is_refused(codec):
-    tokens = (codec.issue(ConsoleRequest(INSTANCE), ttl=600).token for _ in itertools.count())
+    tokens = (
+        codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token for _ in itertools.count()
+    )
     token = next(t for t in tokens if "-" in t.rpartition(".")[2] or "_" in t.rpartition(".")[2])
     head, _, mac = token.rpartition(".")
     assert not verifies(codec, f"{head}.{mac.replace('-', '+').replace('_', '/')}")
@@ -208,7 +214,7 @@ def test_no_token_is_another_reason_than_a_bad_one(codec):
 def test_a_token_of_a_key_we_do_not_have_is_refused(codec):
     foreign = TokenCodec(Keyring(key(2)), "cloud-a", clock=Clock())
     with pytest.raises(TokenKeyUnknown):
-        codec.verify(foreign.issue(ConsoleRequest(INSTANCE), ttl=600).token)
+        codec.verify(foreign.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token)
 
 
 def test_naming_our_key_over_another_keys_mac_is_refused(codec):
@@ -240,11 +246,15 @@ def test_a_very_long_text_is_refused_unread(codec):
 
 def test_a_token_that_would_be_too_long_is_not_minted(codec):
     with pytest.raises(ValueError, match="over 4096"):
-        codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info={"sessionTicket": "x" * 4096})
+        codec.issue(
+            ConsoleRequest(INSTANCE, mode="full"),
+            ttl=600,
+            connect_info={"sessionTicket": "x" * 4096},
+        )
 
 
 def test_a_token_ends_at_its_time_with_allowance_for_the_clocks(codec, clock):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token
     clock.advance(600 + 29)
     assert codec.verify(token)
     clock.advance(1)
@@ -253,7 +263,7 @@ def test_a_token_ends_at_its_time_with_allowance_for_the_clocks(codec, clock):
 
 
 def test_a_token_from_the_future_is_refused_with_allowance_for_the_clocks(codec, clock):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token
     clock.advance(-30)
     assert codec.verify(token)
     clock.advance(-1)
@@ -262,7 +272,9 @@ def test_a_token_from_the_future_is_refused_with_allowance_for_the_clocks(codec,
 
 
 def test_a_token_is_never_good_for_longer_than_its_session(codec, clock):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, session_end=1_800_000_060).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=600, session_end=1_800_000_060
+    ).token
     assert codec.verify(token).exp == 1_800_000_060
     clock.advance(60 + 30)
     with pytest.raises(TokenExpired):
@@ -272,12 +284,12 @@ def test_a_token_is_never_good_for_longer_than_its_session(codec, clock):
 def test_a_token_for_another_deployment_with_the_same_keys_is_refused(codec):
     other = TokenCodec(Keyring(key()), "cloud-b", clock=Clock())
     with pytest.raises(TokenAudienceMismatch, match="'cloud-b', not 'cloud-a'"):
-        codec.verify(other.issue(ConsoleRequest(INSTANCE), ttl=600).token)
+        codec.verify(other.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token)
 
 
 def test_a_token_to_resume_does_not_connect_and_the_other_way_round(codec):
-    resume = codec.issue(ConsoleRequest(INSTANCE), ttl=600, use="resume").token
-    connect = codec.issue(ConsoleRequest(INSTANCE), ttl=600).token
+    resume = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600, use="resume").token
+    connect = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token
     with pytest.raises(TokenUseMismatch):
         codec.verify(resume)
     with pytest.raises(TokenUseMismatch):
@@ -365,6 +377,11 @@ def test_a_token_that_is_no_text_at_all_is_refused(codec):
         codec.verify(SAMPLE[:30] + "\udcff" + SAMPLE[31:])
 
 
+def test_nobody_gets_a_full_console_because_somebody_forgot_to_say_which():
+    with pytest.raises(TypeError, match="mode"):
+        ConsoleRequest(INSTANCE)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -377,7 +394,7 @@ def test_a_token_that_is_no_text_at_all_is_refused(codec):
     ],
 )
 def test_what_would_not_verify_is_not_minted(codec, wrong):
-    facts = {"instance_id": INSTANCE, **wrong}
+    facts = {"instance_id": INSTANCE, "mode": "full", **wrong}
     terms = {"ttl": 600} | {n: facts.pop(n) for n in ("ttl", "use") if n in facts}
     with pytest.raises(ValueError, match="claim"):
         codec.issue(ConsoleRequest(**facts), **terms)
@@ -399,7 +416,7 @@ def test_a_renewed_token_resumes_the_same_session(codec, clock):
 
 def test_renewing_never_outlives_the_session(codec, clock):
     first = codec.verify(
-        codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=1_800_000_600).token
+        codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60, session_end=1_800_000_600).token
     )
     clock.advance(550)
     renewed = codec.verify(codec.renew(first, ttl=600), uses=("resume",))
@@ -410,7 +427,7 @@ def test_renewing_never_outlives_the_session(codec, clock):
 
 
 def test_a_session_keeps_its_identity_through_every_renewal(codec, clock):
-    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=60).token)
+    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token)
     assert (first.session_id, first.began) == (first.jti, 1_800_000_000)
     latest = first
     for _ in range(3):
@@ -421,14 +438,14 @@ def test_a_session_keeps_its_identity_through_every_renewal(codec, clock):
 
 
 def test_a_session_is_renewed_by_a_node_whose_clock_is_behind(codec, clock):
-    first = codec.issue(ConsoleRequest(INSTANCE), ttl=60).claims
+    first = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).claims
     clock.advance(-20)
     renewed = codec.verify(codec.renew(first, ttl=60), uses=("resume",))
     assert renewed.began > renewed.iat
 
 
 def test_a_resume_token_stays_bound_to_its_key(codec):
-    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=60).token)
+    first = codec.verify(codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token)
     bound = codec.verify(codec.renew(first, ttl=60, cnf="k" * 43), uses=("resume",))
     again = codec.verify(codec.renew(bound, ttl=60), uses=("resume",))
     assert (bound.cnf, again.cnf) == ("k" * 43, "k" * 43)
@@ -437,14 +454,18 @@ def test_a_resume_token_stays_bound_to_its_key(codec):
 @pytest.mark.parametrize("late", [0, 1, 29])
 def test_no_clock_skew_lengthens_a_session(codec, clock, late):
     """exp may be passed by the skew; max, which ends the session, may not."""
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, session_end=1_800_000_600).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=600, session_end=1_800_000_600
+    ).token
     clock.advance(600 + late)
     with pytest.raises(TokenExpired, match="session ended"):
         codec.verify(token)
 
 
 def test_a_token_within_the_skew_of_its_expiry_opens_a_session_that_has_not_ended(codec, clock):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=1_800_000_600).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=60, session_end=1_800_000_600
+    ).token
     clock.advance(89)
     assert codec.verify(token).max == 1_800_000_600
 
@@ -487,19 +508,25 @@ CONNECT_INFO = {
 
 
 def test_connect_info_comes_back_out_of_the_token_it_was_sealed_into(codec):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info=CONNECT_INFO
+    ).token
     assert codec.connect_info(codec.verify(token)) == CONNECT_INFO
 
 
 def test_a_token_without_connect_info_has_none(codec):
     assert (
-        codec.connect_info(codec.verify(codec.issue(ConsoleRequest(INSTANCE), ttl=600).token))
+        codec.connect_info(
+            codec.verify(codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600).token)
+        )
         is None
     )
 
 
 def test_nothing_of_the_connect_info_can_be_read_in_the_token(codec):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info=CONNECT_INFO
+    ).token
     layers = [token.encode()]
     for part in token.split("."):
         layers.append(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -514,7 +541,9 @@ def test_nothing_of_the_connect_info_can_be_read_in_the_token(codec):
 def test_sealed_connect_info_does_not_open_in_another_token(codec):
     claims = [
         codec.verify(
-            codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info={"host": name}).token
+            codec.issue(
+                ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info={"host": name}
+            ).token
         )
         for name in ("a", "b")
     ]
@@ -535,19 +564,21 @@ def test_a_sealed_part_that_is_nonsense_is_refused(codec, sealed):
 
 def test_a_renewed_token_holds_no_used_ticket(codec):
     first = codec.verify(
-        codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
+        codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info=CONNECT_INFO).token
     )
     assert codec.verify(codec.renew(first, ttl=60), uses=("resume",)).sealed is None
 
 
 def test_an_issued_token_does_not_show_in_a_repr(codec):
-    issued = codec.issue(ConsoleRequest(INSTANCE), ttl=600)
+    issued = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600)
     assert issued.claims.jti in repr(issued)
     assert "mks1" not in repr(issued)
 
 
 def test_neither_keys_nor_sealed_parts_show_in_a_repr(codec):
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=600, connect_info=CONNECT_INFO).token
+    token = codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info=CONNECT_INFO
+    ).token
     claims = codec.verify(token)
     assert claims.sealed
     assert claims.sealed not in repr(claims)
@@ -575,7 +606,7 @@ def test_the_format_is_what_the_documentation_says():
     assert codec.verify(token).iid == INSTANCE
 
     sealed = codec.verify(
-        codec.issue(ConsoleRequest(INSTANCE), ttl=60, connect_info={"host": "h"}).token
+        codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60, connect_info={"host": "h"}).token
     )
     kid, _, box = sealed.sealed.partition(".")
     raw = base64.urlsafe_b64decode(box + "=" * (-len(box) % 4))

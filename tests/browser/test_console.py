@@ -106,7 +106,7 @@ def test_an_expired_link_is_a_page_that_says_so(proxy_factory, vsphere, new_scre
     keys.setup()
     proxy = proxy_factory(key_repository=tmp_path / "keys")
     yesterday = TokenCodec(keys, "tests", clock=lambda: time.time() - 86400)
-    token = yesterday.issue(ConsoleRequest(vsphere.vm("web-1")["uuid"]), ttl=600).token
+    token = yesterday.issue(ConsoleRequest(vsphere.vm("web-1")["uuid"], mode="full"), ttl=600).token
     screen = new_screen(proxy.page_url(token))
     expect(screen.find("body")).to_contain_text("This console link is not valid or has expired.")
     assert screen.find("canvas").count() == 0

@@ -111,7 +111,7 @@ class TestMint:
 class TestInspect:
     @pytest.fixture
     def good(self, codec):
-        return codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=600).token
+        return codec.issue(ConsoleRequest(INSTANCE, user_id="u1", mode="full"), ttl=600).token
 
     def test_shows_what_a_good_token_says(self, token, good):
         code, out, err = token("inspect", good)
@@ -135,7 +135,7 @@ class TestInspect:
                 "cloud-a",
                 clock=lambda: 1_700_000_000,
             )
-            .issue(ConsoleRequest(INSTANCE), ttl=600)
+            .issue(ConsoleRequest(INSTANCE, mode="full"), ttl=600)
             .token
         )
         code, out, _ = token("inspect", past)
@@ -151,7 +151,7 @@ class TestInspect:
 
     def test_shows_that_connect_info_is_there_and_not_what_it_is(self, token, codec):
         sealed = codec.issue(
-            ConsoleRequest(INSTANCE), ttl=600, connect_info={"host": "esx-7"}
+            ConsoleRequest(INSTANCE, mode="full"), ttl=600, connect_info={"host": "esx-7"}
         ).token
         _, out, _ = token("inspect", sealed)
         assert json.loads(out)["connect_info"] == "sealed"

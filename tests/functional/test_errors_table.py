@@ -432,7 +432,9 @@ def _(bench):
 def _(bench):
     other = KeyRepository(str(bench.directory / "other"))
     other.setup()
-    return bench.upgrade(TokenCodec(other, "tests").issue(ConsoleRequest(WEB_1), ttl=60).token)
+    return bench.upgrade(
+        TokenCodec(other, "tests").issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token
+    )
 
 
 @scenario("ws-token-changed")
@@ -446,13 +448,13 @@ def _(bench):
 def _(bench):
     keys = bench.proxy.codec._keys
     yesterday = TokenCodec(keys, "tests", clock=lambda: time.time() - 86400)
-    return bench.upgrade(yesterday.issue(ConsoleRequest(WEB_1), ttl=60).token)
+    return bench.upgrade(yesterday.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token)
 
 
 @scenario("ws-token-audience")
 def _(bench):
     elsewhere = TokenCodec(bench.proxy.codec._keys, "elsewhere")
-    return bench.upgrade(elsewhere.issue(ConsoleRequest(WEB_1), ttl=60).token)
+    return bench.upgrade(elsewhere.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token)
 
 
 @scenario("ws-token-replayed")
@@ -491,6 +493,22 @@ def _(bench):
     now = int(time.time())
     RevocationFile(proxy.codec._keys).add(Revocation("user", "u1", now), now=now)
     proxy.wait_for_log("event=revocations-read entries=1")
+    return bench.upgrade(token, proxy)
+
+
+def _without_keys(bench: Bench) -> tuple[RunningProxy, str]:
+    """A proxy whose keys have gone, as it knows, and a token from before."""
+    proxy = bench.start()
+    token = proxy.token(WEB_1)
+    (proxy.directory / "keys").rename(proxy.directory / "gone")
+    while proxy.get(f"/?token={token}").status == 200:
+        time.sleep(0.05)
+    return proxy, token
+
+
+@scenario("ws-keys")
+def _(bench):
+    proxy, token = _without_keys(bench)
     return bench.upgrade(token, proxy)
 
 
@@ -629,12 +647,22 @@ def _page(answer: Answer) -> tuple[int, str]:
 def _(bench):
     keys = bench.proxy.codec._keys
     yesterday = TokenCodec(keys, "tests", clock=lambda: time.time() - 86400)
-    return _page(bench.proxy.get(f"/?token={yesterday.issue(ConsoleRequest(WEB_1), ttl=60).token}"))
+    return _page(
+        bench.proxy.get(
+            f"/?token={yesterday.issue(ConsoleRequest(WEB_1, mode='full'), ttl=60).token}"
+        )
+    )
 
 
 @scenario("page-forged")
 def _(bench):
     return _page(bench.proxy.get(f"/?token={bench.proxy.token(WEB_1)}x"))
+
+
+@scenario("page-keys")
+def _(bench):
+    proxy, token = _without_keys(bench)
+    return _page(proxy.get(f"/?token={token}"))
 
 
 @scenario("page-path")

@@ -22,10 +22,10 @@ def _entropy(size: int) -> bytes:
 
 _CODEC = TokenCodec(_KEYS, "fuzz", clock=Clock(), entropy=_entropy)
 _PLAIN = _CODEC.issue(
-    ConsoleRequest(_INSTANCE, project_id="p", user_id="u", request_id="r"), ttl=600
+    ConsoleRequest(_INSTANCE, project_id="p", user_id="u", request_id="r", mode="full"), ttl=600
 ).token
 _SEALED = _CODEC.issue(
-    ConsoleRequest(_INSTANCE), ttl=600, connect_info={"host": "h", "port": 443}
+    ConsoleRequest(_INSTANCE, mode="full"), ttl=600, connect_info={"host": "h", "port": 443}
 ).token
 _MINTED = (_PLAIN, _SEALED)
 

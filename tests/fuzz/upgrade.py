@@ -108,7 +108,7 @@ def _proxy() -> tuple[_Server, bytes]:
     }
     token = (
         TokenCodec(KeyRepository(directory), "fuzz")
-        .issue(ConsoleRequest(_INSTANCE), ttl=86400)
+        .issue(ConsoleRequest(_INSTANCE, mode="full"), ttl=86400)
         .token
     )
     return _Server(app_factory({}, **options)), token.encode()

@@ -165,16 +165,21 @@ def test_the_page_says_no_in_words_and_the_reason_is_in_the_log(make, caplog):
 def test_a_good_token_gets_the_page(make, tmp_path):
     app = make()
     codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
     assert Response(app, "/", query=f"token={token}&title=web-1(uuid)").status == 200
 
 
-def test_without_its_keys_the_node_says_so_and_not_that_the_token_is_bad(make, tmp_path):
+def test_without_its_keys_the_node_says_so_and_not_that_the_token_is_bad(make, tmp_path, caplog):
     app = make()
     codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
     (tmp_path / "keys").rename(tmp_path / "gone")
-    assert Response(app, "/", query=f"token={token}").status == 500
+    answer = Response(app, "/", query=f"token={token}")
+    assert answer.status == 503
+    assert b"cannot check your link at the moment" in answer.body
+    assert b"not valid" not in answer.body
+    assert str(tmp_path).encode() not in answer.body
+    assert "reason=keys-unavailable" in caplog.text
 
 
 class TestManagement:

@@ -92,7 +92,7 @@ def test_a_user_who_left_is_out_on_every_node(nodes):
         # Who comes back and is allowed again is not concerned.
         later = TokenCodec(KeyRepository(str(nodes.source)), "tests", clock=lambda: time.time() + 5)
         with open_page(
-            node, later.issue(ConsoleRequest(WEB_1, user_id=USER), ttl=60).token
+            node, later.issue(ConsoleRequest(WEB_1, user_id=USER, mode="full"), ttl=60).token
         ) as page:
             assert told(page)["type"] == "hello"
 
@@ -116,7 +116,7 @@ def test_a_leaked_key_is_dead_at_once_and_so_is_what_it_opened(nodes, tmp_path):
     stolen = tmp_path / "stolen"
     shutil.copytree(nodes.source, stolen)
     forged = TokenCodec(KeyRepository(str(stolen)), "tests")
-    forge = ConsoleRequest(WEB_1, user_id="thief")
+    forge = ConsoleRequest(WEB_1, user_id="thief", mode="full")
     thief = BrowserKey()
     with open_page(nodes.second, forged.issue(forge, ttl=600).token, key=thief) as page:
         resume = told(page)["resume"]

@@ -140,7 +140,7 @@ def test_cve_2015_9543_the_filter_writes_no_secret(vsphere, config_file, secrets
 def test_cve_2015_9543_the_commands_write_no_secret(vsphere, config_file, secrets):
     codec = TokenCodec(KeyRepository(str(config_file.parent / "keys")), "mksfilter")
     token = codec.issue(
-        ConsoleRequest(WEB_1), ttl=60, connect_info={"ticket": "52a1cafe52a1cafe"}
+        ConsoleRequest(WEB_1, mode="full"), ttl=60, connect_info={"ticket": "52a1cafe52a1cafe"}
     ).token
     secrets.token(token)
     secrets.values.add("52a1cafe52a1cafe")

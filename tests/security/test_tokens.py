@@ -41,10 +41,12 @@ def bad_tokens(proxy) -> dict[str, str]:
         "white space": good + "%20",
         "other case": good.upper(),
         "other version": "mks2" + good[4:],
-        "other key": TokenCodec(Foreign(), "tests").issue(ConsoleRequest(WEB_1), ttl=60).token,
-        "expired": long_ago.issue(ConsoleRequest(WEB_1), ttl=60).token,
-        "not yet valid": ahead.issue(ConsoleRequest(WEB_1), ttl=60).token,
-        "other audience": other.issue(ConsoleRequest(WEB_1), ttl=60).token,
+        "other key": TokenCodec(Foreign(), "tests")
+        .issue(ConsoleRequest(WEB_1, mode="full"), ttl=60)
+        .token,
+        "expired": long_ago.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token,
+        "not yet valid": ahead.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token,
+        "other audience": other.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token,
         "none algorithm": f"{head}.",
         "too long": good + "A" * 4096,
     }
@@ -160,11 +162,11 @@ class TestRotation:
                     refused += proxy.upgrade(token).status != 101
 
             for _ in range(2):
-                old = issuer.issue(ConsoleRequest(WEB_1), ttl=60).token
+                old = issuer.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token
                 try_everywhere(old)
                 KeyRepository(str(tmp_path / "issuer")).rotate()
                 issuer = TokenCodec(KeyRepository(str(tmp_path / "issuer")), "tests")
-                new = issuer.issue(ConsoleRequest(WEB_1), ttl=60).token
+                new = issuer.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token
                 try_everywhere(new)  # signed with a key that was staged on every node
                 copy(nodes[0])
                 try_everywhere(old)

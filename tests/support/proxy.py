@@ -130,7 +130,8 @@ class RunningProxy:
         """A token for *instance*, good for a minute."""
         names = {field.name for field in dataclasses.fields(ConsoleRequest)}
         facts = {name: claims.pop(name) for name in names & set(claims)}
-        return self.codec.issue(ConsoleRequest(instance, **facts), **{"ttl": 60, **claims}).token
+        request = ConsoleRequest(instance, **{"mode": "full", **facts})
+        return self.codec.issue(request, **{"ttl": 60, **claims}).token
 
     def page_url(self, token: str) -> str:
         """What Nova's answer holds."""

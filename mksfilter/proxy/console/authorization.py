@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.auth import proof
 from mksfilter.auth.nova_tokens import NovaTokens, is_nova_token
-from mksfilter.exceptions import TokenRevoked, TokenUseMismatch
+from mksfilter.exceptions import (
+    KeyRepositoryError,
+    KeysUnavailable,
+    TokenRevoked,
+    TokenUseMismatch,
+)
 
 if TYPE_CHECKING:
     from mksfilter.auth.revocation import RevocationFile
@@ -71,6 +76,7 @@ class Authorization:
 
         :param origin: the Origin header; empty without one.
         :raises TokenError: it allows nothing, or not to this sender.
+        :raises KeysUnavailable: nobody can tell at the moment.
         :raises TokenServiceUnavailable: Nova does not answer about a token of its own.
         """
         token = request.token
@@ -78,7 +84,7 @@ class Authorization:
         if self._nova is not None and is_nova_token(token):
             claims, endpoint = self._nova.verify(token)
         else:
-            claims = self._codec.verify(token, uses=("connect", "resume"))
+            claims = self._verify(token, ("connect", "resume"))
         if claims.use == "resume":
             if not request.in_subprotocol:
                 raise TokenUseMismatch(f"token {claims.jti} is for a reconnect and no link")
@@ -97,9 +103,10 @@ class Authorization:
         own twice.
 
         :raises TokenError: it would not.
+        :raises KeysUnavailable: nobody can tell at the moment.
         """
         if self._nova is None or not is_nova_token(token):
-            self._refuse_revoked(self._codec.verify(token))
+            self._refuse_revoked(self._verify(token, ("connect",)))
 
     def claim(self, claims: Claims) -> None:
         """Use the token of *claims*, where each is good for once.
@@ -117,6 +124,12 @@ class Authorization:
         """
         if self._instances is not None and claims.use == "resume":
             self._instances.confirm(claims)
+
+    def _verify(self, token: str, uses: tuple[str, ...]) -> Claims:
+        try:
+            return self._codec.verify(token, uses=uses)
+        except KeyRepositoryError as exc:
+            raise KeysUnavailable(str(exc)) from exc
 
     def _refuse_revoked(self, claims: Claims) -> None:
         entry = None if self._revocations is None else self._revocations.current.match(claims)

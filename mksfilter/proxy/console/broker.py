@@ -20,7 +20,9 @@ from mksfilter.exceptions import (
     ConsoleError,
     EarlyData,
     HandshakeError,
+    KeysUnavailable,
     MksFilterError,
+    TokenServiceUnavailable,
 )
 from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
@@ -103,7 +105,7 @@ class Broker:
         """Serve one upgrade request.
 
         :raises ConsoleError: to be answered with its plain status. A client that understands the
-            control channel and has a good token was already told otherwise.
+            control channel was already told otherwise, unless its token is not good.
         """
         with serving():
             self._open_or_refuse(environ, _Attempt(self._proxies.client_address(environ)))
@@ -137,8 +139,12 @@ class Broker:
         self._record(attempt, refusal)
         if isinstance(refusal, ClientGone) or attempt.accepted:
             return
-        # Outside, all reasons why a token is not good enough look alike.
-        if attempt.claims is None or isinstance(refusal, (AccessDenied, HandshakeError)):
+        # Outside, all reasons why a token is not good enough look alike. That nobody can tell is no
+        # reason of the token's, and a page that hears it comes back.
+        known = attempt.claims is not None or isinstance(
+            refusal, (KeysUnavailable, TokenServiceUnavailable)
+        )
+        if not known or isinstance(refusal, (AccessDenied, HandshakeError)):
             raise refusal
         if not attempt.request.control:
             raise refusal

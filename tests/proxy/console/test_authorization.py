@@ -12,6 +12,8 @@ from mksfilter.auth.revocation import Revocation, RevocationList
 from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
+    KeyRepositoryError,
+    KeysUnavailable,
     TokenMalformed,
     TokenProofInvalid,
     TokenProofMissing,
@@ -87,13 +89,30 @@ def proof(token: str, codec: TokenCodec, *, by: BrowserKey = KEY, origin: str = 
 @pytest.fixture
 def resume(codec: TokenCodec) -> str:
     """A token to reconnect with, bound to :data:`KEY`."""
-    claims = codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=60).claims
+    claims = codec.issue(ConsoleRequest(INSTANCE, user_id="u1", mode="full"), ttl=60).claims
     return codec.renew(claims, ttl=60, cnf=thumbprint(KEY.public))
+
+
+def test_without_keys_nobody_can_tell(codec: TokenCodec, resume: str, monkeypatch) -> None:
+    """It is no fault of the token's, and lets nobody in."""
+
+    def unreadable(kid: str) -> None:
+        raise KeyRepositoryError("key repository /keys: permission denied")
+
+    authorization = Authorization(codec)
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
+    proven = page(resume, proof(resume, codec))
+    monkeypatch.setattr(codec._keys, "get", unreadable)
+    for request in (link(token), proven):
+        with pytest.raises(KeysUnavailable, match="permission denied"):
+            authorization.verify(request, ORIGIN)
+    with pytest.raises(KeysUnavailable):
+        authorization.check(token)
 
 
 def test_a_link_opens_a_console(codec: TokenCodec) -> None:
     authorization = Authorization(codec)
-    token = codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+    token = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
     claims, endpoint = authorization.verify(link(token), ORIGIN)
     assert (claims.iid, claims.use, endpoint) == (INSTANCE, "connect", None)
     authorization.check(token)
@@ -130,7 +149,7 @@ def test_a_resume_token_is_never_a_link(codec: TokenCodec, resume: str) -> None:
 
 
 def test_a_resume_token_that_is_bound_to_no_key_opens_nothing(codec: TokenCodec) -> None:
-    unbound = codec.renew(codec.issue(ConsoleRequest(INSTANCE), ttl=60).claims, ttl=60)
+    unbound = codec.renew(codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).claims, ttl=60)
     with pytest.raises(TokenProofMissing):
         Authorization(codec).verify(page(unbound, proof(unbound, codec)), ORIGIN)
 
@@ -138,7 +157,7 @@ def test_a_resume_token_that_is_bound_to_no_key_opens_nothing(codec: TokenCodec)
 def test_what_is_revoked_opens_nothing(codec: TokenCodec, resume: str) -> None:
     revocations = Revocations()
     authorization = Authorization(codec, revocations=revocations)  # type: ignore[arg-type]
-    token = codec.issue(ConsoleRequest(INSTANCE, user_id="u1"), ttl=60).token
+    token = codec.issue(ConsoleRequest(INSTANCE, user_id="u1", mode="full"), ttl=60).token
     authorization.verify(link(token), ORIGIN)
     entry = Revocation("user", "u1", int(time.time()))
     revocations.current = RevocationList([entry])
@@ -165,7 +184,7 @@ def test_novas_own_tokens_are_asked_about_once_where_that_is_set_up(codec: Token
 
 
 def test_a_token_is_used_up_only_where_that_is_asked_for(codec: TokenCodec) -> None:
-    claims = codec.issue(ConsoleRequest(INSTANCE), ttl=60).claims
+    claims = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).claims
     once = Authorization(codec, once_only=Once())
     once.claim(claims)
     with pytest.raises(TokenReplayed):

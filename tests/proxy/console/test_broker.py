@@ -17,6 +17,8 @@ from mksfilter.exceptions import (
     EarlyData,
     InstanceLimitReached,
     InstancePoweredOff,
+    KeyRepositoryError,
+    KeysUnavailable,
     OriginDenied,
     RateLimitReached,
     ReplayCacheUnavailable,
@@ -154,7 +156,7 @@ class World:
 
     def open(self, *subprotocols: str, token: str | None = None, **changes) -> None:
         if token is None:
-            token = self.codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+            token = self.codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
         fields = {
             "REQUEST_METHOD": "GET",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -175,6 +177,24 @@ class World:
         return self.metrics.registry.get_sample_value(
             "mksfilter_refusals_total", {"reason": reason}
         )
+
+
+def test_a_page_hears_that_nobody_can_check_its_link_and_comes_back(monkeypatch):
+    """Or it would take it for a bad link, and give up. Others get the plain status."""
+
+    def unreadable(kid):
+        raise KeyRepositoryError("key repository /keys: permission denied")
+
+    world = World()
+    token = world.codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
+    monkeypatch.setattr(world.codec._keys, "get", unreadable)
+    world.open("mks.v1", token=token)
+    assert world.upgrade.said()["reason"] == KeysUnavailable.reason
+    assert KeysUnavailable.retry == "reopen"
+    with pytest.raises(KeysUnavailable):
+        world.open("binary", token=token)
+    assert world.did == []
+    assert world.has_room()
 
 
 def test_everything_happens_in_its_order_and_101_comes_last():
@@ -297,7 +317,7 @@ def test_a_client_that_has_left_meanwhile_leaves_no_console_open():
 def test_the_proxys_lifetime_and_the_tokens_end_both_hold():
     world = World(lifetime=100)
     token = world.codec.issue(
-        ConsoleRequest(INSTANCE), ttl=60, session_end=world.codec.now() + 3600
+        ConsoleRequest(INSTANCE, mode="full"), ttl=60, session_end=world.codec.now() + 3600
     ).token
     world.open("mks.v1", token=token)
     (session,) = world.sessions
@@ -356,7 +376,9 @@ def test_a_token_at_the_end_of_its_session_opens_nothing():
     """600 tries left 40 consoles and 84 descriptors behind."""
     world = World()
     past = int(time.time()) - 5
-    token = world.codec.issue(ConsoleRequest(INSTANCE), ttl=60, session_end=past + 65).token
+    token = world.codec.issue(
+        ConsoleRequest(INSTANCE, mode="full"), ttl=60, session_end=past + 65
+    ).token
     world.codec._clock = lambda: time.time() + 65
     with pytest.raises(TokenError):
         world.open("mks.v1", token=token)

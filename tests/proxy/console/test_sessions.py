@@ -121,7 +121,7 @@ def open_session(codec, registry):
     def open_session(
         *, control: bool = True, ends: int | None = None, page_key: bool = True
     ) -> Session:
-        request = ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1")
+        request = ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1", mode="full")
         issued = codec.issue(request, ttl=60)
         session = registry.prepare(
             dataclasses.replace(issued.claims, max=ends),
