@@ -141,6 +141,15 @@ class SimulatedVSphere:
         query = {"text": text, "timeout": timeout} if text else {}
         return list(self._get(f"/vms/{vm}/screen", query)["lines"])
 
+    def keys(self, vm: str, *, count: int = 0, timeout: float = 5.0) -> list[tuple[int, bool]]:
+        """Scan codes that reached a VM's guest, down or up; waits until there are *count*."""
+        query = {"count": count, "timeout": timeout}
+        return [(code, down) for code, down in self._get(f"/vms/{vm}/keys", query)["strokes"]]
+
+    def lights(self, vm: str) -> int:
+        """The lights of a VM's keyboard: Scroll Lock 1, Num Lock 2, Caps Lock 4."""
+        return int(self._get(f"/vms/{vm}/keys")["lights"])
+
     # Changing
 
     def set_vm(self, vm: str, **fields: object) -> None:

@@ -6,6 +6,8 @@ GET     ``/calls``                            SOAP calls per vCenter, most in fl
 GET     ``/vms/VM/connections``               open consoles; ``?count=N&timeout=S`` waits for N
 GET     ``/vms/VM/screen``                    lines on the screen; ``?text=T&timeout=S`` waits
 GET     ``/vms/VM/screen.png``                the screen as a picture
+GET     ``/vms/VM/keys``                      scan codes that reached the guest, down or up, and the
+                                              lights; ``?count=N&timeout=S`` waits for so many
 POST    ``/vms/VM``                           set fields; ``"drop": true`` resets its consoles,
                                               ``"close": true`` closes them in good order
 POST    ``/hosts/HOST``                       set fields
@@ -91,6 +93,8 @@ class Control:
                 return self._connections(vm, query)
             if path[2] == "screen":
                 return self._screen(vm, query)
+            if path[2] == "keys":
+                return self._keys(vm, query)
             if path[2] == "screen.png":
                 return simulator.consoles.screen(vm).picture()
         raise _NotFound("/" + "/".join(path))
@@ -129,6 +133,12 @@ class Control:
 
         _wait(lambda: any(text in line for line in shown()), query)
         return {"title": vm.name, "lines": shown()}
+
+    def _keys(self, vm: VM, query: Mapping[str, str]) -> dict[str, object]:
+        keys = self._simulator.consoles.keys(vm)
+        if "count" in query:
+            _wait(lambda: len(keys.strokes) >= int(query["count"]), query)
+        return {"strokes": keys.strokes, "lights": keys.lights}
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -28,6 +28,7 @@ __all__ = ["Viewer", "ViewerError", "socket_url"]
 PIXEL_FORMAT = struct.pack("!BBBBHHHBBBxxx", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
 RAW = 0
 KEYSYMS = {"\n": 0xFF0D, "\b": 0xFF08, "\t": 0xFF09}
+SHIFT, SHIFTED = 0xFFE1, '~!@#$%^&*()_+{}|:"<>?'
 
 
 class ViewerError(OperationError):
@@ -130,11 +131,18 @@ class Viewer:
         return image
 
     def type(self, text: str) -> None:
-        """Press and release the key of each character (RFC 6143 section 7.5.4)."""
+        """Press and release the keys of each character, as on a US keyboard (RFC 6143, 7.5.4)."""
         for char in text:
-            keysym = KEYSYMS.get(char, ord(char))
-            for down in (1, 0):
-                self._send(struct.pack("!BBxxI", 4, down, keysym))
+            keys = [KEYSYMS.get(char, ord(char))]
+            if char.isupper() or char in SHIFTED:
+                keys.insert(0, SHIFT)
+            for key in keys:
+                self._key(key, down=True)
+            for key in reversed(keys):
+                self._key(key, down=False)
+
+    def _key(self, keysym: int, *, down: bool) -> None:
+        self._send(struct.pack("!BBxxI", 4, down, keysym))
 
     def until_closed(self) -> int | None:
         """Read whatever comes until the peer closes; its close code."""

@@ -3,8 +3,8 @@
 import { socketURL, takeAddress } from "./address.js";
 import { toolBar } from "./bar.js";
 import { ATTEMPTS } from "./endings.js";
-import { pasteDialog } from "./paste.js";
 import { Session } from "./session.js";
+import { textStrip } from "./strip.js";
 import * as words from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -12,8 +12,8 @@ const { token, title, language, path } = takeAddress(window.location, window.his
 
 const stage = byId("stage");
 const session = new Session({ url: socketURL(import.meta.url, path), token, stage });
-const paste = pasteDialog({ byId, session, toConsole });
-const bar = toolBar({ byId, session, toConsole, openPaste: paste.open });
+const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
+const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
 
 let name = title;
 let deadline = 0;
@@ -71,7 +71,7 @@ const show = {
         showName();
         bar.introduce();
         if (!session.viewOnly) hint(words.HINT, 6_000);
-        if (!byId("paste-dialog").open) toConsole();
+        if (!strip.hasFocus) toConsole();
     },
 
     waiting({ message, attempt, moving }) {
@@ -97,7 +97,6 @@ session.addEventListener("change", ({ detail }) => {
         setDeadline(0);
         byId("hint").hidden = true;
         bar.close();
-        if (byId("paste-dialog").open) paste.close();
     }
     show[detail.state](detail);
 });
@@ -132,20 +131,28 @@ function tick() {
 byId("retry").addEventListener("click", () => session.retry());
 byId("stop").addEventListener("click", () => session.disconnect());
 
+let altGr = false;
+const altGrUp = (event) => {
+    if (event.type === "blur" || event.code === "AltRight") altGr = false;
+};
+window.addEventListener("keyup", altGrUp, { capture: true });
+window.addEventListener("blur", altGrUp);
+
 // While the machine has the keyboard every key goes to it, Tab included; this chord is the way
 // out (WCAG 2.1.2, no keyboard trap). The last of its three keys stays here.
 window.addEventListener(
     "keydown",
     (event) => {
+        if (event.code === "AltRight") altGr = true;
+        // Windows tells AltGr as Ctrl and Alt: with Shift it writes letters, such as Polish Ł.
         const isChord =
             event.ctrlKey && event.altKey && event.shiftKey &&
+            !altGr && !event.getModifierState("AltGraph") &&
             ["Control", "Alt", "Shift", "Meta"].includes(event.key);
-        if (!isChord || session.state !== "connected" || byId("paste-dialog").open) return;
+        if (!isChord || session.state !== "connected") return;
         event.preventDefault();
         event.stopPropagation();
-        // noVNC lets go of all keys when the window loses the focus; the machine would go on
-        // seeing the first two pressed, as their release is no longer sent to it.
-        window.dispatchEvent(new Event("blur"));
+        // The screen loses the focus, and the machine its keys: their release would not reach it.
         bar.openByKeyboard();
         hint(words.HINT_IN_BAR, 4_000);
     },

@@ -1,6 +1,5 @@
-// Keys that a browser keeps for itself, and text as the key strokes that produce it.
+// Keys that a browser keeps for itself, and what a US keyboard has on each key.
 
-import keysymOf from "../node_modules/@novnc/novnc/core/input/keysymdef.js";
 import sym from "../node_modules/@novnc/novnc/core/input/keysym.js";
 
 const CTRL = [sym.XK_Control_L, "ControlLeft"];
@@ -30,69 +29,39 @@ export function press(rfb, keys) {
     for (const [keysym, code] of [...keys].reverse()) rfb.sendKey(keysym, code, false);
 }
 
-// A virtual keyboard turns keysyms into scancodes and looks at no Shift of its own accord, so
-// `A` needs Shift as on a real one. Which keys need it depends on the layout; US is the one that
-// hypervisors assume unless told otherwise.
-const US_ROWS = [
+// What a US keyboard prints: key, plain, and with Shift. Keysyms of ASCII are its code points.
+const US = new Map([
     ["Backquote", "`~"], ["Minus", "-_"], ["Equal", "=+"], ["BracketLeft", "[{"],
     ["BracketRight", "]}"], ["Backslash", "\\|"], ["Semicolon", ";:"], ["Quote", "'\""],
-    ["Comma", ",<"], ["Period", ".>"], ["Slash", "/?"], ["Space", " "],
+    ["Comma", ",<"], ["Period", ".>"], ["Slash", "/?"], ["Space", "  "],
     ...Array.from("1234567890", (digit, i) => [`Digit${digit}`, digit + "!@#$%^&*()"[i]]),
     ...Array.from("abcdefghijklmnopqrstuvwxyz", (letter) => [
         `Key${letter.toUpperCase()}`,
         letter + letter.toUpperCase(),
     ]),
-];
-const US = new Map(
-    US_ROWS.flatMap(([code, [plain, shifted]]) => [
-        [plain, { code, shift: false }],
-        ...(shifted ? [[shifted, { code, shift: true }]] : []),
-    ]),
-);
+]);
+// Keys that are another thing elsewhere: AltGr, and a comma on the keypad. A US keyboard does not
+// have the key between Shift and Z; broken bar is the one character that maps have for it alone.
+const US_NAMED = {
+    AltRight: sym.XK_Alt_R, NumpadDecimal: sym.XK_KP_Decimal, IntlBackslash: sym.XK_brokenbar,
+    IntlYen: sym.XK_yen, IntlRo: 0,
+    ShiftLeft: sym.XK_Shift_L, ControlLeft: sym.XK_Control_L, Enter: sym.XK_Return,
+    Tab: sym.XK_Tab, CapsLock: sym.XK_Caps_Lock,
+};
 
 /**
- * The key strokes that type *text*: one `[keysym, code][]` for each character, in order. Lines end
- * with a line feed alone, as they do in the value of a text area.
- */
-export function strokes(text) {
-    const result = [];
-    for (const character of text) {
-        const stroke = strokeOf(character);
-        if (stroke) result.push(stroke);
-    }
-    return result;
-}
-
-function strokeOf(character) {
-    if (character === "\n") return [[sym.XK_Return, "Enter"]];
-    if (character === "\t") return [[sym.XK_Tab, "Tab"]];
-    const point = character.codePointAt(0);
-    // Other control characters are no keys (C0, DEL and C1).
-    if (point < 0x20 || (point >= 0x7f && point < 0xa0)) return null;
-    const key = US.get(character);
-    const keysym = keysymOf.lookup(point);
-    if (!key) return [[keysym, null]];
-    return key.shift ? [SHIFT, [keysym, key.code]] : [[keysym, key.code]];
-}
-
-// A burst loses characters: virtual keyboards hold few, and firmware reads them slowly.
-const PACE = 15;
-const SLOW_PACE = 120;
-
-/**
- * Type *text* on the console.
+ * The keysym that a US keyboard has on a key; undefined for a key that is the same everywhere.
  *
- * @param {{slow: boolean, signal: AbortSignal, clear: () => Promise<void>,
- *     progress: (done: number, total: number) => void}} options `clear` resolves when what was
- *     sent so far has left the browser
+ * @param {string} code `KeyboardEvent.code`
+ * @param {boolean} shift whether Shift is down
+ * @param {boolean} capsLock whether Caps Lock is on
  */
-export async function typeText(rfb, text, { slow, signal, clear, progress }) {
-    const all = strokes(text);
-    for (const [done, keys] of all.entries()) {
-        if (signal.aborted) return;
-        press(rfb, keys);
-        progress(done + 1, all.length);
-        await new Promise((resolve) => setTimeout(resolve, slow ? SLOW_PACE : PACE));
-        await clear();
-    }
+export function usKeysym(code, shift, capsLock) {
+    const pair = US.get(code);
+    if (!pair) return US_NAMED[code];
+    const capital = code.startsWith("Key") && capsLock ? !shift : shift;
+    return pair.charCodeAt(capital ? 1 : 0);
 }
+
+/** Whether a host that reads keysyms by a US map can press the key of *code*. */
+export const isOnUSKeyboard = (code) => US.has(code) || !code.startsWith("Intl");

@@ -1,10 +1,9 @@
 // One console, over as many connections as it takes.
 
-import RFB from "@novnc/novnc";
-
 import { Binding } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
 import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy, wordsFor } from "./endings.js";
+import { Host } from "./host.js";
 import * as words from "./words.js";
 
 // Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
@@ -19,10 +18,11 @@ const END_GRACE = 1_000;
  * States: `connecting`, `connected`, `waiting` (until the next attempt), `ended`.
  *
  * Events: `change` (detail: {state, message, attempt, moving, slow, offer, byUser, established});
- * `name` (detail: the console's own name); `notice` (detail: the notice of the control channel).
+ * `name` (detail: the console's own name); `notice` (detail: the notice of the control channel);
+ * `key` (a key was pressed for the machine); `character` (detail: {keysym}, without a key).
  */
 export class Session extends EventTarget {
-    /** noVNC's client while there is a connection that has begun to speak RFB, else null. */
+    /** The host, by noVNC's client, while there is a connection that has begun to speak RFB, else null. */
     rfb = null;
     viewOnly = false;
     #fit = true;
@@ -37,6 +37,8 @@ export class Session extends EventTarget {
     #established = false;
     #attempt = 0;
     #connectedAt = 0;
+    // Keys that were down when a connection was cut: the machine goes on seeing them pressed.
+    #stuck = new Map();
     #timers = new Set();
 
     /**
@@ -51,6 +53,7 @@ export class Session extends EventTarget {
         window.addEventListener("online", () => {
             if (this.#state === "waiting") this.retry();
         });
+        window.addEventListener("pagehide", () => this.rfb?.releaseKeys());
     }
 
     get state() {
@@ -77,16 +80,10 @@ export class Session extends EventTarget {
     disconnect() {
         if (this.#channel) {
             this.#ending = { byUser: true, outcome: OFFER };
+            this.rfb?.releaseKeys();
             this.#channel.close();
         } else if (this.#state === "waiting" || this.#state === "connecting") {
             this.#finish({ byUser: true, outcome: OFFER });
-        }
-    }
-
-    /** Resolves when everything sent so far has left the browser, or the connection is gone. */
-    async sent() {
-        while (this.#channel?.bufferedAmount > 0) {
-            await new Promise((resolve) => setTimeout(resolve, 10));
         }
     }
 
@@ -156,6 +153,7 @@ export class Session extends EventTarget {
             const time = Math.max(0, Number(message.in) || 0) * 1000;
             this.#after(time * (0.1 + 0.4 * Math.random()), () => {
                 this.#ending = { reason: "server-draining", moving: true };
+                this.rfb?.releaseKeys();
                 this.#channel.close();
             });
         }
@@ -166,7 +164,7 @@ export class Session extends EventTarget {
     // would be an error to it.
     #showScreen() {
         if (this.rfb) return;
-        const rfb = new RFB(this.#stage, this.#channel, { shared: true });
+        const rfb = new Host(this.#stage, this.#channel, { shared: true });
         this.rfb = rfb;
         rfb.background = "transparent";
         rfb.viewOnly = this.viewOnly;
@@ -174,6 +172,8 @@ export class Session extends EventTarget {
         rfb.scaleViewport = this.#fit;
         rfb.addEventListener("connect", () => this.#connected());
         rfb.addEventListener("desktopname", (event) => this.#emit("name", event.detail.name));
+        rfb.addEventListener("key", () => this.#emit("key"));
+        rfb.addEventListener("character", (event) => this.#emit("character", event.detail));
         rfb.addEventListener("credentialsrequired", () => this.#breakOff(words.PASSWORD_WANTED));
         rfb.addEventListener("securityfailure", (event) => {
             this.#ending ??= { message: words.securityFailure(event.detail.reason), outcome: OFFER };
@@ -184,8 +184,21 @@ export class Session extends EventTarget {
         this.#clearTimers();
         this.#established = true;
         this.#connectedAt = performance.now();
+        this.#releaseStuckKeys();
         this.#stage.querySelector(".still")?.remove();
         this.#enter("connected");
+    }
+
+    #releaseStuckKeys() {
+        const { rfb } = this;
+        if (!this.#stuck.size) return;
+        // With its first picture the host has said how it takes keys.
+        const release = () => {
+            rfb.removeEventListener("update", release);
+            rfb.releaseKeys(this.#stuck);
+            this.#stuck.clear();
+        };
+        rfb.addEventListener("update", release);
     }
 
     #breakOff(message) {
@@ -196,6 +209,7 @@ export class Session extends EventTarget {
     async #closed({ code, opened, local }) {
         this.#clearTimers();
         const wasConnected = this.#state === "connected";
+        for (const [code, keysym] of this.rfb?.heldKeys ?? []) this.#stuck.set(code, keysym);
         this.rfb = null;
         this.#channel = null;
         if (wasConnected && performance.now() - this.#connectedAt > STABLE) this.#attempt = 0;

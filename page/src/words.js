@@ -47,7 +47,39 @@ export const securityFailure = (reason) =>
 
 export const endsIn = (seconds) => `Ends in ${clock(seconds)}`;
 
+// --- the strip for text ---
+
+export const TYPE = "Type it";
+export const TYPE_WITHOUT = "Type without them";
+export const TYPE_REST = "Type the rest";
+export const STOP = "Stop";
+export const CANCEL = "Cancel";
+export const SYSTEMS = { linux: "Linux", windows: "Windows" };
+
 export const typed = (done, total) => `${done} of ${total} characters typed`;
+
+const named = (characters, count) =>
+    characters.length ? characters.join(" ") : `${count} of the characters`;
+
+export const notOnKeyboard = (characters, count) =>
+    `Not on this keyboard, left out: ${named(characters, count)}`;
+export const keyNotTaken = (characters, count) =>
+    `May not arrive, as this host does not take their key: ${named(characters, count)}`;
+export const otherOnWindows = (characters, count) =>
+    `Typed otherwise on Windows (choose it if the machine runs it): ${named(characters, count)}`;
+
+const uncertain = (number, isUncertain) =>
+    isUncertain ? ` Number ${number} may have arrived: look at the screen.` : "";
+const KEPT = "The rest is still here.";
+
+/** Why typing ended before the end of the text; keys are the reasons of typing.js. */
+export const typingEnded = {
+    stopped: (done, total) => `Stopped: ${typed(done, total)}. ${KEPT}`,
+    cut: (done, total, isUncertain) =>
+        `The connection was lost: ${typed(done, total)}.${uncertain(done + 1, isUncertain)} ${KEPT}`,
+    silent: (done, total, isUncertain) =>
+        `The host no longer answers: ${typed(done, total)}.${uncertain(done + 1, isUncertain)} ${KEPT}`,
+};
 
 /** Words for a WebSocket close code that came without an `end` frame (RFC 6455 section 7.4.1). */
 export const closed = (code) =>

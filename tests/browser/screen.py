@@ -135,6 +135,18 @@ class Screen:
         """What the Content-Security-Policy stopped."""
         return self.view.evaluate("window.policyViolations")
 
+    def type(self, text: str) -> None:
+        """Press the keys of *text* on a US keyboard, Shift too where it takes that."""
+        for character in text:
+            shift = character.isupper() or character in '~!@#$%^&*()_+{}|:"<>?'
+            self.page.keyboard.press(f"Shift+{character}" if shift else character)
+
+    def open_strip(self) -> None:
+        """The strip for text, by the tool bar."""
+        self.open_bar()
+        self.button("Type text").click()
+        expect(self.find("#paste-text")).to_be_focused()
+
     def open_bar(self) -> None:
         """By keyboard, as the page's own hint says."""
         self.page.keyboard.press("Control+Alt+Shift")

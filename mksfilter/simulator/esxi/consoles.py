@@ -14,6 +14,7 @@ from gevent.lock import RLock
 
 from mksfilter import log
 from mksfilter.simulator.esxi import hostile
+from mksfilter.simulator.esxi.keys import Keys
 from mksfilter.simulator.esxi.stream import ByteStream, Stream, WebSocketStream
 from mksfilter.simulator.model.events import CONNECTED, DISCONNECTED, EventLog
 from mksfilter.simulator.model.inventory import VM
@@ -50,6 +51,7 @@ class Consoles:
     def __init__(self) -> None:
         self._open: dict[str, list[Console]] = {}
         self._screens: dict[str, Screen] = {}
+        self._keys: dict[str, Keys] = {}
         self._numbers = itertools.count(1)
         self.opened = 0
         self.events = EventLog()
@@ -69,6 +71,12 @@ class Consoles:
                 vm.name, f"instance {vm.uuid}", f"project {vm.project_id}"
             )
         return self._screens[vm.uuid]
+
+    def keys(self, vm: VM) -> Keys:
+        """The VM's keyboard."""
+        if vm.uuid not in self._keys:
+            self._keys[vm.uuid] = Keys(vm.state, self.screen(vm))
+        return self._keys[vm.uuid]
 
     def drop(self, vm: VM, labels: set[str] | None = None) -> int:
         """Reset the VM's consoles, or those with the *labels*; returns how many."""
@@ -91,6 +99,7 @@ class Consoles:
                 console.stream.abort()
         self._screens.clear()
         self.events.clear()
+        self._keys.clear()
         self.opened = 0
 
     def run(self, vm: VM, stream: Stream, *, client: str, user: str, handshake: bool) -> None:
@@ -109,7 +118,7 @@ class Consoles:
             if vm.state.hostile and isinstance(stream, WebSocketStream):
                 hostile.misbehave(vm.state.hostile, stream)
             elif kind == "text":
-                _Viewer(self.screen(vm), stream, vm.name).run(handshake=handshake)
+                _Viewer(vm, self.screen(vm), self.keys(vm), stream).run(handshake=handshake)
             elif kind == "echo":
                 _echo(stream)
             elif kind == "stream":
@@ -133,12 +142,15 @@ class Consoles:
 class _Viewer:
     """One client of the built-in screen."""
 
-    def __init__(self, screen: Screen, stream: Stream, name: str) -> None:
+    def __init__(self, vm: VM, screen: Screen, keys: Keys, stream: Stream) -> None:
+        self._vm = vm
         self._screen = screen
+        self._keys = keys
         self._stream = stream
-        self._name = name
+        self._name = vm.name
         self._pixels = rfb.PixelFormat()
         self._png = False
+        self._lights_wanted = self._lights_due = False
         self._dirty: set[int] = set()
         self._waiting = False
         self._lock = RLock()
@@ -150,6 +162,7 @@ class _Viewer:
         else:
             self._begin()
         self._screen.watchers.add(self._changed)
+        self._keys.watchers.add(self._lights_changed)
         try:
             while data := self._stream.recv():
                 was_ready = reader.ready
@@ -165,6 +178,7 @@ class _Viewer:
             LOG.info(log.event("rfb-violation", vm=self._name, detail=exc))
         finally:
             self._screen.watchers.discard(self._changed)
+            self._keys.watchers.discard(self._lights_changed)
 
     def _begin(self) -> None:
         area = self._screen.everything()
@@ -174,17 +188,36 @@ class _Viewer:
         if isinstance(event, rfb.PixelFormat):
             self._pixels = event
         elif isinstance(event, rfb.SetEncodings):
-            self._png = rfb.ENCODING_TIGHT_PNG in event.encodings
+            self._set_encodings(event.encodings)
         elif isinstance(event, rfb.KeyEvent):
-            if event.down:
-                self._screen.press(event.keysym)
+            self._keys.keysym(event.keysym, event.down)
+        elif isinstance(event, rfb.ScanCode):
+            self._keys.scan_code(event.code, event.down)
         elif not event.incremental:
-            self._dirty.clear()
-            self._waiting = False
-            self._send(self._screen.everything())
+            # An area is answered for itself; what is asked for all the time remains so.
+            if event.area.width * event.area.height > 1:
+                self._dirty.clear()
+                self._waiting = False
+                self._send(self._screen.everything())
+            else:
+                self._send(event.area)
         else:
             self._waiting = True
             self._update()
+
+    def _set_encodings(self, encodings: tuple[int, ...]) -> None:
+        self._png = rfb.ENCODING_TIGHT_PNG in encodings
+        if not self._vm.state.key_messages:
+            return
+        self._lights_wanted = self._lights_due = rfb.ENCODING_VMWARE_LIGHTS in encodings
+        if rfb.ENCODING_VMWARE_CAPABILITIES in encodings:
+            with self._lock:
+                self._stream.send(rfb.vmware_capabilities())
+
+    def _lights_changed(self) -> None:
+        self._lights_due = self._lights_wanted
+        if self._waiting:
+            gevent.spawn(self._update)
 
     def _changed(self, rows: set[int]) -> None:
         self._dirty |= rows
@@ -193,18 +226,23 @@ class _Viewer:
             gevent.spawn(self._update)
 
     def _update(self) -> None:
-        if self._waiting and self._dirty:
-            area = self._screen.area(self._dirty)
+        if self._waiting and (self._dirty or self._lights_due):
+            area = self._screen.area(self._dirty) if self._dirty else None
             self._dirty, self._waiting = set(), False
             with contextlib.suppress(OSError):
                 self._send(area)
 
-    def _send(self, area: rfb.Rectangle) -> None:
+    def _send(self, area: rfb.Rectangle | None) -> None:
         with self._lock:
-            rectangle = (
-                self._screen.png(area) if self._png else self._screen.raw(area, self._pixels)
-            )
-            self._stream.send(rfb.update_header(1) + rectangle)
+            rectangles = []
+            if self._lights_due:
+                self._lights_due = False
+                rectangles.append(rfb.lights_rectangle(self._keys.lights))
+            if area is not None:
+                rectangles.append(
+                    self._screen.png(area) if self._png else self._screen.raw(area, self._pixels)
+                )
+            self._stream.send(rfb.update_header(len(rectangles)) + b"".join(rectangles))
 
 
 def _echo(stream: Stream) -> None:

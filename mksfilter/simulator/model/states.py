@@ -67,6 +67,13 @@ class VMState:
     :ivar reported_uuid: another ``instanceUuid`` than the one it is found by.
     :ivar screen: ``text``, ``echo``, ``stream``, or ``HOST:PORT`` of a VNC server.
     :ivar hostile: how its console misbehaves towards the client, one of :data:`HOSTILE`.
+    :ivar key_messages: whether its host offers VMware's key messages; RFB's are always taken, by a
+        US map.
+    :ivar layout: the guest's keyboard layout, as X.org names it; another than ``us`` needs
+        libxkbcommon.
+    :ivar echo: false types into nothing, as at the prompt for a password.
+    :ivar key_delay: seconds that the guest takes for a key that goes down or up.
+    :ivar key_queue: how many of them wait for a slow guest; what is more is lost.
     """
 
     power: str = _choice("on", "off", "suspended")
@@ -80,6 +87,11 @@ class VMState:
     reported_uuid: str = ""
     screen: str = _pattern("text", r"text|echo|stream|\S+:\d+")
     hostile: str = _choice(*HOSTILE)
+    key_messages: bool = True
+    layout: str = _pattern("us", r"\w+(\(\w+\))?")
+    echo: bool = True
+    key_delay: float = 0.0
+    key_queue: int = 16
 
 
 @dataclasses.dataclass

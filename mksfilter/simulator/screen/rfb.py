@@ -1,6 +1,7 @@
 """RFB 3.8 from the server's side: messages in, messages out. No I/O, no pixels.
 
-Source: RFC 6143, and the rfbproto community specification for TightPNG.
+Source: RFC 6143, and the rfbproto community specification for TightPNG. VMware's messages, of
+type 127, are not published; what is known of them was read in VMware's own client.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TypeAlias
 __all__ = [
     "ENCODING_RAW",
     "ENCODING_TIGHT_PNG",
+    "ENCODING_VMWARE_CAPABILITIES",
+    "ENCODING_VMWARE_LIGHTS",
     "SECURITY_NONE",
     "SECURITY_RESULT_OK",
     "VERSION",
@@ -22,12 +25,15 @@ __all__ = [
     "RFBError",
     "RFBReader",
     "Rectangle",
+    "ScanCode",
     "SetEncodings",
     "UpdateRequest",
+    "lights_rectangle",
     "png_rectangle",
     "raw_rectangle",
     "server_init",
     "update_header",
+    "vmware_capabilities",
 ]
 
 VERSION = b"RFB 003.008\n"
@@ -35,6 +41,13 @@ SECURITY_NONE = b"\x01\x01"
 SECURITY_RESULT_OK = bytes(4)
 ENCODING_RAW = 0
 ENCODING_TIGHT_PNG = -260
+#: By these a client asks which of VMware's messages the host takes, and for the keyboard's lights.
+ENCODING_VMWARE_CAPABILITIES = 0x574D567A
+ENCODING_VMWARE_LIGHTS = 0x574D5668
+
+_VMWARE = 127
+_VMWARE_CAPABILITIES = _VMWARE_KEY = 0
+_CAPABILITY_KEYS = 2
 
 _MAX_CUT_TEXT = 1 << 20
 
@@ -107,7 +120,15 @@ class KeyEvent:
     keysym: int
 
 
-Event: TypeAlias = PixelFormat | SetEncodings | UpdateRequest | KeyEvent
+@dataclasses.dataclass(frozen=True)
+class ScanCode:
+    """VMware's key message. ``code`` is of set 1; bit 8 stands for the prefix E0."""
+
+    down: bool
+    code: int
+
+
+Event: TypeAlias = PixelFormat | SetEncodings | UpdateRequest | KeyEvent | ScanCode
 
 
 class RFBReader:
@@ -170,11 +191,13 @@ class RFBReader:
                     raise RFBError("the clipboard is too long")
                 if length:
                     yield abs(length)
-            elif kind == 127:
+            elif kind == _VMWARE:
                 # VMware's own messages: type, sub-type, whole length.
-                (length,) = struct.unpack(">xH", (yield 3))
-                if length > 4:
-                    yield length - 4
+                subtype, length = struct.unpack(">BH", (yield 3))
+                body = (yield length - 4) if length > 4 else b""
+                if subtype == _VMWARE_KEY and len(body) == 4:
+                    code, down = struct.unpack(">HBx", body)
+                    self._events.append(ScanCode(bool(down), code))
             else:
                 raise RFBError(f"unknown message type {kind}")
 
@@ -188,6 +211,16 @@ def server_init(width: int, height: int, name: str, pixels: PixelFormat) -> byte
 def update_header(rectangles: int) -> bytes:
     """The start of a FramebufferUpdate (RFC 6143 section 7.6.1)."""
     return struct.pack(">BxH", 0, rectangles)
+
+
+def vmware_capabilities() -> bytes:
+    """VMware's message that the host takes keys as scan codes."""
+    return struct.pack(">BBHI", _VMWARE, _VMWARE_CAPABILITIES, 8, _CAPABILITY_KEYS)
+
+
+def lights_rectangle(lights: int) -> bytes:
+    """VMware's pseudo-rectangle of the keyboard's lights: Scroll 1, Num 2, Caps Lock 4."""
+    return _rectangle(Rectangle(0, 0, 0, 0), ENCODING_VMWARE_LIGHTS) + struct.pack(">I", lights)
 
 
 def raw_rectangle(area: Rectangle, pixels: bytes) -> bytes:

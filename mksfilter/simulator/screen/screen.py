@@ -63,10 +63,12 @@ class Screen:
                 return
         else:
             character = _character(keysym)
-            if character and len(self.lines[-1]) < _COLUMNS:
+            if not character:
+                return
+            if len(self.lines[-1]) < _COLUMNS:
                 self._replace(self.lines[-1] + character)
                 return
-            return
+            self.lines.append(character)
         if len(self.lines) > _ROWS:
             del self.lines[0]
             self._changed(set(range(_ROWS)))

@@ -150,6 +150,7 @@ class TestReader:
         events = reader.feed(key + pointer + clipboard + extended + vmware + request)
         assert events == [
             rfb.KeyEvent(True, 97),
+            rfb.ScanCode(False, 0),
             rfb.UpdateRequest(True, rfb.Rectangle(0, 0, 9, 9)),
         ]
 

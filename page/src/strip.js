@@ -1,0 +1,219 @@
+// The strip for text: typed on the machine key by key, where no clipboard reaches. It stands beside
+// the screen, not over it.
+
+import keysymOf from "../node_modules/@novnc/novnc/core/input/keysymdef.js";
+import { Keymap, SYSTEMS } from "./keymap.js";
+import { isOnUSKeyboard } from "./keys.js";
+import { LAYOUTS, layout, layoutFor } from "./layouts.js";
+import { load, save } from "./memory.js";
+import { CUT, DONE, STOPPED, typeText } from "./typing.js";
+import * as words from "./words.js";
+
+const KEYBOARD = "mksfilter.keyboard";
+// Characters of the preview around the one that is typed next.
+const BEFORE = 30;
+const AFTER = 200;
+const SYMBOLS = { "\n": "↵", "\t": "⇥", " ": "␣" };
+const HIDDEN = "•";
+
+/**
+ * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
+ *     say: (text: string) => void}} parts `say` shows a line for a moment
+ * @returns {{open: () => void, close: () => void, isOpen: boolean, hasFocus: boolean}}
+ */
+export function textStrip({ byId, session, toConsole, say }) {
+    const strip = byId("paste-dialog");
+    const text = byId("paste-text");
+    const slow = byId("paste-slow");
+    const mask = byId("paste-mask");
+    const send = byId("paste-send");
+    const cancel = byId("paste-cancel");
+    const preview = byId("paste-preview");
+    const note = byId("paste-note");
+    const progress = byId("paste-progress");
+    const layouts = byId("layout");
+    const systems = byId("system");
+    let keymap = null;
+    let typing = null;
+    // How much of the text the machine has, after typing that was cut short.
+    let done = 0;
+
+    for (const { id, name } of LAYOUTS) layouts.append(new Option(name, id));
+    for (const id of SYSTEMS) systems.append(new Option(words.SYSTEMS[id], id));
+    const [savedLayout, savedSystem] = load(KEYBOARD).split("/");
+    layouts.value = (layout(savedLayout) ?? layoutFor(navigator.languages)).id;
+    systems.value = SYSTEMS.includes(savedSystem) ? savedSystem : SYSTEMS[0];
+    chooseKeymap();
+
+    function chooseKeymap() {
+        keymap = new Keymap(layout(layouts.value), systems.value);
+    }
+
+    const characters = () => Array.from(text.value.normalize("NFC").replaceAll("\r\n", "\n"));
+
+    /** What becomes of each character: `chords` is null for one that the keyboard has not. */
+    function plan() {
+        return characters().map((character) => ({ character, chords: keymap.chords(character) }));
+    }
+
+    function show() {
+        const all = plan();
+        showPreview(all);
+        note.textContent = warnings(all).join("\n");
+        send.disabled = Boolean(typing) || !session.rfb || !all.slice(done).some(({ chords }) => chords);
+        const lacks = all.slice(done).some(({ chords }) => !chords);
+        send.textContent = done ? words.TYPE_REST : lacks ? words.TYPE_WITHOUT : words.TYPE;
+        cancel.textContent = typing ? words.STOP : words.CANCEL;
+        text.readOnly = layouts.disabled = systems.disabled = Boolean(typing);
+    }
+
+    function showPreview(all) {
+        const from = Math.max(0, done - BEFORE);
+        const cells = all.slice(from, done + AFTER).map(({ character, chords }, at) => {
+            const cell = document.createElement("span");
+            const symbol = SYMBOLS[character] ?? character;
+            cell.textContent = mask.checked ? HIDDEN : symbol;
+            if (!chords) cell.className = "missing";
+            else if (from + at < done) cell.className = "typed";
+            return cell;
+        });
+        preview.replaceChildren(...cells);
+    }
+
+    function warnings(all) {
+        const rest = all.slice(done);
+        const lines = [];
+        const tell = (wording, filter) => {
+            const found = [...new Set(rest.filter(filter).map(({ character }) => character))];
+            if (found.length) lines.push(wording(mask.checked ? [] : found.map(nameOf), found.length));
+        };
+        tell(words.notOnKeyboard, ({ chords }) => !chords);
+        if (session.rfb && !session.rfb.takesScanCodes) {
+            tell(words.keyNotTaken, ({ chords }) => chords && !chords.flat().every(isOnUSKeyboard));
+        }
+        if (systems.value === SYSTEMS[0]) {
+            const windows = new Keymap(layout(layouts.value), SYSTEMS[1]);
+            tell(words.otherOnWindows, ({ character, chords }) => chords && !same(chords, windows.chords(character)));
+        }
+        return lines;
+    }
+
+    async function type() {
+        if (typing || !session.rfb) return;
+        const start = done;
+        const all = plan();
+        const strokes = [];
+        // The place in the text after each character that is typed.
+        const places = [];
+        for (let at = start; at < all.length; at += 1) {
+            if (!all[at].chords) continue;
+            strokes.push(all[at].chords);
+            places.push(at + 1);
+        }
+        if (!strokes.length) return;
+        const mine = new AbortController();
+        typing = mine;
+        progress.textContent = words.typed(0, strokes.length);
+        show();
+        const { typed, sent, why } = await typeText(session.rfb, strokes, {
+            slow: slow.checked,
+            signal: mine.signal,
+            progress: (count) => {
+                done = places[count - 1];
+                progress.textContent = words.typed(count, strokes.length);
+                showPreview(all);
+            },
+        });
+        typing = null;
+        if (why === DONE) {
+            say(words.typed(typed, strokes.length));
+            close();
+            return;
+        }
+        // What was on its way when the connection went may have arrived, or not.
+        done = sent ? places[sent - 1] : start;
+        progress.textContent = words.typingEnded[why](typed, strokes.length, sent > typed);
+        show();
+    }
+
+    function open() {
+        strip.hidden = false;
+        show();
+        text.focus();
+    }
+
+    function close() {
+        if (strip.hidden) return;
+        typing?.abort(STOPPED);
+        // It may have been a password.
+        text.value = progress.textContent = "";
+        done = 0;
+        show();
+        strip.hidden = true;
+        toConsole();
+    }
+
+    text.addEventListener("input", () => {
+        done = 0;
+        progress.textContent = "";
+        show();
+    });
+    for (const choice of [layouts, systems]) {
+        choice.addEventListener("change", () => {
+            save(KEYBOARD, `${layouts.value}/${systems.value}`);
+            chooseKeymap();
+            show();
+        });
+    }
+    mask.addEventListener("change", () => {
+        text.classList.toggle("masked", mask.checked);
+        show();
+    });
+    send.addEventListener("click", type);
+    cancel.addEventListener("click", () => {
+        if (typing) typing.abort(STOPPED);
+        else close();
+    });
+    strip.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) type();
+        else if (event.key === "Escape" && !event.isComposing) cancel.click();
+        else return;
+        event.preventDefault();
+    });
+
+    // The screen keeps what the strip leaves.
+    const makeRoom = () => document.body.style.setProperty("--strip", `${strip.offsetHeight}px`);
+    new ResizeObserver(makeRoom).observe(strip);
+
+    session.addEventListener("change", ({ detail }) => {
+        if (detail.state !== "connected") typing?.abort(CUT);
+        if (strip.hidden) return;
+        if (!text.value && detail.state === "ended") close();
+        else show();
+    });
+    // Keys that are pressed in between would be mixed into the text.
+    session.addEventListener("key", () => typing?.abort(STOPPED));
+    session.addEventListener("character", ({ detail }) => {
+        const character = keymap.characters().find((one) => keysymOf.lookup(one.codePointAt(0)) === detail.keysym);
+        for (const codes of (character && keymap.chords(character)) ?? []) session.rfb?.sendChord(codes);
+    });
+
+    return {
+        open,
+        close,
+        get isOpen() {
+            return !strip.hidden;
+        },
+        get hasFocus() {
+            return strip.contains(document.activeElement);
+        },
+    };
+}
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+// Characters that do not show are called by their number.
+function nameOf(character) {
+    if (/[\p{L}\p{N}\p{P}\p{S}]/u.test(character)) return character;
+    return `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+}
