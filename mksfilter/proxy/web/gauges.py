@@ -34,6 +34,12 @@ _STATES = ("new", "up", "down", "probing", "login-refused")
 class Keys(Protocol):
     """The signing keys; :class:`mksfilter.auth.keys.KeyRepository` is one."""
 
+    def look(self) -> tuple[frozenset[str], str]:
+        """Names of the keys that are good, and of the primary one.
+
+        :raises KeyRepositoryError: there are none that could be read.
+        """
+
     def created(self) -> dict[int, float]:
         """When each was made, by its number.
 
@@ -99,9 +105,18 @@ def watch_keys(metrics: Metrics, keys: Keys) -> None:
         merge="min",
     )
 
+    primary = metrics.gauge(
+        "primary_key",
+        "1 for the name of the key that signs; nodes that differ for long have not the same keys.",
+        ("kid",),
+        merge="max",
+    )
+
     def look() -> None:
+        primary.clear()
         try:
             made = keys.created()
+            primary.labels(keys.look()[1]).set(1)
         except KeyRepositoryError:
             number.set(0)
             return

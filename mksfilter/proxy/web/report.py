@@ -93,6 +93,27 @@ def _numbers(workers: list[Worker]) -> dict[str, int]:
     }
 
 
+def _of_node(workers: list[Worker]) -> samples.Families:
+    """What no worker can say for itself."""
+    ready, document = readiness(workers)
+    checks, numbers = document["checks"], document["workers"]
+    return [
+        samples.gauge(
+            "mksfilter_workers",
+            "Worker processes of this node, by what they do.",
+            {(("state", state),): number for state, number in numbers.items()},
+        ),
+        samples.gauge(
+            "mksfilter_ready", "1 when /readyz answers 200, 0 when it does not.", {(): ready}
+        ),
+        samples.gauge(
+            "mksfilter_ready_check",
+            "1 when this check of /readyz is passed, 0 when it is not.",
+            {(("check", name),): words == OK for name, words in checks.items()},
+        ),
+    ]
+
+
 class NodeReport:
     """
     :param page: of this process.
@@ -178,13 +199,7 @@ class NodeReport:
                 content["left"],
             )
         ]
-        numbers = _numbers(self._workers(read))
-        workers = samples.gauge(
-            "mksfilter_workers",
-            "Worker processes of this node, by what they do.",
-            {(("state", state),): number for state, number in numbers.items()},
-        )
-        return samples.exposition([*samples.add_up(processes), *workers])
+        return samples.exposition([*samples.add_up(processes), *_of_node(self._workers(read))])
 
     def _read(self) -> list[tuple[bool, dict[str, Any]]]:
         mine: list[tuple[bool, dict[str, Any]]] = []

@@ -49,10 +49,12 @@ def of_registry(metrics: Iterable[Metric], merge: Mapping[str, Merge]) -> Famili
     ]
 
 
-def gauge(name: str, doc: str, values: Mapping[tuple[tuple[str, str], ...], float]) -> Families:
-    """One family of a gauge, its values by their labels."""
-    samples = [[name, dict(labels), value] for labels, value in values.items()]
-    return [{"name": name, "type": "gauge", "doc": doc, "merge": "sum", "samples": samples}]
+def gauge(
+    name: str, doc: str, values: Mapping[tuple[tuple[str, str], ...], float]
+) -> dict[str, Any]:
+    """The family of a gauge, its values by their labels."""
+    samples = [[name, dict(labels), float(value)] for labels, value in values.items()]
+    return {"name": name, "type": "gauge", "doc": doc, "merge": "sum", "samples": samples}
 
 
 def kept(families: Families) -> Families:

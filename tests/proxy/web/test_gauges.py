@@ -40,10 +40,13 @@ def test_a_vcenter_is_seen_as_it_is_now(metrics):
 
 
 def test_keys_are_counted_and_have_an_age(metrics):
-    keys = SimpleNamespace(created=lambda: {0: 300.0, 3: 100.0, 4: 200.0})
+    keys = SimpleNamespace(
+        created=lambda: {0: 300.0, 3: 100.0, 4: 200.0}, look=lambda: (frozenset("ab"), "b")
+    )
     gauges.watch_keys(metrics, keys)
     shown = scrape(metrics)
     assert shown["mksfilter_keys"] == 3
+    assert shown['mksfilter_primary_key{kid="b"}'] == 1
     assert shown['mksfilter_key_created_timestamp_seconds{role="primary"}'] == 200
     assert shown['mksfilter_key_created_timestamp_seconds{role="staged"}'] == 300
 
@@ -51,7 +54,9 @@ def test_keys_are_counted_and_have_an_age(metrics):
         raise KeyRepositoryError("gone")
 
     keys.created = none
-    assert scrape(metrics)["mksfilter_keys"] == 0
+    shown = scrape(metrics)
+    assert shown["mksfilter_keys"] == 0
+    assert not any("primary_key" in name for name in shown)
 
 
 def test_limits_are_shown_with_what_is_used_of_them(metrics):

@@ -109,6 +109,14 @@ def test_what_workers_counted_stays_when_they_end_and_their_live_sessions_go(nod
     assert shown(mine, 'mksfilter_workers{state="serving"}') == 1
 
 
+def test_a_scrape_tells_whether_the_node_is_ready_and_why_not(node):
+    mine = node.report(checks={"keys": lambda: "no keys", "page": lambda: ""})
+    assert shown(mine, "mksfilter_ready") == 0
+    assert shown(mine, 'mksfilter_ready_check{check="keys"}') == 0
+    assert shown(mine, 'mksfilter_ready_check{check="page"}') == 1
+    assert shown(mine, 'mksfilter_ready_check{check="draining"}') == 1
+
+
 def test_counters_never_run_backwards_however_often_workers_are_replaced(node):
     mine = node.report()
     for _ in range(10):  # more than there are pages
