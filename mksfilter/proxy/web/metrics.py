@@ -7,11 +7,12 @@ Every label has few values, all of them ours: a reason, a mode, the name of a co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from mksfilter.exceptions import ConsoleError, SessionEnded
 from mksfilter.proxy.web import samples
 
 __all__ = ["Metrics", "Step"]
@@ -86,6 +87,13 @@ class Metrics:
             ["sink"],
             registry=registry,
         )
+        # A counter that first shows with 1 has not increased, for Prometheus: all begin with 0.
+        for reason in _reasons(ConsoleError):
+            self._refused.labels(reason)
+        for reason in _reasons(SessionEnded):
+            self._ended.labels(reason)
+        for sink in ("file", "syslog", "messaging"):
+            self._audit_lost.labels(sink)
 
     def _by_vcenter(self, name: str, words: str) -> Histogram:
         return Histogram(
@@ -166,3 +174,11 @@ class Metrics:
     def exposition(self) -> tuple[str, bytes]:
         """Content type and body for a scrape of this process alone."""
         return samples.exposition(self.families())
+
+
+def _reasons(of: type[ConsoleError]) -> Iterator[str]:
+    """That of *of* and of what is derived from it; ends of sessions refuse nothing."""
+    yield of.reason
+    for error in of.__subclasses__():
+        if error is not SessionEnded:
+            yield from _reasons(error)

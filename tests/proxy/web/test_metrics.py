@@ -33,6 +33,14 @@ def test_refusals_are_counted_by_their_reason():
     assert scrape(metrics)['mksfilter_refusals_total{reason="token-expired"}'] == 2
 
 
+def test_counters_are_there_before_they_count():
+    shown = scrape(Metrics())
+    assert shown['mksfilter_refusals_total{reason="host-unreachable"}'] == 0
+    assert shown['mksfilter_sessions_ended_total{reason="internal-error"}'] == 0
+    assert shown['mksfilter_audit_events_lost_total{sink="syslog"}'] == 0
+    assert 'mksfilter_refusals_total{reason="idle-timeout"}' not in shown
+
+
 def test_bytes_are_counted_each_way():
     metrics = Metrics()
     metrics.count_bytes(10, 0)
