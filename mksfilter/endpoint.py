@@ -97,6 +97,7 @@ class Endpoint:
     :param config_file: authd's ``cfgFile``.
     :param vcenter: name of the ``[vcenter.NAME]`` group it came from, for logs and limits.
     :param vm: the VM's managed object id there, for the audit trail.
+    :param name: the VM's name there, for the page; empty: not known.
     """
 
     kind: Kind
@@ -113,6 +114,7 @@ class Endpoint:
     config_file: str = ""
     vcenter: str = ""
     vm: str = ""
+    name: str = ""
 
     @property
     def address(self) -> str:
@@ -172,6 +174,7 @@ _OPTIONAL: Final[dict[str, str | bool | None]] = {
     "config_file": "",
     "vcenter": "",
     "vm": "",
+    "name": "",
 }
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 import time
 import uuid as uuids
@@ -53,6 +54,8 @@ from mksfilter.tls import ssl_context
 __all__ = ["Consoles", "VCenterState"]
 
 LOG = logging.getLogger(__name__)
+
+_ESCAPED = re.compile("%(2[fF]|5[cC]|25)")
 T = TypeVar("T")
 
 # How long a VM takes to notice that its oldest console is gone.
@@ -381,7 +384,7 @@ class _Site:
             faults.check_state(now, self.session.name)
             raise
         endpoint = backend.endpoint(self.session, vm, ticket)
-        return dataclasses.replace(endpoint, vm=vm.moid)
+        return dataclasses.replace(endpoint, vm=vm.moid, name=_unescaped(vm.name))
 
     def drop_oldest(self, vm: VM) -> None:
         LOG.info(event("take-over", vcenter=self.session.name, instance=vm.instance_uuid))
@@ -422,3 +425,8 @@ def _canonical(instance_id: str) -> str:
         return str(uuids.UUID(instance_id))
     except ValueError:
         raise InstanceNotFound("the instance id is not a UUID") from None
+
+
+def _unescaped(name: str) -> str:
+    """A ``ManagedEntity.name`` as people know it: vCenter escapes slash, backslash and percent."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)

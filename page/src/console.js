@@ -15,7 +15,9 @@ const session = new Session({ url: socketURL(import.meta.url, path), token, stag
 const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
 const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
 
+// The link's title is a hint, which whoever made the link has chosen: a machine's own name counts.
 let name = title;
+let machine = "";
 let deadline = 0;
 let ticker = 0;
 let hintTimer = 0;
@@ -102,7 +104,12 @@ session.addEventListener("change", ({ detail }) => {
 });
 
 session.addEventListener("name", ({ detail }) => {
-    name = title || detail;
+    name = machine || title || detail;
+    showName();
+});
+
+session.addEventListener("machine", ({ detail }) => {
+    name = machine = detail;
     showName();
 });
 

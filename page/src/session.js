@@ -18,8 +18,9 @@ const END_GRACE = 1_000;
  * States: `connecting`, `connected`, `waiting` (until the next attempt), `ended`.
  *
  * Events: `change` (detail: {state, message, attempt, moving, slow, offer, byUser, established});
- * `name` (detail: the console's own name); `notice` (detail: the notice of the control channel);
- * `key` (a key was pressed for the machine); `character` (detail: {keysym}, without a key).
+ * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
+ * it); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
+ * machine); `character` (detail: {keysym}, without a key).
  */
 export class Session extends EventTarget {
     /** The host, by noVNC's client, while there is a connection that has begun to speak RFB, else null. */
@@ -128,6 +129,9 @@ export class Session extends EventTarget {
         } else if (message.type === "hello") {
             this.viewOnly = message.mode === "view";
             if (this.rfb) this.rfb.viewOnly = this.viewOnly;
+            if (message.name && typeof message.name === "string") {
+                this.#emit("machine", message.name);
+            }
             this.#showScreen();
         } else if (message.type === "notice") {
             this.#notice(message);

@@ -45,6 +45,8 @@ class Plan:
     #: Answer ``binary`` alone, as a proxy without the control channel would.
     plain: bool = False
     name: str = "fake server"
+    #: The machine's name in the proxy's greeting.
+    machine: str | None = None
     #: RFB's security type; 0 refuses, 1 is None, 2 asks for a password.
     security: int = 1
     #: Sent in place of RFB's first message.
@@ -111,7 +113,8 @@ class Connection:
             self.websocket.close(4409)
             return
         resume = f"resume-{self.number}"
-        self.control(type="hello", mode=self.plan.mode, resume=resume, expires=None)
+        machine = self.plan.machine
+        self.control(type="hello", mode=self.plan.mode, resume=resume, expires=None, name=machine)
 
     def _take(self, size: int) -> bytes:
         while len(self._received) < size:

@@ -192,6 +192,17 @@ def test_markup_in_the_title_stays_text_cve_2017_18635(opened):
     assert screen.complaints == []
 
 
+def test_the_machine_s_own_name_takes_the_place_of_the_link_s_title(opened):
+    """A link to one's own machine under another's name, on our origin."""
+    screen, _ = opened(Plan(machine="<i>mine</i>", name="a screen"), title="your-bank")
+    screen.wait_until("connected")
+    expect(screen.find("#title")).to_have_text("<i>mine</i>")
+    expect(screen.find("#who")).to_have_text("<i>mine</i>")
+    assert screen.page.title() == "<i>mine</i> - Console"
+    assert screen.find("#title i").count() == 0
+    assert "your-bank" not in screen.find("canvas").get_attribute("aria-label")
+
+
 def test_without_a_title_the_consoles_own_name_is_shown_as_text(opened):
     screen, _ = opened(Plan(name="<b>db-7</b>"), title="")
     screen.wait_until("connected")

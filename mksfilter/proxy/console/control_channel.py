@@ -14,14 +14,26 @@ from mksfilter.exceptions import ConsoleError
 
 __all__ = ["end", "hello", "notice", "refusal_frames", "resume"]
 
+#: Characters of a machine's name that a page is told; vCenter allows 80.
+_MAX_NAME = 255
 
-def hello(*, mode: str, session: str, resume: str | None, expires: int | None, now: float) -> str:
+
+def hello(
+    *,
+    mode: str,
+    session: str,
+    resume: str | None,
+    expires: int | None,
+    now: float,
+    name: str = "",
+) -> str:
     """First message of a session.
 
     :param session: its id, which opens nothing.
     :param resume: the token to reconnect with; None for a page without a key of its own.
     :param expires: when it ends whatever happens, seconds since the epoch; None: never.
     :param now: seconds since the epoch by this node's clock.
+    :param name: the machine's, as its vCenter has it; empty: not known.
     """
     return _message(
         type="hello",
@@ -30,6 +42,7 @@ def hello(*, mode: str, session: str, resume: str | None, expires: int | None, n
         resume=resume,
         expires=expires,
         now=round(now, 3),
+        name=name[:_MAX_NAME] or None,
     )
 
 

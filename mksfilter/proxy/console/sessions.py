@@ -128,7 +128,7 @@ class SessionRegistry:
         if session.ends is not None and session.ends <= self._clock():
             raise TokenExpired(f"token {claims.jti}: the session's time is over")
         if session.has_control:
-            session.greeting = self._greeting(session)
+            session.greeting = self._greeting(session, endpoint.name)
         return session
 
     def record_opening(self, session: Session) -> None:
@@ -284,7 +284,7 @@ class SessionRegistry:
 
     # -- what time brings ------------------------------------------------------------------
 
-    def _greeting(self, session: Session) -> str:
+    def _greeting(self, session: Session, name: str) -> str:
         now = time.monotonic()
         if session.cnf:
             session.renew_at = now + _RENEW_EVERY
@@ -296,6 +296,7 @@ class SessionRegistry:
             resume=self._resume_token(session) if session.cnf else None,
             expires=session.ends,
             now=self._clock(),
+            name=name,
         )
 
     def _schedule(self, session: Session) -> None:

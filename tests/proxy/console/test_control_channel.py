@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from websockets.frames import Close, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
@@ -18,7 +19,9 @@ def frames(data: bytes):
 
 
 def test_a_page_is_greeted_with_a_token_to_come_back_with():
-    hello = control_channel.hello(mode="view", session="s", resume="t", expires=None, now=1.5)
+    hello = control_channel.hello(
+        mode="view", session="s", resume="t", expires=None, now=1.5, name="web-1"
+    )
     assert json.loads(hello) == {
         "type": "hello",
         "mode": "view",
@@ -26,6 +29,7 @@ def test_a_page_is_greeted_with_a_token_to_come_back_with():
         "resume": "t",
         "expires": None,
         "now": 1.5,
+        "name": "web-1",
     }
     assert json.loads(control_channel.resume("t2")) == {"type": "resume", "token": "t2"}
     assert json.loads(control_channel.notice("draining", 5)) == {
@@ -33,6 +37,18 @@ def test_a_page_is_greeted_with_a_token_to_come_back_with():
         "notice": "draining",
         "in": 5,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("", None), ("x" * 300, "x" * 255), ("<b>\r\n\u2028", "<b>\r\n\u2028")]
+)
+def test_a_page_is_told_the_machine_s_name_as_text_or_not_at_all(name, told):
+    hello = control_channel.hello(
+        mode="full", session="s", resume=None, expires=None, now=0, name=name
+    )
+    assert json.loads(hello)["name"] == told
+    assert hello.isascii()
+    assert "\n" not in hello
 
 
 def test_a_session_that_never_began_ends_with_words_and_a_code():
