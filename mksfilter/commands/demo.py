@@ -36,6 +36,7 @@ START_TIMEOUT = 60.0
 CONFIGURATION = """\
 [mksfilter]
 webmks_proxy_base_url = {base_url}
+allowed_origins = {localhost}
 key_repository = {keys}
 audience = demo
 vcenters = demo
@@ -141,6 +142,7 @@ class Demo:
             "mksfilter.conf",
             CONFIGURATION.format(
                 base_url=self.base_url,
+                localhost=self.base_url.replace(HOST, "localhost").rstrip("/"),
                 keys=self._directory / "keys",
                 password_file=self._directory / "password",
                 vcenter=simulated["vcenter"],

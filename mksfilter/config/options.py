@@ -151,8 +151,8 @@ FILTER_OPTS = [
         "https://console.example.com/. '?token=...' is appended, or '&token=...' where it has a "
         "query. '{vcenter}' in it stands for the vCenter that has the instance: the NAME of the "
         "[vcenter.NAME] with its instance_uuid, else that UUID. The proxy reads from it which path "
-        "prefix a load balancer leaves on requests, and allows its origin. Empty: Nova's [mks] "
-        "mksproxy_base_url.",
+        "prefix a load balancer leaves on requests, and takes its origin for the page's own, "
+        "whatever the Host header says. Empty: Nova's [mks] mksproxy_base_url.",
     ),
     cfg.IntOpt(
         "token_ttl",

@@ -2,7 +2,9 @@
 
 Nova's rules, with the port and the scheme right: a request without Origin does not come from a
 browser and is allowed; any other must come from the page's own origin, or from one that the
-operator listed. What is allowed never depends on an earlier request.
+operator listed. What the page's own origin is the operator tells by its URL; where they do not, the
+Host header does, which a site may have chosen that has its name lead to us (DNS rebinding). What is
+allowed never depends on an earlier request.
 """
 
 from __future__ import annotations
@@ -108,7 +110,8 @@ class OriginPolicy:
     """The check itself.
 
     :param allowed: origins beside the page's own.
-    :param base_url: the page's URL where the operator told us; its origin is allowed too.
+    :param base_url: the page's URL where the operator told us; its origin is then the page's own,
+        whatever Host says.
     :raises ConfigurationError: something else than an origin.
     """
 
@@ -116,9 +119,8 @@ class OriginPolicy:
         self, allowed: Iterable[str], proxies: TrustedProxies, *, base_url: str = ""
     ) -> None:
         self._proxies = proxies
-        self.allowed = frozenset(
-            [*map(_configured, allowed), *([_of_url(base_url)] if base_url else [])]
-        )
+        self._own = _of_url(base_url) if base_url else None
+        self.allowed = frozenset([*map(_configured, allowed), *([self._own] if self._own else [])])
 
     def check(self, environ: Mapping[str, str]) -> None:
         """Let the request pass.
@@ -132,8 +134,15 @@ class OriginPolicy:
             origin = parse_origin(text)
         except ValueError:
             raise OriginDenied("Origin header is not an origin") from None
+        if origin in self.allowed:
+            return
+        if self._own is not None:
+            raise OriginDenied(
+                f"Origin {origin} is not that of webmks_proxy_base_url ({self._own}) nor in "
+                "allowed_origins"
+            )
         own = self._proxies.own_origin(environ)
-        if origin != own and origin not in self.allowed:
+        if origin != own:
             raise OriginDenied(
                 f"Origin {origin} is not the page's own ({own}) nor in allowed_origins; "
                 "behind a load balancer that ends TLS, set trusted_proxies"

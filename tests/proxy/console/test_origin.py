@@ -102,6 +102,28 @@ def test_the_origin_of_the_base_url_passes_since_the_operator_wrote_it():
 
 
 @pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://evil.example.net", "evil.example.net"),
+        ("https://console.example.com", "console.example.com"),
+        ("https://proxy.example.com", "proxy.example.com"),
+        ("http://proxy.example.com:6090", "proxy.example.com:6090"),
+        ("https://10.0.0.9:6090", "10.0.0.9:6090"),
+        ("https://proxy.example.com.:6090", "proxy.example.com.:6090"),
+    ],
+)
+def test_where_the_operator_told_the_url_the_host_header_makes_no_page_our_own(origin, host):
+    """A site whose name leads to us (DNS rebinding) has its own name in Host."""
+    policy = OriginPolicy(
+        ["https://horizon.example.com"], NOBODY, base_url="https://proxy.example.com:6090/"
+    )
+    assert not passes(policy, request(origin, host=host))
+    assert passes(policy, request("https://proxy.example.com:6090", host=host))
+    assert passes(policy, request("https://horizon.example.com", host=host))
+    assert passes(OriginPolicy([], NOBODY), request("https://" + host, host=host))
+
+
+@pytest.mark.parametrize(
     "text", ["horizon.example.com", "https://h/path", "*", "https://", "ftp://h"]
 )
 def test_an_option_that_is_no_origin_is_refused_by_name(text):
