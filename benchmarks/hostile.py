@@ -175,6 +175,7 @@ class _Proxy:
         lines = [
             f"[mksfilter]\nkey_repository = {keys}\naudience = hostile",
             "allowed_networks = 127.0.0.0/8\nmax_sessions_per_instance = 0",
+            "max_sessions_per_user = 0\nconnection_rate = 0\nmax_openings_per_address = 0",
             "management_bind = 127.0.0.1:0",
             f"vcenters = {','.join(vspheres)}",
         ]

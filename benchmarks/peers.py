@@ -248,7 +248,9 @@ class Mksfilter(Peer):
         config.write_text(
             f"[mksfilter]\nkey_repository = {keys}\naudience = {self.audience}\n"
             f"allowed_networks = 127.0.0.0/8\nmanagement_bind =\nmax_sessions = 12000\n"
-            f"max_sessions_per_instance = 0\nlog_level = WARNING\n{self._settings()}"
+            f"max_sessions_per_instance = 0\nmax_sessions_per_user = 0\nconnection_rate = 0\n"
+            f"max_openings_per_user = 0\nmax_openings_per_address = 0\n"
+            f"log_level = WARNING\n{self._settings()}"
         )
         paste = self.directory / "paste.ini"
         paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {config}\n")

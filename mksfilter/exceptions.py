@@ -34,7 +34,8 @@ does next::
         +-- TokenServiceUnavailable  Nova, asked about a token of its own, did not answer
         +-- AccessWithdrawn          Nova, asked again, says that the session's reason is gone
         +-- LimitReached
-        |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached, RateLimitReached
+        |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached,
+        |       OpeningLimitReached, RateLimitReached
         +-- BackendError             vSphere, or the way to it
         |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
         |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused,
@@ -95,6 +96,7 @@ __all__ = [
     "MessageTooBig",
     "MethodNotAllowed",
     "MksFilterError",
+    "OpeningLimitReached",
     "OperationError",
     "OriginDenied",
     "Overloaded",
@@ -493,6 +495,15 @@ class UserLimitReached(LimitReached):
     status = 429
     reason = "user-session-limit"
     public = "You have too many consoles open. Close one and try again."
+    retry = "reopen"
+
+
+class OpeningLimitReached(LimitReached):
+    """This user, or this address, has as many consoles being opened as may wait."""
+
+    status = 429
+    reason = "opening-limit"
+    public = "Many consoles are being opened at the moment. Try again in a moment."
     retry = "reopen"
 
 

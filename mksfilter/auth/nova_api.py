@@ -28,10 +28,11 @@ class NovaAPI:
         """Whether the connections to Keystone and Nova are safe from interception."""
         return getattr(getattr(self._adapter, "session", None), "verify", True) is not False
 
-    def get(self, path: str, subject: str, *, microversion: str) -> Any:
+    def get(self, path: str, subject: str, *, microversion: str, wait: bool = True) -> Any:
         """Nova's answer to ``GET path``, whatever its status.
 
         :param subject: what the question is about, the first words of an error.
+        :param wait: for a place among the questions that are unanswered, until the deadline.
         :returns: a ``requests.Response``.
         :raises TokenServiceUnavailable: it names who has not answered in time, or refuses us.
         """
@@ -39,7 +40,7 @@ class NovaAPI:
         asking = _Asking(f"keystone at {auth_url}" if auth_url else "keystone")
         try:
             return self._calls.run(
-                lambda: self._ask(path, subject, microversion, asking), wait=True
+                lambda: self._ask(path, subject, microversion, asking), wait=wait
             )
         except NoPlace:
             raise TokenServiceUnavailable(

@@ -27,6 +27,7 @@ from mksfilter.exceptions import (
     TokenServiceUnavailable,
 )
 from mksfilter.log import event
+from mksfilter.lru import LRUMap
 
 __all__ = ["NovaTokens", "is_nova_token"]
 
@@ -36,6 +37,11 @@ MICROVERSION = "2.31"
 #: Seconds for which once-only remembers such a token: Nova does not say when it expires, and
 #: nobody's ``[consoleauth] token_ttl`` is longer.
 REMEMBERED = 86_400
+#: Seconds for which a token that Nova does not know is not asked about again. Nova hands a token
+#: out after it has stored it, so that none becomes known later.
+UNKNOWN_FOR = 10.0
+#: Such tokens that are remembered, by their digests.
+_MOST_UNKNOWN = 4096
 
 _WEBMKS_PATH = re.compile(r"/ticket/[!-~]+")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -60,6 +66,7 @@ class NovaTokens:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._api = NovaAPI(settings)
+        self._unknown: LRUMap[str, float] = LRUMap(_MOST_UNKNOWN)
         self._ticket = settings.ticket
         self._console_ca_file = settings.console_ca_file
         self._console_insecure = settings.console_insecure
@@ -152,11 +159,19 @@ class NovaTokens:
         )
 
     def _console(self, name: str, token: str) -> Mapping[str, Any]:
+        until = self._unknown.get(name)
+        if until is not None and self._clock() < until:
+            raise TokenExpired(f"token {name}: nova did not know it a moment ago")
+        # Strangers can cause such questions: while all places are taken nobody waits for one.
         response = self._api.get(
-            f"/os-console-auth-tokens/{token}", f"token {name}", microversion=MICROVERSION
+            f"/os-console-auth-tokens/{token}",
+            f"token {name}",
+            microversion=MICROVERSION,
+            wait=False,
         )
         status = response.status_code
         if status == 404:
+            self._unknown.put(name, self._clock() + UNKNOWN_FOR)
             raise TokenExpired(f"token {name}: nova does not know it, or not any more")
         if status in (401, 403):
             raise TokenServiceUnavailable(

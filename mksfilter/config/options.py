@@ -319,16 +319,32 @@ PROXY_OPTS = [
     ),
     cfg.IntOpt(
         "max_sessions_per_user",
-        default=0,
+        default=100,
         min=0,
         help="Sessions of one user in one worker process; 0: no limit.",
     ),
+    cfg.IntOpt(
+        "max_openings_per_user",
+        default=16,
+        min=0,
+        help="Consoles that one user may be opening at the same time in one worker process. "
+        "Further ones wait for their turn; of other users' they delay each by one turn. 0: no "
+        "limit.",
+    ),
+    cfg.IntOpt(
+        "max_openings_per_address",
+        default=64,
+        min=0,
+        help="The same for one client address (IPv6: for its /64). Behind a load balancer set "
+        "trusted_proxies too.",
+    ),
     cfg.FloatOpt(
         "connection_rate",
-        default=0.0,
+        default=20.0,
         min=0.0,
-        help="New sessions per second from one client address, averaged; bursts of ten times "
-        "that pass. 0: no limit. Behind a load balancer set trusted_proxies too.",
+        help="New sessions per second from one client address (IPv6: from its /64), averaged; "
+        "bursts of ten times that pass. With tokens of Nova's own, which cost a question to Nova, "
+        "a quarter of it. 0: no limit. Behind a load balancer set trusted_proxies too.",
     ),
     cfg.StrOpt(
         "take_over",

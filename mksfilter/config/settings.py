@@ -116,6 +116,8 @@ class ProxySettings:
     max_sessions: int
     max_sessions_per_instance: int
     max_sessions_per_user: int
+    max_openings_per_user: int
+    max_openings_per_address: int
     connection_rate: float
     take_over: str
     management_bind: str

@@ -24,12 +24,13 @@ from mksfilter.config import AuditSettings, NovaSettings, ProxySettings, VCenter
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
 from mksfilter.proxy.console.access_watch import AccessWatch
-from mksfilter.proxy.console.admission import Admission
+from mksfilter.proxy.console.admission import QUESTION_SHARE, Admission
 from mksfilter.proxy.console.authorization import Authorization
 from mksfilter.proxy.console.broker import Broker
 from mksfilter.proxy.console.connector import Connector
 from mksfilter.proxy.console.endpoints import EndpointSource
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
+from mksfilter.proxy.console.openings import Openings
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
@@ -43,6 +44,10 @@ from mksfilter.proxy.web.report import NodeReport
 __all__ = ["Process"]
 
 LOG = logging.getLogger(__name__)
+
+#: Consoles that a process opens at the same time; with those that wait for a place fewer than
+#: gunicorn's worker_connections (1000).
+_OPENINGS = 256
 
 
 class Process:
@@ -147,6 +152,12 @@ class Process:
             admission=Admission(
                 AddressRate(settings.connection_rate),
                 limits,
+                questions=AddressRate(settings.connection_rate * QUESTION_SHARE),
+                openings=Openings(
+                    _OPENINGS,
+                    per_user=settings.max_openings_per_user,
+                    per_address=settings.max_openings_per_address,
+                ),
                 draining=draining,
             ),
             connector=Connector(

@@ -355,3 +355,21 @@ def test_unknown_kind_of_login_is_found_at_the_start(tmp_path):
 
     with pytest.raises(ConfigurationError, match="pasword"):
         config.nova_settings(config.load([str(path)]))
+
+
+def test_a_token_that_nova_does_not_know_is_asked_about_once_in_ten_seconds(cloud, settings):
+    cloud.status = 404
+    now = 1000.0
+    tokens = NovaTokens(settings(), clock=lambda: now)
+    for _ in range(5):
+        with pytest.raises(TokenExpired):
+            tokens.verify(TOKEN)
+    assert asked_about_tokens(cloud) == 1
+    now += 10
+    with pytest.raises(TokenExpired):
+        tokens.verify(TOKEN)
+    assert asked_about_tokens(cloud) == 2
+
+
+def asked_about_tokens(cloud) -> int:
+    return sum("/os-console-auth-tokens/" in path for path, _ in cloud.asked)

@@ -20,6 +20,10 @@ BOUND = 8
 TIME_LIMIT = 100.0
 
 
+#: All come from one address, with tokens that name no user.
+OPTIONS = {"log_level": "INFO", "max_openings_per_address": 0, "connection_rate": 0}
+
+
 @pytest.fixture
 def busy_vsphere():
     with start("--vms", "200", "--set", "vcenter.delay=0.01") as simulated:
@@ -28,7 +32,7 @@ def busy_vsphere():
 
 @pytest.fixture
 def remaining(busy_vsphere):
-    with start_proxy([busy_vsphere.vcenter_settings(pool_size=BOUND)], log_level="INFO") as proxy:
+    with start_proxy([busy_vsphere.vcenter_settings(pool_size=BOUND)], **OPTIONS) as proxy:
         yield proxy
 
 

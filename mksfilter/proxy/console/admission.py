@@ -1,22 +1,39 @@
-"""Whether this node takes one more session. Nothing here asks anybody else."""
+"""Whether this node takes one more session, and when it is its turn. Nothing here asks anybody
+else, so all of it comes before vCenter, Nova and the replay cache are asked."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
-from mksfilter.exceptions import DrainingError
-from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits
+from gevent.event import Event
+
+from mksfilter.exceptions import DrainingError, OpeningLimitReached, RateLimitReached
+from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits, network
+from mksfilter.proxy.console.openings import Openings
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
 
-__all__ = ["Admission"]
+__all__ = ["QUESTION_SHARE", "Admission"]
+
+#: Of ``connection_rate``: tokens that only Nova can read, each of which costs a question to it.
+QUESTION_SHARE: Final = 0.25
+#: Such questions of one address that may be unanswered at a time; a quarter of all.
+_QUESTIONS_AT_ONCE: Final = 4
+#: Seconds for which a console waits for its turn, as it does for a call to vCenter.
+_PATIENCE: Final = 30.0
 
 
 class Admission:
     """
+    :param questions: rate of the questions to Nova that one address may cause; None: no limit.
+        It is not the rate of *rate*, so that tokens that nobody has verified do not use up what
+        others behind the same address need for good ones.
+    :param openings: consoles that are being opened at a time; None: no limit.
     :param draining: whether this node is being taken out of service.
     :param clock: monotonic seconds.
     """
@@ -26,13 +43,20 @@ class Admission:
         rate: AddressRate,
         limits: SessionLimits,
         *,
+        questions: AddressRate | None = None,
+        openings: Openings | None = None,
         draining: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = _PATIENCE,
     ) -> None:
         self._rate = rate
         self._limits = limits
+        self._questions = questions or AddressRate(0)
+        self._asking: Counter[str] = Counter()
+        self._openings = openings
         self._draining = draining
         self._clock = clock
+        self._patience = patience
 
     def require_service(self) -> None:
         """
@@ -40,6 +64,26 @@ class Admission:
         """
         if self._draining():
             raise DrainingError("this node is being taken out of service")
+
+    @contextlib.contextmanager
+    def question(self, address: str) -> Iterator[None]:
+        """Around a question to Nova about a token that the client at *address* brought.
+
+        :raises RateLimitReached: it has caused too many, or too many are unanswered.
+        """
+        self._questions.take(address, self._clock())
+        client = network(address)
+        if self._asking[client] >= _QUESTIONS_AT_ONCE:
+            raise RateLimitReached(
+                f"address {address}: {_QUESTIONS_AT_ONCE} questions to nova are unanswered already"
+            )
+        self._asking[client] += 1
+        try:
+            yield
+        finally:
+            self._asking[client] -= 1
+            if not self._asking[client]:
+                del self._asking[client]
 
     def admit(self, claims: Claims, address: str) -> Reservation:
         """Take a place for one session of the client at *address*.
@@ -49,3 +93,23 @@ class Admission:
         """
         self._rate.take(address, self._clock())
         return self._limits.reserve(claims.iid, claims.uid)
+
+    @contextlib.contextmanager
+    def turn(self, claims: Claims, address: str) -> Iterator[None]:
+        """Around the opening of one console; waits, in this greenlet, until it may begin.
+
+        :raises OpeningLimitReached: too many wait already, or it waits too long.
+        """
+        if self._openings is None:
+            yield
+            return
+        decided = Event()
+        opening = self._openings.ask(claims.uid, address, decided.set)
+        try:
+            if not decided.wait(self._patience):
+                raise OpeningLimitReached(f"no console's turn came within {self._patience:g} s")
+            if opening.refused is not None:
+                raise opening.refused
+            yield
+        finally:
+            self._openings.leave(opening)

@@ -71,6 +71,10 @@ class Authorization:
         self._revocations = revocations
         self._clock = clock
 
+    def asks_nova(self, request: Handshake) -> bool:
+        """Whether :meth:`verify` has to ask Nova about the token of *request*."""
+        return self._nova is not None and is_nova_token(request.token)
+
     def verify(self, request: Handshake, origin: str) -> tuple[Claims, Endpoint | None]:
         """What the token of *request* allows, and where the console is if the token alone tells.
 

@@ -1,8 +1,9 @@
 """From a request with a token to a running session.
 
-Origin, token, once-only, limits, ticket, dial: only then ``101`` to the browser. Nothing reaches
-vCenter before the token is verified and a place is free, and nothing from the browser reaches the
-console before all of that (CVE-2022-36436).
+Origin, token, rate and limits, its turn, once-only, ticket, dial: only then ``101`` to the browser.
+What costs no question to anybody comes first; a token that only Nova can read has a rate before
+that. Nothing reaches vCenter before the token is verified and a place is free, and nothing from the
+browser reaches the console before all of that (CVE-2022-36436).
 """
 
 from __future__ import annotations
@@ -181,20 +182,27 @@ class Broker:
         _refuse_early_data(upgrade)
         self._origins.check(environ)
         started = time.monotonic()
-        claims, endpoint = self._authorization.verify(
-            attempt.request, environ.get("HTTP_ORIGIN", "")
-        )
+        claims, endpoint = self._verify(attempt, environ.get("HTTP_ORIGIN", ""))
         self._metrics.took("token", time.monotonic() - started)
         attempt.claims = claims
         name_session(claims.session_id, claims.rid)
         self._admission.require_service()
-        self._authorization.claim(claims)
         place = self._admission.admit(claims, attempt.address)
         try:
-            self._connect(attempt, claims, endpoint, place)
+            with self._admission.turn(claims, attempt.address):
+                # Whoever has left meanwhile uses up no token and no ticket.
+                _refuse_early_data(upgrade)
+                self._authorization.claim(claims)
+                self._connect(attempt, claims, endpoint, place)
         except BaseException:
             place.release()
             raise
+
+    def _verify(self, attempt: _Attempt, origin: str) -> tuple[Claims, Endpoint | None]:
+        if not self._authorization.asks_nova(attempt.request):
+            return self._authorization.verify(attempt.request, origin)
+        with self._admission.question(attempt.address):
+            return self._authorization.verify(attempt.request, origin)
 
     def _connect(
         self,

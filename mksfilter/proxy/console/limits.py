@@ -18,7 +18,7 @@ from mksfilter.exceptions import (
 )
 from mksfilter.lru import LRUMap
 
-__all__ = ["AddressRate", "Reservation", "SessionLimits"]
+__all__ = ["AddressRate", "Reservation", "SessionLimits", "network"]
 
 
 class Reservation:
@@ -123,7 +123,7 @@ class AddressRate:
         """
         if not self._rate:
             return
-        key = _network(address)
+        key = network(address)
         level, since = self._buckets.get(key) or (self._burst, now)
         level = min(self._burst, level + max(0.0, now - since) * self._rate)
         allowed = level >= 1.0
@@ -132,7 +132,8 @@ class AddressRate:
             raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """What *address* is counted as: an IPv6 address as its /64, all of which one customer has."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -25,6 +25,7 @@ from mksfilter.exceptions import (
     SessionEnded,
     SessionLimitReached,
     TokenError,
+    TokenExpired,
     TokenMissing,
     TokenReplayed,
     UpgradeRequired,
@@ -98,6 +99,16 @@ class Relay:
         self._world._do("hello")
 
 
+class Nova:
+    """Nova, which knows no token."""
+
+    asked = 0
+
+    def verify(self, token: str):
+        self.asked += 1
+        raise TokenExpired(token)
+
+
 class World:
     """A broker whose surroundings do what a test says, and remember in which order."""
 
@@ -115,7 +126,7 @@ class World:
         self.broker = Broker(
             origins=OriginPolicy([], proxies),
             proxies=proxies,
-            authorization=Authorization(self.codec, once_only=self),
+            authorization=Authorization(self.codec, once_only=self, nova=options.pop("nova", None)),
             admission=Admission(
                 AddressRate(options.pop("rate", 0.0), burst=1), self.limits, **options
             ),
@@ -271,14 +282,54 @@ def test_limits_are_reached_before_vcenter_is_asked():
     world.did.clear()
     with pytest.raises(InstanceLimitReached):
         world.open()
-    assert world.did == ["once-only"]
+    assert world.did == []
 
 
-def test_an_address_has_its_rate():
+def test_an_address_has_its_rate_and_beyond_it_nobody_is_asked():
     world = World(total=2, rate=0.01)
     world.open()
+    world.did.clear()
     with pytest.raises(RateLimitReached):
         world.open()
+    assert world.did == []
+
+
+def test_bad_tokens_ask_nobody_and_use_up_no_ones_rate():
+    """A neighbour behind the same address is still served."""
+    world = World(rate=0.01)
+    good = world.codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+    for number in range(1000):
+        with pytest.raises(TokenError):
+            world.open(token=f"{good[:-8]}{number:08}")
+    assert world.did == []
+    world.open(token=good)
+
+
+def test_novas_tokens_have_a_rate_before_nova_is_asked():
+    nova = Nova()
+    world = World(nova=nova, questions=AddressRate(0.01, burst=3))
+    for number in range(10):
+        with pytest.raises((TokenExpired, RateLimitReached)):
+            world.open(token=f"0f8b4d9c-3c1e-4d0e-9a52-00000000000{number}")
+    assert nova.asked == 3
+    assert world.did == []
+    world.open()
+
+
+def test_a_console_whose_client_has_left_while_it_waited_uses_up_no_token():
+    world = World()
+    early = iter([b""])
+
+    def gone() -> bytes:
+        try:
+            return next(early)
+        except StopIteration:
+            raise ConnectionResetError from None
+
+    world.upgrade.early_data = gone
+    world.open("mks.v1")
+    assert world.did == []
+    assert world.has_room()
 
 
 def test_a_node_that_is_being_stopped_takes_nobody():
@@ -297,7 +348,7 @@ def test_bytes_that_come_too_early_close_the_console_that_was_dialled_meanwhile(
         world.open("mks.v1")
     assert world.did == []
     world = World()
-    early = iter([b"", b"x"])
+    early = iter([b"", b"", b"x"])
     world.upgrade.early_data = lambda: next(early)
     with pytest.raises(EarlyData):
         world.open("mks.v1")
