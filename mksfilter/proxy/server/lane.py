@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import gevent
 
 __all__ = ["Lane"]
 
 _Request = TypeVar("_Request")
+
+#: Requests that are served one directly after the other, as long as none of them waits.
+_AT_ONCE: Final = 4
 
 
 class Lane(Generic[_Request]):
@@ -51,7 +54,15 @@ class Lane(Generic[_Request]):
             self._refuse(request)
             return
         self._ready.append(request)
-        if self._greenlets < self._size:
+        self._start()
+
+    def _start(self) -> None:
+        """One greenlet more, if a request may need it.
+
+        gevent's greenlets take turns. If as many were started as requests are ready, everything
+        else of the process would wait for all of them.
+        """
+        if self._greenlets < min(self._size, self._serving + _AT_ONCE):
             self._greenlets += 1
             self._spawn(self._work)
 
@@ -60,6 +71,8 @@ class Lane(Generic[_Request]):
             while self._ready:
                 request = self._ready.popleft()
                 self._serving += 1
+                if self._ready:
+                    self._start()
                 try:
                     if self._serving >= self._size and self._ready:
                         # Called when this greenlet waits, or has ended its request.

@@ -85,3 +85,22 @@ def test_a_lane_that_is_empty_holds_no_greenlet(two):
     two.run()
     assert two.served == ["1", "2"]
     assert two.greenlets == 2
+
+
+def test_a_burst_does_not_keep_others_waiting():
+    """gevent's greenlets take turns, and a lane of a thousand takes no more than a few of them."""
+    burst = Served(1000)
+    burst.put(*map(str, range(1000)))
+    seen = []
+    gevent.spawn(lambda: seen.append(len(burst.served)))
+    burst.run()
+    assert seen[0] <= 10
+
+
+def test_a_burst_of_those_who_wait_is_served_all_at_once():
+    burst = Served(1000)
+    burst.put(*(f"slow {number}" for number in range(1000)))
+    wait_for(lambda: burst.lane._serving == 1000)
+    burst.gate.set()
+    burst.run()
+    assert len(burst.served) == 1000
