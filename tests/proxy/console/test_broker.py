@@ -297,7 +297,7 @@ def test_an_address_has_its_rate_and_beyond_it_nobody_is_asked():
 def test_bad_tokens_ask_nobody_and_use_up_no_ones_rate():
     """A neighbour behind the same address is still served."""
     world = World(rate=0.01)
-    good = world.codec.issue(ConsoleRequest(INSTANCE), ttl=60).token
+    good = world.codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
     for number in range(1000):
         with pytest.raises(TokenError):
             world.open(token=f"{good[:-8]}{number:08}")
