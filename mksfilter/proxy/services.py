@@ -88,6 +88,7 @@ class Process:
         revocations = RevocationFile(keys)
         revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
+        self._endpoints = endpoints
         self.metrics = Metrics()
         self.audit = make_trail(
             audit,
@@ -174,6 +175,11 @@ class Process:
             metrics=self.metrics,
             audit=self.audit,
         )
+        endpoints.watch()
+
+    def leave(self, timeout: float) -> None:
+        """Give back what is held elsewhere: the sessions of vCenters, which bound their number."""
+        self._endpoints.close(timeout)
 
 
 def _instances(nova: NovaSettings | None) -> NovaInstances:

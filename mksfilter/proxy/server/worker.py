@@ -100,14 +100,17 @@ class ConsoleWorker(GeventWebSocketWorker):
         if managed is not None:
             self._management = ManagementListener(managed.management_bind, managed.manage)
             self._management.start()
-        super().run()
-        deadline = time.monotonic() + self.cfg.graceful_timeout
-        while self._busy() and time.monotonic() < deadline:
-            self.notify()
-            gevent.sleep(0.1)
-        self.state.close()
-        gevent.sleep(0)
-        self.state.flush()
+        try:
+            super().run()
+            deadline = time.monotonic() + self.cfg.graceful_timeout
+            while self._busy() and time.monotonic() < deadline:
+                self.notify()
+                gevent.sleep(0.1)
+            self.state.close()
+            gevent.sleep(0)
+        finally:
+            # However it ends: SIGINT and SIGQUIT raise SystemExit here.
+            self.state.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: sessions are told, and end within the graceful timeout."""
