@@ -53,19 +53,36 @@ _ENVIRON_KEPT_OUT = frozenset(
 )
 
 
+#: Characters of one value in a line, and of a whole line that others make. A request has up to
+#: 30 kB that a stranger writes, and to look for secrets in it takes longer than to serve it.
+MAX_VALUE = 1024
+_MAX_LINE = 16_384
+
+
+def shorten(text: str, most: int = MAX_VALUE) -> str:
+    """*text*, with what is beyond *most* characters counted and left out."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}...({len(text) - most} more)"
+
+
 def scrub(text: str) -> str:
     """*text* with everything masked that looks like a secret of ours."""
     return _SECRETS.sub(_MASK, text)
 
 
 def _without_query(url: str) -> str:
-    path, mark, _ = url.partition("?")
+    path, mark, _ = shorten(url).partition("?")
     return scrub(path) + (mark and "?" + _MASK)
 
 
 def scrub_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a WSGI environ for the access log."""
-    clean = {name: value for name, value in environ.items() if name not in _ENVIRON_KEPT_OUT}
+    clean = {
+        name: shorten(value) if isinstance(value, str) else value
+        for name, value in environ.items()
+        if name not in _ENVIRON_KEPT_OUT
+    }
     for name in ("RAW_URI", "HTTP_REFERER"):
         if name in clean:
             clean[name] = _without_query(clean[name])
@@ -78,7 +95,7 @@ def scrub_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
 def scrub_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A copy of request headers for the access log."""
     return [
-        (name, _without_query(value) if name.lower() == "referer" else scrub(value))
+        (name, _without_query(value) if name.lower() == "referer" else scrub(shorten(value)))
         for name, value in headers
         if name.lower() not in _HEADERS_KEPT_OUT
     ]
@@ -93,7 +110,7 @@ class SecretsFilter(logging.Filter):
             message = record.getMessage()
         except Exception:
             return True
-        clean = scrub(message)
+        clean = scrub(shorten(message, _MAX_LINE))
         if clean != message:
             record.msg, record.args = clean, None
         if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
@@ -207,7 +224,7 @@ def event(name: str, /, **fields: object) -> Event:
     words = [f"event={name}"]
     values: dict[str, object] = {"event": name}
     for key, value in fields.items():
-        text = "" if value is None else str(value)
+        text = "" if value is None else shorten(str(value))
         values[key] = value if isinstance(value, (bool, int, float)) else text
         if not _PLAIN.fullmatch(text):
             text = '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'

@@ -181,3 +181,27 @@ def test_the_form_can_be_changed_by_a_reload():
         log_module.configure_logging("INFO", "text")
         logger.handlers[:], _ = before
         logger.setLevel(before[1])
+
+
+def test_what_a_stranger_writes_is_cut_before_it_is_searched_for_secrets(log):
+    long = "a" * 30_000
+    line = log_module.event("request-refused", detail=long)
+    assert len(line) < 1200
+    assert line.endswith('...(28976 more)"')
+    environ = {"RAW_URI": "/" + long, "HTTP_ORIGIN": long, "HTTP_REFERER": long, "PATH_INFO": long}
+    assert all(len(value) < 1200 for value in log_module.scrub_environ(environ).values())
+    headers = [("Origin", long), ("Referer", long), ("User-Agent", long)]
+    assert all(len(value) < 1200 for _, value in log_module.scrub_headers(headers))
+    logger, stream = log
+    logger.warning("%s", long)
+    assert 1000 < len(stream.getvalue()) < 17_000
+
+
+@pytest.mark.parametrize("spare", range(-4, 60, 7))
+def test_a_secret_at_the_cut_is_masked_all_the_same(log, spare):
+    """However the line is cut, no part of a token is left over."""
+    text = "x" * (log_module.MAX_VALUE - spare) + " mks1.0123456789ab.c2VjcmV0.bWFj"
+    logger, stream = log
+    logger.warning("%s", log_module.event("x", detail=text))
+    assert stream.getvalue()
+    assert "c2Vj" not in stream.getvalue()

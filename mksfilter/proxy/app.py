@@ -248,7 +248,10 @@ class ConsoleProxy:
         except TokenError as exc:
             process, client = self._running(), self._proxies.client_address(environ)
             process.metrics.refuse(exc.reason)
-            LOG.info(log.event("page-refused", reason=exc.reason, client=client, detail=str(exc)))
+            if process.refusals.has_room(exc.reason, client):
+                LOG.info(
+                    log.event("page-refused", reason=exc.reason, client=client, detail=str(exc))
+                )
             process.audit.record_stranger(
                 "refused", reason=exc.reason, status=exc.status, client=client, detail=str(exc)
             )

@@ -24,7 +24,7 @@ from mksfilter.exceptions import (
 __all__ = [
     "MAX_HEAD",
     "MAX_HEADERS",
-    "MAX_REQUEST_LINE",
+    "MAX_LINE",
     "RequestHead",
     "asks_for_upgrade",
     "fields",
@@ -35,8 +35,9 @@ __all__ = [
 
 #: Bytes of request line and headers together. A token may be 4096 long and come twice.
 MAX_HEAD = 32768
-#: Bytes of the request line, as in Apache httpd; pywsgi would answer 8192 by itself.
-MAX_REQUEST_LINE = 8190
+#: Bytes of the request line, and of each header line, as in Apache httpd and gunicorn; pywsgi would
+#: answer 8192 by itself.
+MAX_LINE = 8190
 #: Header lines.
 MAX_HEADERS = 64
 
@@ -88,7 +89,7 @@ def hopeless(received: bytes | bytearray) -> RequestError | None:
     if received and not 0x41 <= received[0] <= 0x5A:
         # Methods are capital letters; a TLS hello or line noise is not worth waiting for.
         return RequestError("not an HTTP request")
-    if b"\n" not in received and len(received) > MAX_REQUEST_LINE:
+    if b"\n" not in received and len(received) > MAX_LINE:
         return RequestLineTooLong("request line too long")
     if len(received) > MAX_HEAD:
         return HeadTooLarge("request head too long")
@@ -101,7 +102,7 @@ def parse(head: bytes) -> RequestHead:
     :raises RequestError: it is not plain, or not for us; the class has the status to answer.
     """
     request_line, _, header_block = head.partition(b"\r\n")
-    if len(request_line) > MAX_REQUEST_LINE:
+    if len(request_line) > MAX_LINE:
         raise RequestLineTooLong("request line too long")
     match = _REQUEST_LINE.fullmatch(request_line)
     if match is None:
@@ -146,6 +147,8 @@ def fields(header_block: bytes) -> list[tuple[bytes, bytes]]:
         match = _HEADER.fullmatch(line)
         if match is None:
             raise RequestError("malformed header line")
+        if len(line) > MAX_LINE:
+            raise HeadTooLarge("header line too long")
         found.append((match[1], match[2].strip()))
     return found
 

@@ -32,6 +32,7 @@ from mksfilter.proxy.console.endpoints import EndpointSource
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.openings import Openings
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
+from mksfilter.proxy.console.refusal_log import RefusalLog
 from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.server import fd_budget
@@ -63,6 +64,7 @@ class Process:
     :ivar authorization: says whether a token would open a console.
     :ivar broker: opens consoles.
     :ivar pid: whose it is; after a fork it is somebody else's.
+    :ivar refusals: the log of requests that are refused.
     :ivar report: what the node says of itself.
     :raises ConfigurationError: a setting that only its user can check is wrong.
     """
@@ -146,6 +148,7 @@ class Process:
         gauges.watch_log(self.metrics)
         gauges.watch_build(self.metrics)
         self.report.start()
+        self.refusals = RefusalLog()
         self.broker = Broker(
             origins=origins,
             proxies=proxies,
@@ -174,6 +177,7 @@ class Process:
             sessions=self.sessions,
             metrics=self.metrics,
             audit=self.audit,
+            refusals=self.refusals,
         )
         endpoints.watch()
 

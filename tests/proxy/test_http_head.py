@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.exceptions import RequestError
+from mksfilter.exceptions import HeadTooLarge, RequestError
 from mksfilter.proxy import http_head
 
 GOOD = b"GET /x?token=a HTTP/1.1\r\nHost: h\r\nX-Y:  spaced \r\n\r\n"
@@ -52,7 +52,7 @@ def test_http_1_0_needs_no_host_since_load_balancers_ask_for_health_with_it():
         (b"CONNECT h:1 HTTP/1.1", 405),
         (b"get / HTTP/1.1", 405),
         (b"G\x01T / HTTP/1.1", 400),
-        (b"GET /" + b"a" * http_head.MAX_REQUEST_LINE + b" HTTP/1.1", 414),
+        (b"GET /" + b"a" * http_head.MAX_LINE + b" HTTP/1.1", 414),
         (b"", 400),
     ],
 )
@@ -104,7 +104,7 @@ def test_whatever_arrives_there_is_a_request_or_a_status(raw):
 
 
 _LONG_HEAD = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 6000
-_LONG_LINE = b"GET /".ljust(http_head.MAX_REQUEST_LINE + 1, b"a")
+_LONG_LINE = b"GET /".ljust(http_head.MAX_LINE + 1, b"a")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,14 @@ def test_a_head_that_cannot_become_good_is_not_waited_for(received, status):
 
 
 def test_a_request_line_may_be_as_long_as_it_says():
-    room = http_head.MAX_REQUEST_LINE - len(b"GET / HTTP/1.1")
+    room = http_head.MAX_LINE - len(b"GET / HTTP/1.1")
     http_head.parse(b"GET /" + b"a" * room + b" HTTP/1.1\r\nHost: h\r\n\r\n")
     assert status_of(b"GET /" + b"a" * (room + 1) + b" HTTP/1.1\r\nHost: h\r\n\r\n") == 414
+
+
+def test_a_header_line_has_an_end_as_the_request_line_has():
+    line = b"X: ".ljust(http_head.MAX_LINE, b"a")
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n" + line
+    assert http_head.parse(head + b"\r\n\r\n").headers[-1][0] == "X"
+    with pytest.raises(HeadTooLarge):
+        http_head.parse(head + b"a\r\n\r\n")

@@ -28,6 +28,7 @@ from mksfilter.exceptions import (
 from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
 from mksfilter.proxy.console.recording import claim_facts
+from mksfilter.proxy.console.refusal_log import RefusalLog
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
@@ -79,6 +80,7 @@ class Broker:
     :param proxies: tell where a request comes from.
     :param sessions: begins, watches over and ends sessions.
     :param audit: is told of every refusal; *sessions* tell it of what they begin and end.
+    :param refusals: the log of them.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Broker:
         sessions: SessionRegistry,
         metrics: BrokerMetrics,
         audit: Trail = NO_TRAIL,
+        refusals: RefusalLog | None = None,
     ) -> None:
         self._origins = origins
         self._proxies = proxies
@@ -101,6 +104,7 @@ class Broker:
         self._sessions = sessions
         self._metrics = metrics
         self._audit = audit
+        self._refusals = refusals or RefusalLog()
 
     def open(self, environ: Mapping[str, Any]) -> None:
         """Serve one upgrade request.
@@ -128,15 +132,16 @@ class Broker:
 
     def _refuse(self, attempt: _Attempt, refusal: ConsoleError) -> None:
         self._metrics.refuse(refusal.reason)
-        LOG.info(
-            event(
-                "console-refused",
-                reason=refusal.reason,
-                client=attempt.address,
-                **attempt.facts(),
-                detail=refusal,
+        if self._refusals.has_room(refusal.reason, attempt.address):
+            LOG.info(
+                event(
+                    "console-refused",
+                    reason=refusal.reason,
+                    client=attempt.address,
+                    **attempt.facts(),
+                    detail=refusal,
+                )
             )
-        )
         self._record(attempt, refusal)
         if isinstance(refusal, ClientGone) or attempt.accepted:
             return

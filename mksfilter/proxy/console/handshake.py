@@ -40,7 +40,9 @@ TOKEN_PREFIX = "mks.token."  # noqa: S105
 KEY_PREFIX = "mks.key."
 PROOF_PREFIX = "mks.proof."
 
-_COOKIES = re.compile(r"[;&]\s*")
+_COOKIE_TOKEN = re.compile(r"(?:^|[;&])\s*token=([^;&]*)")
+#: Elements of one header. The parsers take milliseconds for thousands.
+_MOST_ELEMENTS = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ def read(environ: Mapping[str, str]) -> Handshake:
         raise HandshakeError("no Host header")
     if not environ.get("HTTP_UPGRADE"):
         raise UpgradeRequired("no Upgrade header")
+    for name in ("HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP_SEC_WEBSOCKET_PROTOCOL"):
+        if environ.get(name, "").count(",") >= _MOST_ELEMENTS:
+            raise HandshakeError(f"a header of more than {_MOST_ELEMENTS} elements")
     try:
         upgrades = parse_upgrade(environ["HTTP_UPGRADE"])
         options = parse_connection(environ.get("HTTP_CONNECTION", ""))
@@ -185,8 +190,8 @@ def _cookie_token(environ: Mapping[str, str]) -> str:
     """
     if "HTTP_ORIGIN" in environ:
         return ""
-    fields = [field.partition("=") for field in _COOKIES.split(environ.get("HTTP_COOKIE", ""))]
-    return next((value for name, _, value in reversed(fields) if name == "token"), "")
+    tokens = _COOKIE_TOKEN.findall(environ.get("HTTP_COOKIE", ""))
+    return str(tokens[-1]) if tokens else ""
 
 
 def _is_key(key: str) -> bool:

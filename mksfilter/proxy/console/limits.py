@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from ipaddress import IPv6Address, ip_address
+from typing import Generic, TypeVar
 
 from mksfilter.exceptions import (
     InstanceLimitReached,
@@ -18,7 +19,9 @@ from mksfilter.exceptions import (
 )
 from mksfilter.lru import LRUMap
 
-__all__ = ["AddressRate", "Reservation", "SessionLimits", "network"]
+__all__ = ["AddressRate", "Reservation", "SessionLimits", "TokenBuckets", "network"]
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 class Reservation:
@@ -100,8 +103,31 @@ class SessionLimits:
             _subtract(self._users, user)
 
 
+class TokenBuckets(Generic[_Key]):
+    """A token bucket for each key, in bounded memory.
+
+    :param rate: tokens per second that one key gets.
+    :param burst: tokens that it may have saved up.
+    :param capacity: keys remembered; the one unseen for longest is forgotten first.
+    """
+
+    def __init__(self, rate: float, *, burst: float, capacity: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        # Key -> tokens left, and when that was.
+        self._buckets: LRUMap[_Key, tuple[float, float]] = LRUMap(capacity)
+
+    def take(self, key: _Key, now: float) -> bool:
+        """Whether *key* had a token left at *now* (monotonic seconds), which is then taken."""
+        level, since = self._buckets.get(key) or (self._burst, now)
+        level = min(self._burst, level + max(0.0, now - since) * self._rate)
+        allowed = level >= 1.0
+        self._buckets.put(key, (level - 1.0 if allowed else level, now))
+        return allowed
+
+
 class AddressRate:
-    """A token bucket per client address, in bounded memory.
+    """New sessions of one client address in a second.
 
     An IPv6 client is known by its /64, all of which one customer usually has.
 
@@ -112,23 +138,16 @@ class AddressRate:
 
     def __init__(self, rate: float, *, burst: float | None = None, capacity: int = 65536) -> None:
         self._rate = rate
-        self._burst = max(1.0, rate * 10 if burst is None else burst)
-        # Address -> tokens left, and when that was.
-        self._buckets: LRUMap[str, tuple[float, float]] = LRUMap(capacity)
+        self._buckets: TokenBuckets[str] = TokenBuckets(
+            rate, burst=max(1.0, rate * 10 if burst is None else burst), capacity=capacity
+        )
 
     def take(self, address: str, now: float) -> None:
         """Count one new session of *address* at *now* (monotonic seconds).
 
         :raises RateLimitReached: it has used up its share.
         """
-        if not self._rate:
-            return
-        key = network(address)
-        level, since = self._buckets.get(key) or (self._burst, now)
-        level = min(self._burst, level + max(0.0, now - since) * self._rate)
-        allowed = level >= 1.0
-        self._buckets.put(key, (level - 1.0 if allowed else level, now))
-        if not allowed:
+        if self._rate and not self._buckets.take(network(address), now):
             raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
 
 

@@ -18,6 +18,10 @@ from mksfilter.exceptions import ConfigurationError, OriginDenied
 
 __all__ = ["Origin", "OriginPolicy", "TrustedProxies", "parse_origin"]
 
+#: Characters; a host name has 253 at most.
+_LONGEST = 512
+#: Addresses of X-Forwarded-For that are looked at, from the right.
+_MOST_HOPS = 32
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -41,6 +45,8 @@ def parse_origin(text: str) -> Origin:
 
     :raises ValueError: ``null``, another scheme than http and https, a user, a path, a bad port.
     """
+    if len(text) > _LONGEST:
+        raise ValueError("too long for an origin")
     # str.isprintable keeps out what urlsplit would silently remove (tabs and line breaks).
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("not an origin")
@@ -82,7 +88,7 @@ class TrustedProxies:
         address = peer
         if not self.trusts(peer):
             return peer
-        hops = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        hops = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
         for hop in reversed([hop.strip() for hop in hops]):
             parsed = _parse_hop(hop)
             if parsed is None:

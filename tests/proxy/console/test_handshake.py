@@ -217,3 +217,14 @@ def test_any_token_survives_the_way_through_a_query(token):
 def test_whatever_arrives_there_is_a_handshake_or_a_refusal(changes):
     with contextlib.suppress(HandshakeError):
         assert handshake.response(handshake.read(environ(**changes)))
+
+
+@pytest.mark.parametrize(
+    "header", ["HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP_SEC_WEBSOCKET_PROTOCOL"]
+)
+def test_a_list_of_thousands_is_refused_unread(header, monkeypatch):
+    """The parsers take 30 ms for 30 kB."""
+    for name in ("parse_upgrade", "parse_connection", "parse_subprotocol"):
+        monkeypatch.delattr(handshake, name)
+    with pytest.raises(HandshakeError, match="elements"):
+        handshake.read(environ(**{header: "a," * 4000 + "Upgrade"}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mksfilter.exceptions import ConfigurationError, OriginDenied
+from mksfilter.proxy.console import origin as origin_module
 from mksfilter.proxy.console.origin import (
     OriginPolicy,
     TrustedProxies,
@@ -212,3 +213,19 @@ def test_networks_are_checked_when_they_are_configured():
 def test_an_origin_is_written_without_its_usual_port():
     assert str(parse_origin("https://h:443")) == "https://h"
     assert str(parse_origin("http://[::1]:443")) == "http://[::1]:443"
+
+
+def test_a_header_of_thousands_of_addresses_is_read_from_the_right_and_not_to_its_end(monkeypatch):
+    parsed = []
+    real = origin_module.ip_address
+    monkeypatch.setattr(origin_module, "ip_address", lambda text: parsed.append(text) or real(text))
+    proxies = TrustedProxies(["10.0.0.0/8"])
+    hops = "192.0.2.7," + "10.0.0.9," * 900 + "10.0.0.8"
+    environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": hops}
+    assert proxies.client_address(environ) == "10.0.0.9"
+    assert len(parsed) < 100
+
+
+def test_an_origin_longer_than_any_host_name_is_none():
+    with pytest.raises(ValueError, match="too long"):
+        parse_origin("https://" + "a" * 30_000)
