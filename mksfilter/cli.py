@@ -27,6 +27,7 @@ COMMANDS = {
     "token": "mint or inspect a console token",
     "revoke": "withdraw tokens and end sessions by session, instance, user, project or time",
     "audit": "tell who was on which console, and compare with vCenter's own events",
+    "drain": "take this node out of service, and tell who is still on it",
     "sessions": "list or drop the live consoles of an instance",
 }
 #: The extra that has all of a command's libraries, where one library's own has not.

@@ -39,9 +39,8 @@ does next::
         +-- BackendError             vSphere, or the way to it
         |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
         |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused,
-        |   |   TicketMissing, MachineUnresponsive
+        |   |   TicketMissing
         |   +-- VCenterUnreachable, VCenterLoginRefused, VCenterBusy
-        |   |   +-- AnswerUnreadable
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
         +-- SessionEnded             an established session that has to stop
@@ -49,7 +48,7 @@ does next::
             |   +-- RFBViolation
             |       +-- MessageTooBig
             +-- ClientLost, UpstreamViolation, UpstreamLost, IdleTimeout,
-                LifetimeReached, SessionRevoked, SlowReader, ServerDraining, RelayFailed
+                LifetimeReached, SessionRevoked, SlowReader, ServerDraining, WorkerLost, RelayFailed
 
 The text given to the constructor is for the operator: one line that names the thing and the
 remedy. ``public`` is for the user and never holds a host name, a ticket or a token. The page
@@ -64,7 +63,6 @@ __all__ = [
     "AccessDenied",
     "AccessWithdrawn",
     "AnswerNotRead",
-    "AnswerUnreadable",
     "AuditUnavailable",
     "BackendError",
     "CertificateMismatch",
@@ -95,7 +93,6 @@ __all__ = [
     "KeysUnavailable",
     "LifetimeReached",
     "LimitReached",
-    "MachineUnresponsive",
     "MessageTooBig",
     "MethodNotAllowed",
     "MksFilterError",
@@ -143,6 +140,7 @@ __all__ = [
     "VCenterBusy",
     "VCenterLoginRefused",
     "VCenterUnreachable",
+    "WorkerLost",
 ]
 
 
@@ -611,19 +609,6 @@ class VCenterUnreachable(BackendError):
     retry = "reopen"
 
 
-class AnswerUnreadable(VCenterUnreachable):
-    """It answers, and not as a vCenter does."""
-
-
-class MachineUnresponsive(BackendError):
-    """vCenter answers, but not what concerns this VM: its host may hang."""
-
-    status = 504
-    reason = "machine-unresponsive"
-    public = "The host of this machine does not answer at the moment. Try again later."
-    retry = "reopen"
-
-
 class VCenterLoginRefused(BackendError):
     """vCenter does not accept the configured user name and password."""
 
@@ -769,6 +754,15 @@ class ServerDraining(SessionEnded):
     close_code = 1012
     reason = "server-draining"
     public = "The console server is restarting."
+    retry = "automatic"
+
+
+class WorkerLost(SessionEnded):
+    """The process that carried it was killed, or died; its master tells."""
+
+    close_code = 1011
+    reason = "worker-lost"
+    public = "The console server failed. Reconnect."
     retry = "automatic"
 
 

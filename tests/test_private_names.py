@@ -16,7 +16,7 @@ KNOWN = {
     ("proxy/relay/transport.py", "_socket"),
     ("proxy/server/connection.py", "_socket"),
     # Documented by Python for use after a fork.
-    ("commands/serve.py", "_exit"),
+    ("proxy/server/rehearsal.py", "_exit"),
     ("simulator/processes.py", "_exit"),
 }
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from mksfilter.exceptions import ConfigurationError, MksFilterError, OperationError
-from mksfilter.log import event
+from mksfilter.exceptions import ConfigurationError, OperationError
 from mksfilter.tcp import split_address
 
 if TYPE_CHECKING:
     from mksfilter.proxy.app import ConsoleProxy
-    from mksfilter.proxy.server.gunicorn_adapter import EmbeddedServer
+    from mksfilter.proxy.server.embedded import EmbeddedServer
 
 __all__ = ["configure", "run"]
-
-LOG = logging.getLogger(__name__)
 
 WORKER = "mksfilter.proxy.worker.ConsoleWorker"
 
@@ -38,10 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keyfile", metavar="FILE", help="its key, unless it is in --certfile")
     parser.add_argument(
         "--graceful-timeout",
-        type=_count,
-        default=30,
+        type=_seconds,
         metavar="S",
-        help="seconds within which sessions end after SIGTERM (30)",
+        help="seconds for which sessions that cannot move are kept after SIGTERM; in place of the "
+        "option drain_time",
     )
     parser.add_argument(
         "--access-log", metavar="FILE", help="write an access log; '-': to standard output"
@@ -59,17 +55,21 @@ def run(args: argparse.Namespace) -> int:
     # Before gunicorn finds it: its READY would come before any worker can serve.
     ServiceManager.of_environment()
     _check_certificate(args)
-    listener = _listen(args.bind)
+    inherited = _inherited()
+    listener = inherited or _listen(args.bind)
     from mksfilter.proxy.server.node import listener_address
 
     scheme = "https" if args.certfile else "http"
     address = f"{scheme}://{listener_address(listener)}"
     server = _server(
         args,
-        bind=f"fd://{listener.fileno()}",
+        # gunicorn finds by itself what its predecessor has left it.
+        bind=args.bind if inherited else f"fd://{listener.fileno()}",
         when_ready=lambda _arbiter: print(f"listening on {address}", flush=True),
     )
-    _rehearse(server.wsgi())
+    problem = _rehearse(server.wsgi())
+    if problem:
+        raise ConfigurationError(problem)
     _listen_for_management(server.wsgi().management_bind)
     listener.detach()  # it is gunicorn's now
     server.run()
@@ -99,63 +99,26 @@ def _listen_for_management(bind: str) -> None:
 
 
 def _server(args: argparse.Namespace, **settings: Any) -> EmbeddedServer[ConsoleProxy]:
-    from mksfilter.proxy.app import ConsoleProxy, app_factory
-    from mksfilter.proxy.server.gunicorn_adapter import EmbeddedServer
+    from mksfilter.proxy.app import app_factory
+    from mksfilter.proxy.server.embedded import EmbeddedServer
 
-    class Server(EmbeddedServer[ConsoleProxy]):
-        """SIGHUP: new workers read the configuration again, if it is good."""
-
-        def reload(self) -> None:
-            try:
-                super().reload()
-            except MksFilterError as exc:
-                LOG.error(event("configuration-not-reloaded", detail=exc))
+    options = {}
+    if args.graceful_timeout is not None:
+        options["drain_time"] = f"{args.graceful_timeout:g}"
 
     def build() -> ConsoleProxy:
-        return app_factory({"config_file": ",".join(args.config_file)})
+        return app_factory({"config_file": ",".join(args.config_file)}, **options)
 
     # The application is made here, so that a broken configuration is one line and not a worker's
     # traceback. Nothing but the server may hold it: after a reload it has to go.
-    return Server({**_gunicorn_settings(args), **settings}, build)
+    return EmbeddedServer({**_gunicorn_settings(args), **settings}, build)
 
 
-def _rehearse(app: ConsoleProxy) -> None:
-    """Start *app* as a worker would, in a process that ends right after.
+def _rehearse(app: ConsoleProxy) -> str:
+    """gunicorn has no word for a worker that cannot start."""
+    from mksfilter.proxy.server import rehearsal
 
-    What a worker makes (vCenter sessions, the replay cache) must be made after gevent's patches,
-    which this process must not have; and gunicorn has no word for a worker that cannot start.
-
-    :raises ConfigurationError: it cannot be started.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        _start_and_exit(app, writer)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8", errors="replace") as pipe:
-        problem = pipe.read()
-    os.waitpid(child, 0)
-    if problem:
-        raise ConfigurationError(problem)
-
-
-def _start_and_exit(app: ConsoleProxy, writer: int) -> NoReturn:
-    problem = ""
-    try:
-        from gevent import monkey
-
-        monkey.patch_all()
-        from mksfilter.proxy.server.state import ServerState
-
-        app.start(ServerState())
-    except MksFilterError as exc:
-        problem = str(exc)
-    except BaseException as exc:
-        problem = f"the proxy cannot start: {type(exc).__name__}: {exc}"
-    finally:
-        os.write(writer, problem.encode("utf-8", errors="replace"))
-        # Nothing of the parent's is to be flushed or cleaned up twice.
-        os._exit(0)
+    return rehearsal.of_applications([app])
 
 
 def _gunicorn_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -164,7 +127,6 @@ def _gunicorn_settings(args: argparse.Namespace) -> dict[str, Any]:
         "workers": args.workers,
         "certfile": args.certfile,
         "keyfile": args.keyfile,
-        "graceful_timeout": args.graceful_timeout,
         "accesslog": args.access_log,
         "proc_name": "mksfilter",
         "loglevel": "warning",
@@ -191,6 +153,12 @@ def _check_certificate(args: argparse.Namespace) -> None:
             ) from exc
 
 
+def _inherited() -> socket.socket | None:
+    """The listening socket of the process that this one takes over from, on SIGUSR2."""
+    number = os.environ.get("GUNICORN_FD", "")
+    return socket.socket(fileno=int(number)) if number.isdigit() else None
+
+
 def _listen(bind: str) -> socket.socket:
     host, port = split_address(bind, "--bind")
     try:
@@ -202,8 +170,9 @@ def _listen(bind: str) -> socket.socket:
         raise OperationError(f"--bind {bind}: {exc.strerror or exc}") from exc
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # gunicorn listens, when workers are about to start: until then a load balancer is refused
+        # and goes elsewhere, instead of waiting for this node.
         listener.bind(address)
-        listener.listen(2048)
     except OSError as exc:
         listener.close()
         raise OperationError(
@@ -217,3 +186,10 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e6:
+        raise argparse.ArgumentTypeError("0 or more")
+    return seconds

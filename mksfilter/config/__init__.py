@@ -8,7 +8,6 @@ from __future__ import annotations
 from mksfilter.config.files import ConfigurationFiles, expand
 from mksfilter.config.loading import (
     audit_settings,
-    current_password,
     filter_settings,
     load,
     nova_settings,
@@ -73,7 +72,6 @@ __all__ = [
     "Unknown",
     "VCenterSettings",
     "audit_settings",
-    "current_password",
     "expand",
     "filter_settings",
     "list_opts",

@@ -73,13 +73,6 @@ SHARED_OPTS = [
         "site-local, multicast, reserved, Teredo and metadata addresses, also where an IPv6 "
         "address stands for one. An address of those is allowed only when listed.",
     ),
-    cfg.StrOpt(
-        "runtime_directory",
-        default="",
-        help="Directory, of this user alone, where the processes of this node share which log-ins "
-        "a vCenter has refused and whether it answers. Empty: what systemd made "
-        "(RuntimeDirectory=), /run/mksfilter, or one in the directory for temporary files.",
-    ),
 ]
 
 AUDIT_OPTS = [
@@ -382,6 +375,15 @@ PROXY_OPTS = [
         help="While this file exists /healthz and /readyz answer 503, so that load balancers send "
         "no new sessions here; those that are open stay.",
     ),
+    cfg.FloatOpt(
+        "drain_time",
+        default=60.0,
+        min=0.0,
+        help="Seconds for which a node that is stopped, or a worker that a reload replaces, keeps "
+        "the sessions of clients that cannot come back by themselves. Our page's move to another "
+        "node at once. Whatever stops the node (TimeoutStopSec, terminationGracePeriodSeconds) "
+        "has to wait for longer.",
+    ),
     cfg.StrOpt(
         "log_level",
         default="INFO",
@@ -405,24 +407,10 @@ VCENTER_OPTS = [
     cfg.StrOpt(
         "username", help="User with System.View and VirtualMachine.Interact.ConsoleInteract."
     ),
-    cfg.StrOpt(
-        "password",
-        secret=True,
-        help="Password, with each '$' written '$$'. Better: password_file.",
-    ),
+    cfg.StrOpt("password", secret=True, help="Password. Better: password_file."),
     cfg.StrOpt(
         "password_file",
-        help="File that holds the password; mode 0600, or 0440 in a volume of Kubernetes. It is "
-        "read again before each log-in.",
-    ),
-    cfg.IntOpt(
-        "lockout_window",
-        default=180,
-        min=1,
-        max=86400,
-        help="Seconds in which vCenter counts refused log-ins before it locks the account (SSO's "
-        "lockout policy; 180 by default). All processes of this node together never have more than "
-        "two refused in it.",
+        help="File that holds the password; mode 0600, or 0440 in a volume of Kubernetes.",
     ),
     cfg.StrOpt("ca_file", help="CA certificates (PEM) that vouch for the vCenter and its hosts."),
     cfg.StrOpt(

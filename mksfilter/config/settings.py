@@ -23,19 +23,13 @@ VCENTER_PLACE = "{vcenter}"
 
 @dataclasses.dataclass(frozen=True)
 class VCenterSettings:
-    """One ``[vcenter.NAME]`` group.
-
-    :param password: as it was at the start, read from *password_file* where there is one; see
-        :func:`mksfilter.config.current_password`.
-    """
+    """One ``[vcenter.NAME]`` group; ``password`` is already read from its file."""
 
     name: str
     host: str
     port: int = 443
     username: str = ""
     password: str = dataclasses.field(default="", repr=False)
-    password_file: str | None = None
-    lockout_window: int = 180
     ca_file: str | None = None
     thumbprint: str | None = None
     insecure: bool = False
@@ -84,7 +78,6 @@ class FilterSettings:
     view_role_policy: str
     policy_file: str
     allowed_networks: tuple[str, ...]
-    runtime_directory: str
     vsphere_hosts: tuple[str, ...]
     also_answer: tuple[str, ...]
     identity: str
@@ -103,7 +96,6 @@ class ProxySettings:
     clock_skew: int
     ticket_at: str
     allowed_networks: tuple[str, ...]
-    runtime_directory: str
     session_lifetime: int
     end_sessions_of_removed_keys: bool
     resume_asks_nova: bool
@@ -131,6 +123,7 @@ class ProxySettings:
     management_bind: str
     metrics_networks: tuple[str, ...]
     healthz_disable_file: str
+    drain_time: float
     log_level: str
     log_format: str
     webmks_proxy_base_url: str

@@ -34,7 +34,7 @@ with extras.needed("the console proxy"):
         contains,
         parse_networks,
     )
-    from mksfilter.proxy.server import state
+    from mksfilter.proxy.server import roster, state
     from mksfilter.proxy.web.page import Answer, Pages, framed, plain
     from mksfilter.proxy.web.paths import PAGES, PathPrefix
 
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["ConsoleProxy", "app_factory"]
 
 LOG = logging.getLogger(__name__)
-
-#: For vCenters to take leave of a worker that ends.
-_LOG_OUT_SECONDS = 1.0
 _NO_AUDIT = config.AuditSettings()
 
 
@@ -156,7 +153,8 @@ class ConsoleProxy:
             self._nova(),
             self._origins,
             self._proxies,
-            lambda: server_state.draining,
+            lambda: server_state.refusing,
+            server_state.ledger,
             self._audit,
             out_of_service=self._out_of_service,
             page_built=self._pages.built,
@@ -164,20 +162,28 @@ class ConsoleProxy:
             certificates=lambda: server_state.certificates,
         )
 
-    def drain(self, seconds: float) -> None:
-        """Tell the pages, and end all sessions within *seconds*."""
-        self._running().sessions.drain(seconds)
+    @property
+    def drain_time(self) -> float:
+        """Seconds for which sessions that cannot move are kept when the worker has to go."""
+        return self._settings.drain_time
+
+    @property
+    def kinds(self) -> tuple[int, int]:
+        """Live sessions that can move to another node by themselves, and those that cannot."""
+        return (0, 0) if self._process is None else self._process.sessions.kinds
+
+    def drain(self, seconds: float | None, *, move_within: float) -> None:
+        """Have the pages move, and end the other sessions after *seconds*."""
+        self._running().sessions.drain(seconds, move_within=move_within)
 
     def close(self) -> None:
         """End all sessions now."""
         self._running().sessions.close()
 
     def flush(self) -> None:
-        """Write the audit events that wait, as far as that takes no longer than two seconds, and
-        log out of the vCenters, within another."""
-        if self._process is not None and self._process.pid == os.getpid():
+        """Write the audit events that wait, as far as that takes no longer than two seconds."""
+        if self._process is not None:
             self._process.audit.close()
-            self._process.leave(_LOG_OUT_SECONDS)
 
     def refused(self, reason: str) -> None:
         """Count a request that never reached us."""
@@ -188,7 +194,11 @@ class ConsoleProxy:
         # Not at the top, as in start().
         from mksfilter.proxy.web.management import Management
 
-        return Management(self._running().report, self._may_scrape)(environ, start_response)
+        return Management(
+            self._running().report,
+            self._may_scrape,
+            lambda: roster.report(roster.shared(), os.getppid()),
+        )(environ, start_response)
 
     # -- WSGI ----------------------------------------------------------------------------------
 

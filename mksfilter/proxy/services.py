@@ -37,6 +37,7 @@ from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
 from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.board import Page
+from mksfilter.proxy.server.ledger import Ledger
 from mksfilter.proxy.upstream.dial import dial
 from mksfilter.proxy.web import checks, gauges
 from mksfilter.proxy.web.metrics import Metrics
@@ -55,6 +56,7 @@ class Process:
     """Composes the parts by the settings.
 
     :param draining: whether this node is being taken out of service.
+    :param ledger: where open sessions are written down.
     :param audit: where audit events go.
     :param out_of_service: whether load balancers are to send nobody here.
     :param certificates: when those that are served end (seconds since the epoch), by name.
@@ -77,6 +79,7 @@ class Process:
         origins: OriginPolicy,
         proxies: TrustedProxies,
         draining: Callable[[], bool],
+        ledger: Ledger,
         audit: AuditSettings,
         *,
         out_of_service: Callable[[], bool],
@@ -90,7 +93,6 @@ class Process:
         revocations = RevocationFile(keys)
         revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
-        self._endpoints = endpoints
         self.metrics = Metrics()
         self.audit = make_trail(
             audit,
@@ -105,6 +107,7 @@ class Process:
             self.metrics,
             audit=self.audit,
             lifetime=settings.session_lifetime,
+            ledger=ledger,
         )
         self.authorization = Authorization(
             codec,
@@ -179,11 +182,6 @@ class Process:
             audit=self.audit,
             refusals=self.refusals,
         )
-        endpoints.watch()
-
-    def leave(self, timeout: float) -> None:
-        """Give back what is held elsewhere: the sessions of vCenters, which bound their number."""
-        self._endpoints.close(timeout)
 
 
 def _instances(nova: NovaSettings | None) -> NovaInstances:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import gevent
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from mksfilter.proxy.relay.transport import Transport, Upstream
     from mksfilter.proxy.web.metrics import Step
 
-__all__ = ["LiveRelay", "RelayFactory", "ResumeTokens", "Session", "SessionMetrics"]
+__all__ = [
+    "LiveRelay",
+    "NoLedger",
+    "RelayFactory",
+    "ResumeTokens",
+    "Session",
+    "SessionLedger",
+    "SessionMetrics",
+]
 
 
 class ResumeTokens(Protocol):
@@ -82,6 +90,27 @@ class RelayFactory(Protocol):
         """
 
 
+class SessionLedger(Protocol):
+    """What outlives this process; :class:`mksfilter.proxy.server.ledger.Ledger` is one."""
+
+    def enter(self, facts: Mapping[str, object]) -> int | None:
+        """A session is open. Returns what :meth:`leave` is to be given."""
+
+    def leave(self, slot: int | None) -> None:
+        """It has ended, and its end is told."""
+
+
+class NoLedger:
+    """Writes nothing down."""
+
+    def enter(self, facts: Mapping[str, object]) -> int | None:  # noqa: ARG002
+        """See :class:`SessionLedger`."""
+        return None
+
+    def leave(self, slot: int | None) -> None:
+        """See :class:`SessionLedger`."""
+
+
 class SessionMetrics(Protocol):
     """What is counted; :class:`mksfilter.proxy.web.metrics.Metrics` is one."""
 
@@ -115,6 +144,7 @@ class Session:
     :ivar place: counts towards the limits until it is released.
     :ivar wake: does what is due.
     :ivar relay: set before anybody else sees the session.
+    :ivar entry: of the ledger.
     :ivar started: monotonic seconds.
     """
 
@@ -139,6 +169,7 @@ class Session:
     renew_at: float = math.inf
     notice_at: float = math.inf
     drain_at: float = math.inf
+    entry: int | None = None
     slot: int = 0
     relay: LiveRelay = dataclasses.field(init=False)
 
@@ -146,6 +177,11 @@ class Session:
     def id(self) -> str:
         """See above."""
         return self.claims.session_id
+
+    @property
+    def can_move(self) -> bool:
+        """Its client reconnects by itself, to whichever node."""
+        return self.has_control and bool(self.cnf)
 
     def on_timer(self, now: float) -> None:  # noqa: ARG002
         """Something is due; called by the wheel, in the hub."""

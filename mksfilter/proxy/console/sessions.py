@@ -31,7 +31,14 @@ from mksfilter.exceptions import (
 )
 from mksfilter.log import event
 from mksfilter.proxy.console import control_channel, recording
-from mksfilter.proxy.console.session import RelayFactory, ResumeTokens, Session, SessionMetrics
+from mksfilter.proxy.console.session import (
+    NoLedger,
+    RelayFactory,
+    ResumeTokens,
+    Session,
+    SessionLedger,
+    SessionMetrics,
+)
 from mksfilter.proxy.relay.timers import TimerWheel, shared_wheel
 
 if TYPE_CHECKING:
@@ -63,6 +70,7 @@ class SessionRegistry:
     :param audit: is told of what begins and ends.
     :param lifetime: seconds after which a session ends whatever happens; 0: no limit but its
         token's ``max``.
+    :param ledger: where open sessions are written down.
     :param wheel: schedules what time brings; by default the process's.
     :param clock: seconds since the epoch, as that of *tokens*.
     """
@@ -75,6 +83,7 @@ class SessionRegistry:
         *,
         audit: Trail = NO_TRAIL,
         lifetime: int = 0,
+        ledger: SessionLedger | None = None,
         wheel: TimerWheel | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -86,7 +95,11 @@ class SessionRegistry:
         self._lifetime = lifetime
         self._wheel = wheel or shared_wheel()
         self._clock = clock
+        self._ledger = ledger or NoLedger()
         self._sessions: dict[str, Session] = {}
+        # Set while the node drains: when who cannot move is ended, and how fast others move.
+        self._drained_at: float | None = None
+        self._move_within = 0.0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -154,6 +167,7 @@ class SessionRegistry:
         except BaseException as exc:
             self._sessions.pop(session.connection_id, None)
             self.record_end(session, RelayFailed(f"{type(exc).__name__} at its start"))
+            self._ledger.leave(session.entry)
             self._wheel.cancel(session)
             upstream.close()
             client.close()
@@ -172,6 +186,7 @@ class SessionRegistry:
             on_first_byte=functools.partial(self._first_byte, session),
         )
         self._sessions[session.connection_id] = session
+        session.entry = self._ledger.enter(_facts(session))
         _log_opening(session)
         if session.greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
@@ -182,6 +197,13 @@ class SessionRegistry:
             self._wheel.schedule(self, time.monotonic() + _COUNT_EVERY)
         session.relay.start()
         self._metrics.session_opened(claims.mode)
+        if self._drained_at is not None:  # it was being opened when the drain began
+            now = time.monotonic()
+            if session.can_move:
+                self._have_move(session, now, self._drained_at, 1.0)
+            else:
+                session.drain_at = self._drained_at
+                self._schedule_drain(session, now)
 
     def enforce(
         self,
@@ -209,24 +231,45 @@ class SessionRegistry:
             elif session.kid and end_without_key:
                 session.relay.close(SessionRevoked(f"key {session.kid} was removed"))
 
-    def drain(self, seconds: float) -> None:
-        """Tell every page, then end the sessions one after the other within *seconds*.
+    @property
+    def kinds(self) -> tuple[int, int]:
+        """Sessions that can move to another node by themselves, and those that cannot."""
+        pages = sum(session.can_move for session in self._sessions.values())
+        return pages, len(self._sessions) - pages
 
-        They end spread over the second half of that time, so that the nodes that stay are not
-        asked for all of them at once.
+    def drain(self, seconds: float | None, *, move_within: float) -> None:
+        """Have who can move do so, one after the other; end the others after *seconds*.
+
+        May come again: who was told to move is not told twice.
+
+        :param seconds: None: they are kept.
+        :param move_within: seconds; a page that is told so leaves by itself in the first half, and
+            is ended in the second, so that the nodes that stay are not asked for all at once.
         """
-        sessions = list(self)
         now = time.monotonic()
+        end = self._drained_at = math.inf if seconds is None else now + max(0.0, seconds)
+        self._move_within = move_within
+        moving = [each for each in self if each.can_move and each.drain_at == math.inf]
+        for number, session in enumerate(moving, start=1):
+            self._have_move(session, now, end, 0.5 + 0.5 * number / len(moving))
+        told = set(map(id, moving))
+        for session in self:
+            if id(session) not in told:
+                session.drain_at = min(session.drain_at, end) if session.can_move else end
+                self._schedule_drain(session, now)
+
+    def _have_move(self, session: Session, now: float, end: float, share: float) -> None:
+        within = max(0.0, min(self._move_within, end - now))
+        session.relay.send_control(control_channel.notice("draining", math.ceil(within)))
         # The wheel asks late by as much as its resolution, never early.
-        last = max(0.0, seconds - self._wheel.resolution)
-        for number, session in enumerate(sessions, start=1):
-            if session.has_control:
-                session.relay.send_control(control_channel.notice("draining", math.ceil(seconds)))
-            session.drain_at = now + last * (0.5 + 0.5 * number / len(sessions))
-            if session.drain_at > now:
-                self._schedule(session)
-            else:
-                self._close(session)
+        session.drain_at = now + max(0.0, within - self._wheel.resolution) * share
+        self._schedule_drain(session, now)
+
+    def _schedule_drain(self, session: Session, now: float) -> None:
+        if session.drain_at > now:
+            self._schedule(session)
+        else:
+            self._close(session)
 
     def close(self) -> None:
         """End every session now."""
@@ -272,6 +315,7 @@ class SessionRegistry:
                 bytes_out=session.relay.bytes_out,
             )
         )
+        self._ledger.leave(session.entry)
 
     def _close(self, session: Session) -> None:
         session.relay.close(ServerDraining("this node is being taken out of service"))
@@ -355,6 +399,25 @@ def _uncounted(session: Session) -> tuple[int, int]:
     more = arrived - session.counted_in, sent - session.counted_out
     session.counted_in, session.counted_out = arrived, sent
     return more
+
+
+def _facts(session: Session) -> dict[str, object]:
+    """What the end of a session says, where somebody else has to say it."""
+    claims = session.claims
+    return {
+        "session": session.id,
+        "connection": session.connection_id,
+        "jti": claims.jti,
+        "instance": claims.iid,
+        "request": claims.rid,
+        "project": claims.pid,
+        "user": claims.uid,
+        "vcenter": session.vcenter,
+        "host": session.host,
+        "client": session.client,
+        "mode": claims.mode,
+        "since": time.time(),
+    }
 
 
 def _log_opening(session: Session) -> None:

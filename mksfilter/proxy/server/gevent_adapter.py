@@ -89,6 +89,8 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
     client_address: Address
     environ: dict[str, Any]
     headers_sent: bool
+    response_headers: list[tuple[str, str]] | None
+    status: str | bytes | None
     close_connection: bool
     command: str
     path: str
@@ -141,6 +143,9 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
         gevent-websocket would leave out every 101.
         """
         environ, headers = self.environ, self.headers
+        if self.response_headers is None:
+            # The client left before it was answered; nginx's status for that.
+            self.response_headers, self.status = [], "499 Client Closed Request"
         try:
             self.environ = log.scrub_environ(environ)
             self.headers = _Headers(log.scrub_headers(headers.items()))

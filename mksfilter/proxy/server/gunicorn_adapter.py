@@ -9,58 +9,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from gunicorn.app.base import BaseApplication
+from gunicorn import sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
 from mksfilter.log_format import JSONFormatter
 
 __all__ = [
-    "EmbeddedServer",
     "close_control_socket",
     "exit_for_good",
     "format_logs",
     "keep_mark",
 ]
-
-
-_Application = TypeVar("_Application")
-
-
-class EmbeddedServer(BaseApplication, Generic[_Application]):
-    """gunicorn with a table of settings in place of its command line.
-
-    :param settings: by their names in gunicorn; those that this release does not have are left out.
-    :param build: makes the application: now, and again on SIGHUP for the workers that then start.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], build: Callable[[], _Application]) -> None:
-        self._settings = settings
-        self._build = build
-        self._application = build()
-        super().__init__()
-
-    def load_config(self) -> None:
-        """Called by gunicorn before it starts."""
-        for name, value in self._settings.items():
-            # ``Config`` has an attribute for each setting that it knows.
-            if hasattr(self.cfg, name):
-                self.cfg.set(name, value)
-
-    def load(self) -> _Application:
-        """See :meth:`wsgi`."""
-        return self._application
-
-    def wsgi(self) -> _Application:
-        """The application. gunicorn's own ``wsgi`` keeps for ever what ``load`` gave it first."""
-        return self._application
-
-    def reload(self) -> None:
-        """SIGHUP. gunicorn's own would read its command line again."""
-        self._application = self._build()
 
 
 def exit_for_good() -> NoReturn:
@@ -96,3 +58,11 @@ def format_logs(formatter: logging.Formatter) -> None:
         for handler in logging.getLogger(name).handlers:
             if getattr(handler, _MADE_BY_GUNICORN, False):
                 handler.setFormatter(formatter)
+
+
+def tls_context(cfg: Any) -> Any:
+    """What a worker speaks TLS with, as gunicorn makes it.
+
+    :raises OSError: certificate, key or CA cannot be read, or do not fit (``ssl.SSLError``).
+    """
+    return sock.ssl_context(cfg)

@@ -51,6 +51,10 @@ class ServiceManager:
         """A worker can serve."""
         self._say("READY=1", "STATUS=serving")
 
+    def taken_over(self) -> None:
+        """This process is the service's main one from here on (SIGUSR2)."""
+        self._say(f"MAINPID={os.getpid()}")
+
     def alive(self, *, draining: bool) -> None:
         """The event loop turns; call it often: it speaks as often as is needed."""
         now = self._clock()

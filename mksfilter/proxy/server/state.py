@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.log import event
 from mksfilter.proxy.server import board
+from mksfilter.proxy.server.ledger import Ledger
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -25,6 +26,10 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds for a whole request where no application says otherwise.
 _HANDSHAKE_SECONDS = 10.0
+#: Seconds within which pages leave a node that has closed its socket, and one that still listens
+#: until its load balancers notice that it is not ready.
+_MOVE_WITHIN = 4.0
+_MOVE_BY_ORDER = 20.0
 
 
 class Application(Protocol):
@@ -58,8 +63,20 @@ class Application(Protocol):
         :raises MksFilterError: it cannot serve.
         """
 
-    def drain(self, seconds: float) -> None:
-        """End all sessions within so many seconds."""
+    @property
+    def drain_time(self) -> float:
+        """Seconds for which sessions that cannot move are kept when the worker has to go."""
+
+    @property
+    def kinds(self) -> tuple[int, int]:
+        """Live sessions that can move to another node by themselves, and those that cannot."""
+
+    def drain(self, seconds: float | None, *, move_within: float) -> None:
+        """Have sessions that can move do so, and end the others after so many seconds.
+
+        :param seconds: None: never. May come again with another value.
+        :param move_within: seconds.
+        """
 
     def close(self) -> None:
         """End all sessions now."""
@@ -89,17 +106,26 @@ class ServerState:
     """One worker process.
 
     :param page: where it tells the other workers of the node what it does.
+    :param ledger: where open sessions are written down.
     :ivar certificates: when those that are served end (seconds since the epoch), by name.
-    :ivar draining: no new sessions are accepted.
+    :ivar draining: it is being taken out of service: nothing new is to come here.
+    :ivar refusing: no new sessions are accepted either; without it, whoever connected before the
+        socket was closed still gets one.
     :ivar page: the same; by default one that nobody else sees.
+    :ivar ledger: the same.
     """
 
     def __init__(
-        self, applications: Iterable[Application] = (), page: board.Page | None = None
+        self,
+        applications: Iterable[Application] = (),
+        page: board.Page | None = None,
+        *,
+        ledger: Ledger | None = None,
     ) -> None:
         self.certificates: Mapping[str, float] = {}
-        self.draining = False
+        self.draining = self.refusing = False
         self.page = page or board.alone()
+        self.ledger = ledger or Ledger(1)
         self._applications = tuple(applications)
 
     def start(self) -> None:
@@ -110,18 +136,31 @@ class ServerState:
         for application in self._applications:
             application.start(self)
 
-    def drain(self, seconds: float) -> None:
-        """No new sessions; the live ones end within *seconds*."""
-        if self.draining:
-            return
+    def drain(self, seconds: float | None) -> None:
+        """No new sessions; those that can move do so now, the others end after *seconds*.
+
+        :param seconds: None: they are kept, and the process goes on to listen.
+        """
+        # Who listens on still gets what load balancers send until they have noticed.
+        move_within = _MOVE_BY_ORDER if seconds is None else min(seconds, _MOVE_WITHIN)
+        if not self.draining or seconds is not None:
+            pages, others = self.kinds
+            LOG.info(
+                event(
+                    "draining",
+                    moving=pages,
+                    kept=others,
+                    seconds="" if seconds is None else f"{seconds:g}",
+                )
+            )
         self.draining = True
-        LOG.info(event("draining", sessions=self.sessions, seconds=round(seconds)))
+        self.refusing = self.refusing or seconds is None
         for application in self._applications:
-            application.drain(seconds)
+            application.drain(seconds, move_within=move_within)
 
     def close(self) -> None:
         """All sessions end now."""
-        self.draining = True
+        self.draining = self.refusing = True
         for application in self._applications:
             application.close()
 
@@ -145,6 +184,17 @@ class ServerState:
         """The application that has a management listener."""
         wanted = (one for one in self._applications if one.management_bind)
         return next(wanted, None)
+
+    @property
+    def kinds(self) -> tuple[int, int]:
+        """Live sessions that can move by themselves, and those that cannot."""
+        kinds = [application.kinds for application in self._applications]
+        return sum(pages for pages, _ in kinds), sum(others for _, others in kinds)
+
+    @property
+    def drain_time(self) -> float:
+        """Seconds for which sessions that cannot move are kept when the worker has to go."""
+        return max((application.drain_time for application in self._applications), default=0.0)
 
     @property
     def handshake_timeout(self) -> float:

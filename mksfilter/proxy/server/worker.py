@@ -10,18 +10,24 @@ import contextlib
 import logging
 import os
 import resource
+import signal
+import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import gevent
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
+from gunicorn.workers.base import Worker
 
 from mksfilter import log, tls
 from mksfilter.exceptions import MksFilterError
-from mksfilter.proxy.server import gunicorn_adapter, log_outlet, node
+from mksfilter.log import event
+from mksfilter.proxy.server import arbiter, gunicorn_adapter, log_outlet, node, roster, unfit
 from mksfilter.proxy.server.handler import ConsoleHandler
+from mksfilter.proxy.server.ledger import Ledger
 from mksfilter.proxy.server.management import ManagementListener
+from mksfilter.proxy.server.roster import State
 from mksfilter.proxy.server.server import ConsoleServer
 from mksfilter.proxy.server.service_manager import ServiceManager
 from mksfilter.proxy.server.state import ServerState, constructed
@@ -31,11 +37,20 @@ __all__ = ["ConsoleWorker"]
 LOG = logging.getLogger(__name__)
 _MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
+#: Seconds for the last close frames, after the time that sessions have.
+_LAST_SECONDS: Final = 3.0
+#: Seconds before another worker tries to start.
+_PAUSE: Final = 3.0
+
 
 class ConsoleWorker(GeventWebSocketWorker):
     """One worker process.
 
     :ivar state: what it serves; empty until the application is loaded.
+    :ivar cell: what the other processes of the node know of it.
+    :ivar ledger: its open sessions.
+    :ivar generation: the master's: how many reloads came before it.
+    :ivar retired: the master's: it was told to go.
     """
 
     wsgi_handler = ConsoleHandler
@@ -45,6 +60,13 @@ class ConsoleWorker(GeventWebSocketWorker):
         self.state = ServerState()
         self._servers: list[ConsoleServer] = []
         self._service_manager = ServiceManager.of_environment()
+        self._keep_until: float | None = None
+        # What follows is still done in the master.
+        self.cell = roster.shared().take()
+        self.ledger = Ledger()
+        self.generation = 0
+        self.retired = False
+        arbiter.adopt_by(self.cfg)
         # Here too: it is the master who makes workers.
         self._unblock_logs()
         self._management: ManagementListener | None = None
@@ -71,23 +93,38 @@ class ConsoleWorker(GeventWebSocketWorker):
         _raise_file_limit()
         super().init_process()
 
+    def init_signals(self) -> None:
+        """From here on the worker hears, and what the master has told it since the fork too."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, arbiter.WAITING_SIGNALS)
+
     def load_wsgi(self) -> None:
         """Load the application; a configuration it does not accept is one line, not a traceback."""
         try:
             super().load_wsgi()
             self._unblock_logs()  # those of the application
-            self.state = ServerState(constructed(), self._page)
+            self.state = ServerState(constructed(), self._page, ledger=self.ledger)
             self.state.certificates = _served_certificates(self.cfg.certfile)
             self.state.start()
             self._service_manager.ready()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
-            gunicorn_adapter.exit_for_good()
+            self._give_up()
+        except Exception as exc:
+            self.log.critical("%s", event("worker-cannot-start", detail=repr(exc)), exc_info=True)
+            self._give_up()
 
-    def notify(self) -> None:
-        """gunicorn's loop calls this every second, and so does whoever drains."""
-        super().notify()
-        self._service_manager.alive(draining=self.state.draining)
+    def _give_up(self) -> NoReturn:
+        """It cannot start. At the node's start that is the end; later, what was good once may be
+        good again: nobody is left waiting, and the master tries again."""
+        if not roster.shared().served:
+            gunicorn_adapter.exit_for_good()
+        self._tell(State.UNFIT)
+        unfit.answer(self.sockets, until=time.monotonic() + _PAUSE, alone=self._is_alone)
+        sys.exit(1)
+
+    def _is_alone(self) -> bool:
+        return not any(each.state == State.SERVING for each in roster.shared().workers())
 
     def _unblock_logs(self) -> None:
         log_outlet.install()
@@ -96,34 +133,53 @@ class ConsoleWorker(GeventWebSocketWorker):
 
     def run(self) -> None:
         """Serve until told to stop, then until the last session has ended."""
+        try:
+            if self.cfg.is_ssl:
+                gunicorn_adapter.tls_context(self.cfg)
+        except (OSError, ValueError) as exc:
+            self.log.critical("%s", event("worker-cannot-start", detail=f"certificate: {exc}"))
+            self._give_up()
         managed = self.state.managed
         if managed is not None:
             self._management = ManagementListener(managed.management_bind, managed.manage)
             self._management.start()
-        try:
-            super().run()
-            deadline = time.monotonic() + self.cfg.graceful_timeout
-            while self._busy() and time.monotonic() < deadline:
-                self.notify()
-                gevent.sleep(0.1)
-            self.state.close()
-            gevent.sleep(0)
-        finally:
-            # However it ends: SIGINT and SIGQUIT raise SystemExit here.
-            self.state.flush()
+        roster.shared().serve(self.state.drain_time)
+        self._tell(State.SERVING)
+        super().run()
+        while self._busy() and not self._time_is_over():
+            self.notify()
+            gevent.sleep(0.1)
+        self.state.close()
+        gevent.sleep(0)
+        self.state.flush()
+
+    def notify(self) -> None:
+        """Called every second: the worker is alive, and looks at what it was ordered.
+
+        gunicorn's own ends at once when its master is gone, and its consoles with it.
+        """
+        Worker.notify(self)
+        if self.ppid != os.getppid() and self.alive:
+            LOG.error(event("master-gone", detail="this worker drains, and ends"))
+            self.handle_exit(signal.SIGTERM, None)
+        if roster.shared().draining and not self.state.draining:
+            self.state.drain(None)
+        self._tell(State.DRAINING if self.state.draining else State.SERVING)
+        self._service_manager.alive(draining=self.state.draining)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: sessions are told, and end within the graceful timeout."""
+        """SIGTERM: our pages move, other sessions are kept for ``drain_time``."""
         super().handle_exit(sig, frame)
-        gevent.spawn(self._drain)
+        if self._keep_until is None:
+            self._keep_until = time.monotonic() + self.state.drain_time
+            gevent.spawn(self._drain)
 
     def _drain(self) -> None:
         # Now, and not at gunicorn's next look a second later: on a reload there are new workers
         # for whoever comes.
         for server in self._servers:
             server.close()
-        # Leave time for the last close frames before the arbiter's SIGKILL.
-        self.state.drain(max(0.0, self.cfg.graceful_timeout - 2.0))
+        self.state.drain(self.state.drain_time)
         gevent.spawn(self._leave_management)
 
     def _leave_management(self) -> None:
@@ -138,6 +194,14 @@ class ConsoleWorker(GeventWebSocketWorker):
 
     def _busy(self) -> bool:
         return bool(self.state.sessions) or any(server.arriving for server in self._servers)
+
+    def _time_is_over(self) -> bool:
+        # Some more, for the last close frames.
+        return self._keep_until is None or time.monotonic() > self._keep_until + _LAST_SECONDS
+
+    def _tell(self, state: State) -> None:
+        pages, others = self.state.kinds
+        self.cell.write(roster.Worker(os.getpid(), state, pages, others))
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """SIGINT, SIGQUIT: sessions get their close frame, and that is all."""

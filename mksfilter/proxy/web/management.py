@@ -8,6 +8,7 @@ path       answer
 /readyz    200 when the node takes sessions, 503 when it does not; each check by its name.
            Send no new sessions while it fails; those that are open go on.
 /metrics   the metrics of all workers, in Prometheus' text format
+/drain     who is still here, and how a drain goes: `mksfilter drain --status`
 =========  ==================================================================================
 """
 
@@ -30,10 +31,17 @@ class Management:
     """A WSGI application.
 
     :param may_scrape: whether who sends this request may read the metrics.
+    :param drain: what /drain shows.
     """
 
-    def __init__(self, report: NodeReport, may_scrape: Callable[[WSGIEnvironment], bool]) -> None:
+    def __init__(
+        self,
+        report: NodeReport,
+        may_scrape: Callable[[WSGIEnvironment], bool],
+        drain: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         self._report = report
+        self._drain = drain
         self._may_scrape = may_scrape
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -54,6 +62,8 @@ class Management:
         if path == "/metrics" and self._may_scrape(environ):
             content_type, body = self._report.exposition()
             return Answer(200, [("Content-Type", content_type)], body)
+        if path == "/drain" and self._may_scrape(environ):
+            return _document(200, self._drain())
         return plain(404, "Not found\n")
 
 

@@ -230,20 +230,30 @@ def test_a_session_with_an_end_is_told_of_it_and_its_tokens_end_with_it(codec, o
     assert codec.verify(hello["resume"], uses=("resume",)).max == end
 
 
-def test_a_client_without_control_channel_is_told_nothing(registry, open_session):
-    session = open_session(control=False, ends=int(time.time()) + 30)
-    registry.drain(0.02)
+def until_closed(session: Session) -> SessionEnded:
     with gevent.Timeout(5):
         while not session.relay.closed:
             gevent.sleep(0.005)
+    return session.relay.closed[0]
+
+
+def test_a_client_without_control_channel_is_told_nothing(registry, open_session):
+    session = open_session(control=False, ends=int(time.time()) + 30)
+    registry.drain(0.02, move_within=0.01)
+    until_closed(session)
     assert session.relay.said == []
 
 
-def test_a_drain_ends_sessions_one_after_the_other_within_its_time(registry, open_session):
+def test_a_drain_moves_pages_one_after_the_other_and_keeps_who_cannot_come_back(
+    registry, open_session
+):
     opened = [open_session() for _ in range(5)]
+    kept = [open_session(control=False), open_session(page_key=False)]
+    assert registry.kinds == (5, 2)
     started = time.monotonic()
-    registry.drain(0.4)
+    registry.drain(60, move_within=0.4)
     assert all(session.relay.said[-1]["notice"] == "draining" for session in opened)
+    assert all(session.relay.said[-1]["in"] == 1 for session in opened)
     seen = []
     with gevent.Timeout(5):
         while len(seen) < 5:
@@ -255,6 +265,24 @@ def test_a_drain_ends_sessions_one_after_the_other_within_its_time(registry, ope
     assert seen[0][1] >= 0.2
     assert len({round(at, 2) for _, at in seen}) >= 3
     assert isinstance(opened[0].relay.closed[0], ServerDraining)
+    assert not any(session.relay.closed for session in kept)
+
+
+def test_a_drain_without_an_end_gets_one_later_and_tells_nobody_twice(registry, open_session):
+    page, kept = open_session(), open_session(control=False)
+    registry.drain(None, move_within=30)
+    assert not kept.relay.closed
+    registry.drain(0.05, move_within=0.01)
+    until_closed(kept)
+    until_closed(page)
+    assert [message.get("notice") for message in page.relay.said] == [None, "draining"]
+
+
+def test_a_session_that_was_being_opened_when_the_drain_began_drains_too(registry, open_session):
+    registry.drain(0.05, move_within=0.01)
+    page, other = open_session(), open_session(control=False)
+    assert isinstance(until_closed(page), ServerDraining)
+    assert isinstance(until_closed(other), ServerDraining)
 
 
 def test_closing_ends_them_all_now(registry, open_session):
@@ -322,7 +350,7 @@ def test_a_session_that_is_over_is_not_kept_until_its_end(registry, open_session
 
 def test_a_drain_without_time_ends_them_at_once(registry, open_session):
     session = open_session()
-    registry.drain(0)
+    registry.drain(0, move_within=4)
     assert isinstance(session.relay.closed[0], ServerDraining)
 
 

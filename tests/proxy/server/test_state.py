@@ -20,8 +20,11 @@ class Application:
     def start(self, state: ServerState) -> None:
         self.did.append(state)
 
-    def drain(self, seconds: float) -> None:
-        self.did.append(("drain", seconds))
+    kinds = (2, 1)
+    drain_time = 7.0
+
+    def drain(self, seconds: float | None, *, move_within: float) -> None:
+        self.did.append(("drain", seconds, move_within))
 
     def close(self) -> None:
         self.did.append("close")
@@ -36,12 +39,31 @@ def test_each_application_is_started_told_and_ended():
     state.start()
     state.refused("bad-request")
     assert not state.draining
-    state.drain(3)
+    state.drain(None)
     assert state.draining
-    state.drain(1)
+    assert state.refusing, "it goes on to listen"
+    state.drain(3)
     state.close()
     for application in applications:
-        assert application.did == [state, "bad-request", ("drain", 3), "close"]
+        assert application.did == [
+            *(state, "bad-request"),
+            *(("drain", None, 20.0), ("drain", 3, 3)),
+            "close",
+        ]
+
+
+def test_the_kinds_of_sessions_are_summed_and_the_longest_drain_time_counts():
+    state = ServerState([Application(5.0), Application(5.0)])
+    assert state.kinds == (4, 2)
+    assert state.drain_time == 7.0
+
+
+def test_who_connected_before_the_socket_was_closed_is_still_served():
+    state = ServerState([Application(5.0)])
+    state.drain(3)
+    assert (state.draining, state.refusing) == (True, False)
+    state.close()
+    assert state.refusing
 
 
 def test_a_connection_waits_as_the_applications_say():
