@@ -40,7 +40,8 @@ function vmwareCode(code) {
 
 /**
  * Events beside noVNC's own: `update` (the host answered; detail: {pixels}), `key` (somebody
- * pressed a key), `character` (a keyboard without keys gave one; detail: {keysym}), `lights`.
+ * pressed a key), `character` (a keyboard without keys gave one; detail: {keysym}), `lights`,
+ * `scancodes` (the host has said that it takes them).
  */
 export class Host extends RFB {
     // What the host believes to be down: keysym by `KeyboardEvent.code`.
@@ -148,6 +149,7 @@ export class Host extends RFB {
         const body = this._sock.rQshiftBytes(length - HEADER);
         if (kind === SERVER_CAPABILITIES && body.length >= 4) {
             this.#takesKeys = Boolean(body[3] & TAKES_KEYS);
+            this.dispatchEvent(new CustomEvent("scancodes"));
         }
         return true;
     }
@@ -163,7 +165,14 @@ export class Host extends RFB {
     }
 
     _handleRect() {
-        if (this._FBU.encoding !== LIGHTS) return super._handleRect();
+        if (this._FBU.encoding !== LIGHTS) {
+            const before = this._qemuExtKeyEventSupported;
+            const done = super._handleRect();
+            if (this._qemuExtKeyEventSupported !== before) {
+                this.dispatchEvent(new CustomEvent("scancodes"));
+            }
+            return done;
+        }
         if (this._sock.rQwait("lights", 4)) return false;
         const lights = this._sock.rQshift32();
         this.#setLights(Boolean(lights & NUM_LOCK), Boolean(lights & CAPS_LOCK));

@@ -1,5 +1,6 @@
 // From characters to key strokes on a machine of a given layout.
 
+import { isOnUSKeyboard } from "./keys.js";
 import { ROWS } from "./layouts.js";
 
 const DEAD = "◌";
@@ -49,14 +50,20 @@ export class Keymap {
     /**
      * @param {object} layout one of LAYOUTS
      * @param {"linux"|"windows"} system
+     * @param {boolean} everyKey whether the host can be asked for each key; else those of a US
+     *     keyboard come first where there is a choice
      */
-    constructor(layout, system = "linux") {
+    constructor(layout, system = "linux", everyKey = true) {
         const windows = system === "windows";
         this.#composes = windows ? (mark) => COMPOSED_BY_WINDOWS[mark] ?? "" : null;
         const levels = layout.levels.map(parse);
         if (windows) overrideAltGr(levels, layout);
-        for (const [level, keys] of levels.entries()) {
-            for (const [code, cell] of keys) this.#learn(cell, [...MODIFIERS[level], code]);
+        const chords = levels.flatMap((keys, level) =>
+            Array.from(keys, ([code, cell]) => [cell, [...MODIFIERS[level], code]]),
+        );
+        const isLate = ([, chord]) => !everyKey && !chord.every(isOnUSKeyboard);
+        for (const [cell, chord] of chords.sort((a, b) => isLate(a) - isLate(b))) {
+            this.#learn(cell, chord);
         }
         for (const [mark, chord] of this.#dead) {
             const quote = windows && layout.id !== "us-intl" ? null : QUOTES[mark];

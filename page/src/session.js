@@ -20,10 +20,10 @@ const END_GRACE = 1_000;
  * Events: `change` (detail: {state, message, attempt, moving, slow, offer, byUser, established});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
  * it); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
- * machine); `character` (detail: {keysym}, without a key).
+ * machine); `scancodes` (the host takes them); `character` (detail: {keysym}, without a key).
  */
 export class Session extends EventTarget {
-    /** The host, by noVNC's client, while there is a connection that has begun to speak RFB, else null. */
+    /** The host, by noVNC's client, while a connection has begun to speak RFB, else null. */
     rfb = null;
     viewOnly = false;
     #fit = true;
@@ -177,6 +177,7 @@ export class Session extends EventTarget {
         rfb.addEventListener("connect", () => this.#connected());
         rfb.addEventListener("desktopname", (event) => this.#emit("name", event.detail.name));
         rfb.addEventListener("key", () => this.#emit("key"));
+        rfb.addEventListener("scancodes", () => this.#emit("scancodes"));
         rfb.addEventListener("character", (event) => this.#emit("character", event.detail));
         rfb.addEventListener("credentialsrequired", () => this.#breakOff(words.PASSWORD_WANTED));
         rfb.addEventListener("securityfailure", (event) => {

@@ -45,8 +45,12 @@ export function textStrip({ byId, session, toConsole, say }) {
     systems.value = SYSTEMS.includes(savedSystem) ? savedSystem : SYSTEMS[0];
     chooseKeymap();
 
+    function keymapOf(system) {
+        return new Keymap(layout(layouts.value), system, session.rfb?.takesScanCodes ?? true);
+    }
+
     function chooseKeymap() {
-        keymap = new Keymap(layout(layouts.value), systems.value);
+        keymap = keymapOf(systems.value);
     }
 
     const characters = () => Array.from(text.value.normalize("NFC").replaceAll("\r\n", "\n"));
@@ -60,7 +64,8 @@ export function textStrip({ byId, session, toConsole, say }) {
         const all = plan();
         showPreview(all);
         note.textContent = warnings(all).join("\n");
-        send.disabled = Boolean(typing) || !session.rfb || !all.slice(done).some(({ chords }) => chords);
+        send.disabled =
+            Boolean(typing) || !session.rfb || !all.slice(done).some(({ chords }) => chords);
         const lacks = all.slice(done).some(({ chords }) => !chords);
         send.textContent = done ? words.TYPE_REST : lacks ? words.TYPE_WITHOUT : words.TYPE;
         cancel.textContent = typing ? words.STOP : words.CANCEL;
@@ -85,15 +90,19 @@ export function textStrip({ byId, session, toConsole, say }) {
         const lines = [];
         const tell = (wording, filter) => {
             const found = [...new Set(rest.filter(filter).map(({ character }) => character))];
-            if (found.length) lines.push(wording(mask.checked ? [] : found.map(nameOf), found.length));
+            if (!found.length) return;
+            lines.push(wording(mask.checked ? [] : found.map(nameOf), found.length));
         };
         tell(words.notOnKeyboard, ({ chords }) => !chords);
         if (session.rfb && !session.rfb.takesScanCodes) {
             tell(words.keyNotTaken, ({ chords }) => chords && !chords.flat().every(isOnUSKeyboard));
         }
         if (systems.value === SYSTEMS[0]) {
-            const windows = new Keymap(layout(layouts.value), SYSTEMS[1]);
-            tell(words.otherOnWindows, ({ character, chords }) => chords && !same(chords, windows.chords(character)));
+            const windows = keymapOf(SYSTEMS[1]);
+            tell(
+                words.otherOnWindows,
+                ({ character, chords }) => chords && !same(chords, windows.chords(character)),
+            );
         }
         return lines;
     }
@@ -138,6 +147,7 @@ export function textStrip({ byId, session, toConsole, say }) {
 
     function open() {
         strip.hidden = false;
+        chooseKeymap();
         show();
         text.focus();
     }
@@ -188,14 +198,20 @@ export function textStrip({ byId, session, toConsole, say }) {
     session.addEventListener("change", ({ detail }) => {
         if (detail.state !== "connected") typing?.abort(CUT);
         if (strip.hidden) return;
+        chooseKeymap();
         if (!text.value && detail.state === "ended") close();
         else show();
+    });
+    session.addEventListener("scancodes", () => {
+        chooseKeymap();
+        if (!strip.hidden) show();
     });
     // Keys that are pressed in between would be mixed into the text.
     session.addEventListener("key", () => typing?.abort(STOPPED));
     session.addEventListener("character", ({ detail }) => {
-        const character = keymap.characters().find((one) => keysymOf.lookup(one.codePointAt(0)) === detail.keysym);
-        for (const codes of (character && keymap.chords(character)) ?? []) session.rfb?.sendChord(codes);
+        const isIt = (one) => keysymOf.lookup(one.codePointAt(0)) === detail.keysym;
+        const chords = keymap.chords(keymap.characters().find(isIt) ?? "") ?? [];
+        for (const codes of chords) session.rfb?.sendChord(codes);
     });
 
     return {

@@ -21,10 +21,11 @@ import { LAYOUTS, layoutFor } from "./layouts.js";
 import { Keymap } from "./keymap.js";
 const { letters, languages } = JSON.parse(process.argv[1]);
 const answer = { keymaps: {}, chosen: languages.map((tags) => layoutFor(tags).id) };
-for (const layout of LAYOUTS) for (const system of ["linux", "windows"]) {
-    const keymap = new Keymap(layout, system);
+const kinds = [["linux", true], ["windows", true], ["linux", false]];
+for (const layout of LAYOUTS) for (const [system, everyKey] of kinds) {
+    const keymap = new Keymap(layout, system, everyKey);
     const characters = [...new Set([...keymap.characters(), ...letters])];
-    answer.keymaps[`${layout.id} ${system}`] =
+    answer.keymaps[`${layout.id} ${everyKey ? system : "us-map"}`] =
         Object.fromEntries(characters.map((one) => [one, keymap.chords(one)]));
 }
 console.log(JSON.stringify(answer));
@@ -75,6 +76,20 @@ def test_each_character_of_each_key_is_typed_by_the_keys_that_print_it(page, lay
     }
     assert wrong == {}
     assert len(printed) > 90
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_for_a_host_with_a_us_map_keys_of_a_us_keyboard_are_taken_where_they_do(page, layout):
+    keymap = page["keymaps"][f"{layout} us-map"]
+    foreign = ("IntlBackslash", "IntlRo", "IntlYen")
+    with_us_keys = {c for code, *_, c in levels(layout) if code not in foreign}
+    wrong = {
+        character: keymap[character]
+        for character in with_us_keys
+        if typed(Guest(LAYOUTS[layout]), keymap[character]) != character
+        or any(code in foreign for codes in keymap[character] for code in codes)
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -42,9 +42,6 @@ def mixed(layout, offered, count):
     printed = [
         character for code, *_, character in levels(layout) if offered or code not in FOREIGN
     ]
-    if not offered:
-        # Those that a foreign key prints first, and the page would type with it.
-        printed = [c for c in printed if c not in "<>|\\_¦"]
     pool = [*printed, *COMPOSED.get(layout, "ôéü"), *" \n\t"]
     return "".join(random.Random(layout).choices(pool, k=count))
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.qemu import boot, free_port, running
+from tests.support.keyboards import SCAN_CODES as KEYS
+from tests.support.qemu import SCAN_CODES, boot, free_port, running
+
+EXTENDED_KEYS, UNKNOWN = struct.pack(">i", -258), struct.pack(">i", 0x6E6F6E65)
 
 
 @pytest.fixture
@@ -119,3 +125,54 @@ def test_a_viewer_that_speaks_rfb_3_3_with_qemu_sees_its_screen_and_types_nothin
                 assert encoding == 0
                 read(width * height * 4)
     assert "x" not in machine.text().partition("Booting from Floppy")[2]
+
+
+@contextlib.contextmanager
+def without_extended_keys(port):
+    """A relay to a VNC server through which a client cannot ask for QEMU's extended key event."""
+
+    def copy(source, target, change):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(change(data))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                upstream = socket.create_connection(("127.0.0.1", port))
+                hide = lambda data: data.replace(EXTENDED_KEYS, UNKNOWN)  # noqa: E731
+                for arguments in ((client, upstream, hide), (upstream, client, bytes)):
+                    threading.Thread(target=copy, args=arguments, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("extended", [True, False], ids=["scan-codes", "us-map"])
+def test_each_printing_key_is_that_key_to_qemu_whatever_character_it_has(
+    tmp_path, open_vnc, extended
+):
+    """As a German keyboard gives them, with QEMU's key event and by its US map of keysyms."""
+    with boot(tmp_path, SCAN_CODES) as machine, contextlib.ExitStack() as stack:
+        machine.wait_for_text("Booting from Floppy")
+        port = machine.port
+        if not extended:
+            port = stack.enter_context(without_extended_keys(port))
+        screen = open_vnc(port)
+        screen.wait_for_picture()
+        screen.find("#stage canvas").evaluate(
+            """(canvas, codes) => {
+                for (const code of ["AltRight", ...codes]) {
+                    canvas.dispatchEvent(new KeyboardEvent("keydown", { code, key: "ö" }));
+                    canvas.dispatchEvent(new KeyboardEvent("keyup", { code, key: "ö" }));
+                }
+            }""",
+            codes := [code for code in KEYS if extended or code not in ("IntlRo", "IntlYen")],
+        )
+        expected = "E038E0B8" + "".join(
+            f"{KEYS[code]:02X}{KEYS[code] | 0x80:02X}" for code in codes
+        )
+        machine.wait_for_text(expected)

@@ -14,12 +14,18 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Qemu", "boot", "free_port", "running"]
+__all__ = ["SCAN_CODES", "Qemu", "boot", "free_port", "running"]
 
 # Reads keys and prints them, as a machine without an operating system would:
 #   again: mov ah, 0 / int 0x16 / mov ah, 0x0e / int 0x10 / jmp again
 ECHO = bytes.fromhex("b400 cd16 b40e cd10 ebf6")
-BOOT_SECTOR = ECHO.ljust(510, b"\0") + b"\x55\xaa"
+# Prints the scan codes that the keyboard controller has, in hexadecimal:
+#   cli / again: in al, 0x64 / test al, 1 / jz again / in al, 0x60 / mov bl, al / shr al, 4
+#   call digit / mov al, bl / call digit / jmp again
+#   digit: and al, 15 / add al, 0x90 / daa / adc al, 0x40 / daa / mov ah, 0x0e / int 0x10 / ret
+SCAN_CODES = bytes.fromhex(
+    "fa e464 a801 74fa e460 88c3 c0e804 e80700 88d8 e80200 ebe9240f 0490 27 1440 27 b40e cd10 c3"
+)
 VGA_TEXT, VGA_BYTES = 0xB8000, 80 * 25 * 2
 
 
@@ -90,9 +96,10 @@ class Qemu:
 
 
 @contextlib.contextmanager
-def boot(directory: Path) -> Iterator[Qemu]:
+def boot(directory: Path, program: bytes = ECHO) -> Iterator[Qemu]:
     """The PC, with its floppy disk and its monitor's socket in *directory*."""
-    (directory / "boot.img").write_bytes(BOOT_SECTOR.ljust(1474560, b"\0"))
+    sector = program.ljust(510, b"\0") + b"\x55\xaa"
+    (directory / "boot.img").write_bytes(sector.ljust(1474560, b"\0"))
     port = free_port()
     command = ["qemu-system-x86_64", "-display", "none", "-vnc", f"127.0.0.1:{port - 5900}"]
     command += ["-m", "64", "-accel", "tcg", "-nodefaults", "-vga", "std", "-no-reboot"]
