@@ -108,7 +108,7 @@ page: $(PAGE)
 $(PAGE): page/package.json page/package-lock.json $(wildcard page/src/*.js) mksfilter/exceptions.py tools/reasons
 	tools/build-page
 
-# What the tests run against: Chromium, QEMU, Xvnc, HAProxy, nginx, memcached, redis, govmomi.
+# What the tests run against: Chromium, Firefox, QEMU, Xvnc, HAProxy, nginx, memcached, redis, govmomi.
 tools:
 	@tools/install-test-tools
 
