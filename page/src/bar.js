@@ -1,11 +1,18 @@
 // The tool bar: out of the way until somebody wants it, by pointer, touch or keyboard.
 
 import { COMBOS, press } from "./keys.js";
+import * as words from "./words.js";
 
 // Milliseconds.
 const FIRST_LOOK = 4_000;
 const AFTER_POINTER = 700;
 const SETTLING = 300;
+// What a round trip feels like, up to so many milliseconds.
+const QUALITIES = [
+    [80, "good"],
+    [250, "fair"],
+    [Infinity, "poor"],
+];
 
 /**
  * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
@@ -157,6 +164,15 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         },
         openByKeyboard,
         close,
+        /** @param {number} milliseconds to the console server and back */
+        showRoundTrip(milliseconds) {
+            const element = byId("round-trip");
+            const quality = QUALITIES.find(([most]) => milliseconds <= most)[1];
+            element.hidden = false;
+            element.dataset.quality = quality;
+            element.textContent = words.roundTrip(milliseconds);
+            element.title = words.QUALITIES[quality];
+        },
     };
 }
 

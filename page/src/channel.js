@@ -14,7 +14,7 @@ export const isSendable = (token) => HTTP_TOKEN.test(token);
  * Every connection ends with exactly one `closed` event, at once when it was `close()` that
  * ended it: over a dead network the browser would make us wait for the peer's answer.
  *
- * Events: `control` (detail: object), `data` (before the first RFB bytes), `broken` (noVNC threw
+ * Events: `heard` (something arrived), `control` (detail: object), `data` (before the first RFB bytes), `broken` (noVNC threw
  * over what it read), `closed` (detail: {code, opened, local}).
  */
 export class Channel extends EventTarget {
@@ -72,6 +72,7 @@ export class Channel extends EventTarget {
     }
 
     #receive(event) {
+        this.#emit("heard");
         if (typeof event.data === "string") {
             if (this.protocol === CONTROL_PROTOCOL) this.#control(event.data);
             return;

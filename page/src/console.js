@@ -95,6 +95,7 @@ const show = {
 
 session.addEventListener("change", ({ detail }) => {
     document.body.dataset.state = detail.state;
+    delete document.body.dataset.silent;
     if (detail.state !== "connected") {
         setDeadline(0);
         byId("hint").hidden = true;
@@ -111,6 +112,18 @@ session.addEventListener("name", ({ detail }) => {
 session.addEventListener("machine", ({ detail }) => {
     name = machine = detail;
     showName();
+});
+
+session.addEventListener("beat", ({ detail }) => bar.showRoundTrip(detail));
+
+session.addEventListener("silent", ({ detail }) => {
+    document.body.dataset.silent = "";
+    say(words.noAnswerFor(detail), words.CHECK_NETWORK);
+    offer("", true);
+});
+
+session.addEventListener("heard", () => {
+    delete document.body.dataset.silent;
 });
 
 session.addEventListener("notice", ({ detail }) => {

@@ -4,6 +4,7 @@ import { Binding } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
 import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy, wordsFor } from "./endings.js";
 import { Host } from "./host.js";
+import { Heartbeat } from "./heartbeat.js";
 import * as words from "./words.js";
 
 // Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
@@ -33,6 +34,7 @@ export class Session extends EventTarget {
     #resumes = false;
     #stage;
     #channel = null;
+    #heartbeat = null;
     #state = "";
     #ending = null;
     #established = false;
@@ -133,6 +135,10 @@ export class Session extends EventTarget {
                 this.#emit("machine", message.name);
             }
             this.#showScreen();
+            // An older proxy takes no text from a page.
+            if (message.beat) this.#watch();
+        } else if (message.type === "beat") {
+            this.#heartbeat?.answered(message.id);
         } else if (message.type === "notice") {
             this.#notice(message);
         } else if (message.type === "end") {
@@ -142,6 +148,19 @@ export class Session extends EventTarget {
             };
             this.#after(END_GRACE, () => this.#channel?.close());
         }
+    }
+
+    #watch() {
+        const heartbeat = new Heartbeat(this.#channel);
+        this.#heartbeat = heartbeat;
+        heartbeat.addEventListener("beat", (event) => this.#emit("beat", event.detail));
+        heartbeat.addEventListener("silent", (event) => this.#emit("silent", event.detail));
+        heartbeat.addEventListener("heard", () => this.#emit("heard"));
+        heartbeat.addEventListener("dead", () => {
+            this.#ending ??= { message: words.SILENT, code: 1006 };
+            this.#channel?.close();
+        });
+        heartbeat.start();
     }
 
     #renew(token) {

@@ -28,6 +28,15 @@ export const DENIED =
 export const OTHER_SERVER =
     "This link names a path that is not a console's on this server. Do not use it: open the " +
     "console again from the dashboard.";
+export const SILENT = "The console server did not answer any more.";
+export const CHECK_NETWORK = "The picture may be old. Check your network.";
+export const noAnswerFor = (seconds) => `No answer for ${seconds} s`;
+export const roundTrip = (milliseconds) => `${Math.max(1, Math.round(milliseconds))} ms`;
+export const QUALITIES = {
+    good: "Good connection: time to the console server and back",
+    fair: "Slow connection: time to the console server and back",
+    poor: "Poor connection: time to the console server and back",
+};
 export const TIMED_OUT = "The console did not answer in time.";
 export const PASSWORD_WANTED = "The machine's console asks for a password, which this page cannot give.";
 export const SCREEN_BROKEN = "The machine's console sent a picture that this page does not understand.";

@@ -169,7 +169,7 @@ class TestFraming:
         assert client.close_code() == 1002
 
     def test_a_text_frame_from_our_page_ends_the_session(self, proxy):
-        """The control channel runs one way."""
+        """But for a beat, the control channel runs one way."""
         with open_page(proxy, proxy.token(WEB_1)) as client:
             told(client)
             client.send("hello")

@@ -1,21 +1,26 @@
 """The control channel ``mks.v1``: what the server tells a page beside the console. No I/O.
 
-JSON text frames between RFB's binary ones, from server to page only; a client that did not offer
-``mks.v1`` never sees one.
+JSON text frames between RFB's binary ones; a client that did not offer ``mks.v1`` never sees one.
+The page says one thing in return, ``beat``, which is answered by the like: browsers hide pings
+(RFC 6455 section 5.5.2) from scripts, and a page has to know whether the network still carries.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
 
 from mksfilter.exceptions import ConsoleError
 
-__all__ = ["end", "hello", "notice", "refusal_frames", "resume"]
+__all__ = ["answer", "end", "hello", "notice", "refusal_frames", "resume"]
+
+_BEAT: Final = re.compile(rb'\{"type":"beat","id":([0-9]{1,9})\}')
 
 #: Characters of a machine's name that a page is told; vCenter allows 80.
-_MAX_NAME = 255
+_MAX_NAME: Final = 255
 
 
 def hello(
@@ -43,7 +48,18 @@ def hello(
         expires=expires,
         now=round(now, 3),
         name=name[:_MAX_NAME] or None,
+        beat=True,
     )
+
+
+def answer(message: bytes) -> str | None:
+    """The answer to what a page says: to ``{"type":"beat","id":NUMBER}`` the same.
+
+    :param message: text of at most 125 bytes.
+    :returns: None: it is no message of this channel.
+    """
+    match = _BEAT.fullmatch(message)
+    return None if match is None else _message(type="beat", id=int(match[1]))
 
 
 def resume(token: str) -> str:

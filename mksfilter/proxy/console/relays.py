@@ -53,6 +53,7 @@ class Relays:
         return RelayOptions(
             view_only=view_only,
             end_message=control_channel.end if control else None,
+            answer=control_channel.answer,
             rfb_handshake=rfb_handshake,
             stall_timeout=settings.stall_timeout,
             idle_timeout=settings.idle_timeout,

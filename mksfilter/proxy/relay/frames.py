@@ -46,7 +46,7 @@ _short_header = Struct("!HH")
 
 
 class ControlFrame(NamedTuple):
-    """A whole ping, pong or close frame.
+    """A whole ping, pong or close frame, or a short text message that is for us.
 
     :param payload: at most 125 bytes, the mask undone.
     :param raw: the frame as it came, to be passed on.
@@ -84,12 +84,15 @@ class FrameTracker:
     :param masked: True for frames from a client, which must be masked; False for a server's, which
         must not be (section 5.1).
     :param text: whether text messages are allowed; 1003 otherwise.
+    :param asides: whether text messages of one frame of at most 125 bytes are taken out whole, as
+        control frames are; other text is 1003 then.
     :param max_frame: greatest payload length allowed, in bytes; 1009 beyond it.
     :ivar flooded: one call brought thousands of frames that are no whole messages, which no console
         does. Each takes a microsecond, so from then on the caller feeds small portions.
     """
 
     __slots__ = (
+        "_asides",
         "_base",
         "_closed",
         "_extra",
@@ -103,11 +106,19 @@ class FrameTracker:
         "flooded",
     )
 
-    def __init__(self, *, masked: bool, text: bool = True, max_frame: int = _MAX_LENGTH) -> None:
+    def __init__(
+        self,
+        *,
+        masked: bool,
+        text: bool = True,
+        asides: bool = False,
+        max_frame: int = _MAX_LENGTH,
+    ) -> None:
         # First two bytes of a whole binary message without length, and bytes of mask key.
         self._base = 0x8280 if masked else 0x8200
         self._extra = 4 if masked else 0
         self._text = text
+        self._asides = asides
         self._max_frame = max_frame
         self._left = 0
         self._held = b""
@@ -203,7 +214,7 @@ class FrameTracker:
                 break
             header, length = found
             opcode = data[position] & 0x0F
-            if header and opcode < 8:
+            if header and opcode < 8 and not (self._asides and opcode == TEXT):
                 self._fragmented = not data[position] & 0x80
                 position += header + length
                 continue
@@ -266,7 +277,7 @@ class FrameTracker:
                 return Violation(1002, "continuation of nothing")
         elif self._fragmented:
             return Violation(1002, "message begins within another")
-        elif opcode == TEXT and not self._text:
+        elif opcode == TEXT and not (self._text or (self._asides and first & 0x80)):
             return Violation(1003, "text message")
         size = len(data)
         if size < 2:
@@ -277,6 +288,8 @@ class FrameTracker:
         length = second & 0x7F
         if opcode >= 8 and length > 125:
             return Violation(1002, "control frame longer than 125 bytes")
+        if opcode == TEXT and self._asides and length > 125:
+            return Violation(1003, "text message")
         header = 2
         if length == 126:
             if size < 4:

@@ -21,6 +21,8 @@ class RelayOptions:
     :param view_only: keys, pointer and clipboard of the browser do not pass.
     :param end_message: makes the text frame that tells a page why its session ends; None for a
         client without the control channel ``mks.v1``, which never gets a text frame.
+    :param answer: makes the answer to a message of the control channel's other way; None for what
+        is none.
     :param rfb_handshake: of the display stream: ``full``, ``missing``, or ``auto``.
     :param stall_timeout: seconds for which a peer may refuse to read.
     :param idle_timeout: seconds without data from the browser; 0: no limit.
@@ -31,6 +33,7 @@ class RelayOptions:
 
     view_only: bool = False
     end_message: Callable[[SessionEnded], str] | None = None
+    answer: Callable[[bytes], str | None] = lambda _message: None
     rfb_handshake: str = "full"
     stall_timeout: float = 60.0
     idle_timeout: float = 0.0

@@ -70,6 +70,7 @@ _PING_MARK: Final = b"mksfilter"
 # Registered close codes (RFC 6455 section 7.4.1).
 _GOING_AWAY: Final = 1001
 _PROTOCOL_ERROR: Final = 1002
+_UNSUPPORTED_DATA: Final = 1003
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -444,11 +445,22 @@ class RelayProtocol:
         if control.opcode == PONG and source.ping and control.payload == source.ping:
             source.ping = b""
             return False
+        if control.opcode == TEXT and isinstance(source, BrowserState):
+            self._answer(source, control.payload)
+            return False
         if self.host.tracker is not None:
             return True
         if control.opcode == PING and isinstance(source, BrowserState):
             self._inject(source, frame(PONG, control.payload, masked=False))
         return False
+
+    def _answer(self, browser: BrowserState, message: bytes) -> None:
+        """What a page says on the control channel is for us, and no sign of its user."""
+        answer = self._options.answer(message)
+        if answer is None:
+            self._violated(browser, "text message", _UNSUPPORTED_DATA)
+        elif self.reason is None:
+            self._inject(browser, frame(TEXT, answer.encode("utf-8"), masked=False))
 
     # --- decoding ---
 

@@ -127,7 +127,13 @@ class BrowserState(PeerState):
     def __init__(self, options: RelayOptions, *, framed: bool) -> None:
         text = _text_passes(options, framed=framed)
         super().__init__(
-            FrameTracker(masked=True, text=text, max_frame=MAX_BROWSER_FRAME), SMALL_READ
+            FrameTracker(
+                masked=True,
+                text=text,
+                asides=options.end_message is not None,
+                max_frame=MAX_BROWSER_FRAME,
+            ),
+            SMALL_READ,
         )
         self.decoder: ClientDecoder | None = None
         if _is_decoded(options, framed=framed):

@@ -30,6 +30,7 @@ def test_a_page_is_greeted_with_a_token_to_come_back_with():
         "expires": None,
         "now": 1.5,
         "name": "web-1",
+        "beat": True,
     }
     assert json.loads(control_channel.resume("t2")) == {"type": "resume", "token": "t2"}
     assert json.loads(control_channel.notice("draining", 5)) == {
@@ -49,6 +50,14 @@ def test_a_page_is_told_the_machine_s_name_as_text_or_not_at_all(name, told):
     assert json.loads(hello)["name"] == told
     assert hello.isascii()
     assert "\n" not in hello
+
+
+def test_a_beat_is_answered_by_the_like_and_nothing_else_is():
+    beat = b'{"type":"beat","id":17}'
+    assert json.loads(control_channel.answer(beat)) == json.loads(beat)
+    for message in (b"", b"{}", b'{"type":"beat"}', beat + b" ", beat.replace(b"17", b"-1")):
+        assert control_channel.answer(message) is None
+    assert control_channel.answer(beat.replace(b"17", b"1" * 10)) is None
 
 
 def test_a_session_that_never_began_ends_with_words_and_a_code():

@@ -127,7 +127,11 @@ class Session:
         self.reasons: list[SessionEnded] = []
         self._closing = False
         options.setdefault("close_timeout", CLOSE_TIMEOUT)
-        self.options = RelayOptions(end_message=control_channel.end if control else None, **options)
+        self.options = RelayOptions(
+            end_message=control_channel.end if control else None,
+            answer=control_channel.answer,
+            **options,
+        )
         self.protocol = RelayProtocol(
             options=self.options, framed=framing == "websocket", early=early, lifetime=lifetime
         )

@@ -211,6 +211,18 @@ def test_text_is_refused_where_only_binary_is_spoken():
     assert not seen.passed
 
 
+def test_asides_are_taken_out_whole_and_other_text_is_refused():
+    data = raw_frame(BINARY, b"data")
+    seen = every_way(data + raw_frame(TEXT, b"aside") + data, text=False, asides=True)
+    assert seen.violation is None
+    assert [(control.opcode, control.payload) for control in seen.controls] == [(TEXT, b"aside")]
+    for text in (raw_frame(TEXT, b"x" * 126), raw_frame(TEXT, b"x", fin=False)):
+        seen = every_way(data + text, text=False, asides=True)
+        assert seen.violation is not None
+        assert seen.violation.code == 1003
+        assert seen.passed == data
+
+
 def test_control_frames_are_told_whole_with_their_mask_undone():
     stream = (
         raw_frame(BINARY, b"a", fin=False, masked=True)

@@ -428,10 +428,44 @@ def test_who_breaks_the_protocol_while_it_is_closed_is_waited_for_no_longer(who)
     assert isinstance(session.reason(), exceptions.IdleTimeout)
 
 
-def test_text_from_a_page_that_is_only_told_things_is_refused():
+def beat(number):
+    return json.dumps({"type": "beat", "id": number}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"type":"beat","id":1}' + " " * 120, "x" * 200])
+def test_text_of_a_page_that_is_no_beat_is_refused(text):
     session = Session(control=True)
-    session.browser.send_text("{}")
+    session.browser.send_text(text)
     assert session.browser.until(lambda browser: browser.close).close[0] == 1003
+
+
+@pytest.mark.parametrize("options", [{}, {"view_only": True}, {"rfb_handshake": "missing"}])
+def test_a_beat_is_answered_and_does_not_reach_the_host(options):
+    session = Session(control=True, **options)
+    session.browser.send_text('{"type":"beat","id":7}')
+    session.browser.until(lambda browser: {"type": "beat", "id": 7} in browser.texts)
+    assert not session.host.heard
+    assert not session.browser.closed
+
+
+def test_a_beat_is_no_sign_of_a_user():
+    session = Session(control=True, idle_timeout=60.0)
+    for number in range(7):
+        session.advance(10)
+        if not session.browser.closed:
+            session.browser.send_text(
+                json.dumps({"type": "beat", "id": number}, separators=(",", ":"))
+            )
+    assert isinstance(session.reason(), exceptions.IdleTimeout)
+
+
+def test_a_flood_of_beats_ends_the_session():
+    session = Session(control=True)
+    for number in range(300):
+        if session.browser.closed:
+            break
+        session.browser.send_text(beat(number))
+    assert session.browser.until(lambda browser: browser.close).close[0] == 1008
 
 
 def test_text_from_a_host_cannot_pass_for_a_control_message():
