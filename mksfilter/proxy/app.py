@@ -36,7 +36,7 @@ with extras.needed("the console proxy"):
     )
     from mksfilter.proxy.server import roster, state
     from mksfilter.proxy.web.page import Answer, Pages, framed, plain
-    from mksfilter.proxy.web.paths import PAGES, PathPrefix
+    from mksfilter.proxy.web.paths import PAGES, UPGRADES, PathPrefix
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -218,7 +218,7 @@ class ConsoleProxy:
         return [answer.body] if environ["REQUEST_METHOD"] == "GET" and answer.body else []
 
     def _upgrade(self, environ: WSGIEnvironment) -> Answer | None:
-        if self._prefix.without(environ.get("PATH_INFO", "")) not in ("/", "/websockify"):
+        if self._prefix.without(environ.get("PATH_INFO", "")) not in UPGRADES:
             return _NOT_FOUND
         self._running().broker.open(environ)
         return None

@@ -5,6 +5,7 @@ No node shares anything with another but the directory of keys, which is copied.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -25,10 +26,10 @@ USER = "user-who-leaves"
 
 @pytest.fixture
 def nodes(proxy_factory, tmp_path):
-    """Two nodes, each with its own copy of the keys; ``copy()`` brings both up to date."""
+    """Three nodes, each with its own copy of the keys; ``copy()`` brings all up to date."""
     source = tmp_path / "source"
     KeyRepository(str(source)).setup()
-    copies = [tmp_path / "copy-1", tmp_path / "copy-2"]
+    copies = [tmp_path / f"copy-{number}" for number in (1, 2, 3)]
     for copy in copies:
         shutil.copytree(source, copy)
     started = [
@@ -44,12 +45,13 @@ def nodes(proxy_factory, tmp_path):
 
 
 class Nodes:
-    """A deployment of two."""
+    """A deployment of three."""
 
     def __init__(self, source: Path, copies, proxies) -> None:
         self.source = source
         self.copies = copies
-        self.first, self.second = self.proxies = proxies
+        self.proxies = proxies
+        self.first, self.second, _ = proxies
 
     def copy(self) -> None:
         """As ``rsync --delete`` does."""
@@ -66,28 +68,47 @@ class Nodes:
         return self.first.token(instance, **facts)
 
 
+def told_everywhere(pages, since: float, what: str) -> None:
+    """Each page is told that it is revoked; prints after how many seconds."""
+    seconds = []
+    for page in pages:
+        said, code = until_closed(page)
+        seconds.append(time.monotonic() - since)
+        assert [message["type"] for message in said] == ["end"], "and no new token"
+        assert (said[-1]["reason"], code) == ("revoked", SessionRevoked.close_code)
+    print(f"drill: {what}: sessions ended after {', '.join(f'{each:.1f}' for each in seconds)} s")
+
+
+def refused_everywhere(nodes: Nodes, mint, since: float, what: str) -> None:
+    """Each node comes to refuse tokens as *mint* makes them; prints after how many seconds."""
+    seconds = []
+    for node in nodes.proxies:
+        while node.upgrade(mint()).status != 403:
+            assert time.monotonic() - since < 10
+        seconds.append(time.monotonic() - since)
+    print(f"drill: {what}: tokens refused after {', '.join(f'{each:.1f}' for each in seconds)} s")
+
+
 def test_a_user_who_left_is_out_on_every_node(nodes):
     kept_token = nodes.token(DB_1, user_id="somebody-else")
-    other = nodes.token(user_id=USER)
-    with (
-        open_page(nodes.first, nodes.token(user_id=USER)) as there,
-        open_page(nodes.second, nodes.token(user_id=USER)) as elsewhere,
-        open_page(nodes.second, kept_token) as kept,
-    ):
-        hello = told(there)
+    with contextlib.ExitStack() as stack:
+        pages = [
+            stack.enter_context(open_page(node, nodes.token(user_id=USER)))
+            for node in nodes.proxies
+        ]
+        resumes = [told(page)["resume"] for page in pages]
+        kept = stack.enter_context(open_page(nodes.second, kept_token))
         assert told(kept)["type"] == "hello"
+        others = [nodes.token(user_id=USER) for _ in nodes.proxies]
         assert main(["revoke", "--user", USER, "--key-repository", str(nodes.source)]) == 0
         nodes.copy()
         revoked = time.monotonic()
-        for page in (there, elsewhere):
-            said, code = until_closed(page)
-            assert said[-1]["reason"] == "revoked"
-            assert code == SessionRevoked.close_code
+        told_everywhere(pages, revoked, "a user who left")
         assert time.monotonic() - revoked < 10
+        refused_everywhere(nodes, others.pop, revoked, "a user who left")
         kept.ping().wait(5)
-    for node in nodes.proxies:
-        assert node.upgrade(other).status == 403
-        assert node.upgrade(subprotocols=offers(hello["resume"])).status == 403
+    for node, resume in zip(nodes.proxies, resumes, strict=True):
+        assert node.upgrade(subprotocols=offers(resume)).status == 403
         node.wait_for_log("reason=token-revoked")
         # Who comes back and is allowed again is not concerned.
         later = TokenCodec(KeyRepository(str(nodes.source)), "tests", clock=lambda: time.time() + 5)
@@ -112,24 +133,27 @@ def test_one_session_ends_and_its_user_keeps_the_others(nodes):
 
 
 def test_a_leaked_key_is_dead_at_once_and_so_is_what_it_opened(nodes, tmp_path):
-    """The thief signs with a copy of the old keys, on a node that nobody else uses."""
+    """The thief signs with a copy of the old keys, on nodes that nobody else uses."""
     stolen = tmp_path / "stolen"
     shutil.copytree(nodes.source, stolen)
     forged = TokenCodec(KeyRepository(str(stolen)), "tests")
     forge = ConsoleRequest(WEB_1, user_id="thief", mode="full")
     thief = BrowserKey()
-    with open_page(nodes.second, forged.issue(forge, ttl=600).token, key=thief) as page:
-        resume = told(page)["resume"]
+
+    def mint() -> str:
+        return forged.issue(forge, ttl=600).token
+
+    with contextlib.ExitStack() as stack:
+        pages = [stack.enter_context(open_page(node, mint(), key=thief)) for node in nodes.proxies]
+        resumes = [told(page)["resume"] for page in pages]
         shutil.rmtree(nodes.source)
         KeyRepository(str(nodes.source)).setup()
         nodes.copy()
         exchanged = time.monotonic()
-        said, code = until_closed(page)
-        assert (said[-1]["reason"], code) == ("revoked", SessionRevoked.close_code)
-        assert [message["type"] for message in said] == ["end"], "no token of the new key"
+        told_everywhere(pages, exchanged, "a leaked key")
         assert time.monotonic() - exchanged < 10
-    for node in nodes.proxies:
-        assert node.upgrade(forged.issue(forge, ttl=600).token).status == 403
+        refused_everywhere(nodes, mint, exchanged, "a leaked key")
+    for node, resume in zip(nodes.proxies, resumes, strict=True):
         assert node.upgrade(subprotocols=offers(resume, thief)).status == 403
 
 

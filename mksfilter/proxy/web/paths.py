@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-__all__ = ["PAGES", "PathPrefix"]
+__all__ = ["PAGES", "UPGRADES", "PathPrefix"]
 
 #: Where the console page is: ``/``, and where links for noVNC in an older console service point.
 PAGES = ("/", "/vnc_auto.html", "/vnc_lite.html", "/vnc.html")
+#: Where a WebSocket may be opened, and nowhere else.
+UPGRADES = ("/", "/websockify")
 
 
 class PathPrefix:
