@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mksfilter import config, extras, log
 from mksfilter.auth.keys import KeyRepository
@@ -175,6 +175,10 @@ class ConsoleProxy:
     def drain(self, seconds: float | None, *, move_within: float) -> None:
         """Have the pages move, and end the other sessions after *seconds*."""
         self._running().sessions.drain(seconds, move_within=move_within)
+
+    def tell_lost(self, sessions: Iterable[Mapping[str, Any]]) -> None:
+        """Count and record the end of sessions of a worker that was killed."""
+        self._running().sessions.tell_lost(sessions)
 
     def close(self) -> None:
         """End all sessions now."""

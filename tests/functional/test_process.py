@@ -231,8 +231,11 @@ def _status_of(proxy):
 
 
 class TestKilled:
-    def test_the_sessions_of_a_killed_worker_have_an_end_in_the_log(self, proxy_factory):
-        proxy = proxy_factory()
+    def test_the_sessions_of_a_killed_worker_have_an_end_in_every_record(
+        self, proxy_factory, tmp_path
+    ):
+        audit = tmp_path / "audit.log"
+        proxy = proxy_factory(audit_file=audit)
         with stock_client(proxy) as stock:
             opened = proxy.wait_for_log("event=session-opened")
             workers(proxy)[0].kill()
@@ -241,6 +244,13 @@ class TestKilled:
         for field in ("session", "connection", "request", "instance"):
             assert value(opened, field) == value(ended, field)
         assert value(ended, "reason") == "worker-lost"
+        # The worker that takes its place records what the dead one cannot.
+        until(lambda: '"action":"ended"' in audit.read_text().replace(" ", ""))
+        event = json.loads(audit.read_text().splitlines()[-1])
+        assert (event["action"], event["reason"]) == ("ended", "worker-lost")
+        assert event["connection"] == value(opened, "connection")
+        proxy.wait_for_metric("mksfilter_sessions_ended_total", 1, reason="worker-lost")
+        proxy.wait_for_metric("mksfilter_sessions_active", 0)
         assert "Traceback" not in proxy.log()
 
     def test_workers_without_a_master_move_their_pages_and_end(self, proxy_factory):

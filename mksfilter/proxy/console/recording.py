@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mksfilter.exceptions import ConsoleError, SessionRevoked
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
     from mksfilter.proxy.console.session import Session
 
-__all__ = ["claim_facts", "record_end", "record_opening"]
+__all__ = ["claim_facts", "record_end", "record_lost", "record_opening", "session_facts"]
 
 
 def claim_facts(claims: Claims) -> dict[str, str]:
@@ -34,7 +35,7 @@ def record_opening(audit: Trail, session: Session) -> None:
     :raises AuditUnavailable: ``audit_fail_closed``, and it cannot be recorded.
     """
     resumed = session.claims.use == "resume"
-    audit.confirm("resumed" if resumed else "opened", **_facts(session))
+    audit.confirm("resumed" if resumed else "opened", **session_facts(session))
 
 
 def record_end(audit: Trail, session: Session, reason: ConsoleError) -> None:
@@ -58,11 +59,30 @@ def record_end(audit: Trail, session: Session, reason: ConsoleError) -> None:
         bytes_out=0 if relay is None else relay.bytes_out,
         reason=reason.reason,
         detail=" ".join(str(reason).split()),
-        **_facts(session),
+        **session_facts(session),
     )
 
 
-def _facts(session: Session) -> dict[str, Any]:
+def record_lost(audit: Trail, facts: Mapping[str, Any], reason: ConsoleError) -> None:
+    """Tell that a session has ended of which only the ledger is left.
+
+    :param facts: those of :func:`session_facts`, ``since`` and ``returns`` beside them. How many
+        bytes went is not known.
+    """
+    known = dict(facts)
+    began = known.pop("since", None)
+    audit.record(
+        "moved" if known.pop("returns", False) else "ended",
+        began=began,
+        seconds=None if began is None else max(0.0, time.time() - began),
+        reason=reason.reason,
+        detail=" ".join(str(reason).split()),
+        **known,
+    )
+
+
+def session_facts(session: Session) -> dict[str, Any]:
+    """All that is told of a session, whatever becomes of it."""
     return {
         **claim_facts(session.claims),
         "vm": session.vm,

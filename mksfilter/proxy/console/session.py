@@ -117,6 +117,9 @@ class SessionMetrics(Protocol):
     def session_opened(self, mode: str) -> None:
         """A session has begun."""
 
+    def session_lost(self, reason: str) -> None:
+        """A session is over that another process had opened, which cannot say so."""
+
     def session_ended(self, reason: str) -> None:
         """A session is over."""
 

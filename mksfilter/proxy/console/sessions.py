@@ -13,8 +13,8 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 
@@ -28,6 +28,7 @@ from mksfilter.exceptions import (
     SessionRevoked,
     TokenError,
     TokenExpired,
+    WorkerLost,
 )
 from mksfilter.log import event
 from mksfilter.proxy.console import control_channel, recording
@@ -186,7 +187,13 @@ class SessionRegistry:
             on_first_byte=functools.partial(self._first_byte, session),
         )
         self._sessions[session.connection_id] = session
-        session.entry = self._ledger.enter(_facts(session))
+        session.entry = self._ledger.enter(
+            {
+                **recording.session_facts(session),
+                "since": time.time(),
+                "returns": bool(session.cnf),
+            }
+        )
         _log_opening(session)
         if session.greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
@@ -270,6 +277,16 @@ class SessionRegistry:
             self._schedule(session)
         else:
             self._close(session)
+
+    def tell_lost(self, sessions: Iterable[Mapping[str, Any]]) -> None:
+        """Count and record the end of sessions whose process could not do so.
+
+        :param sessions: as they were entered into that process's ledger.
+        """
+        for facts in sessions:
+            reason = WorkerLost("the process that carried it was killed, or died")
+            recording.record_lost(self._audit, facts, reason)
+            self._metrics.session_lost(reason.reason)
 
     def close(self) -> None:
         """End every session now."""
@@ -399,25 +416,6 @@ def _uncounted(session: Session) -> tuple[int, int]:
     more = arrived - session.counted_in, sent - session.counted_out
     session.counted_in, session.counted_out = arrived, sent
     return more
-
-
-def _facts(session: Session) -> dict[str, object]:
-    """What the end of a session says, where somebody else has to say it."""
-    claims = session.claims
-    return {
-        "session": session.id,
-        "connection": session.connection_id,
-        "jti": claims.jti,
-        "instance": claims.iid,
-        "request": claims.rid,
-        "project": claims.pid,
-        "user": claims.uid,
-        "vcenter": session.vcenter,
-        "host": session.host,
-        "client": session.client,
-        "mode": claims.mode,
-        "since": time.time(),
-    }
 
 
 def _log_opening(session: Session) -> None:

@@ -25,7 +25,7 @@ from gunicorn.arbiter import Arbiter
 
 from mksfilter.exceptions import MksFilterError, WorkerLost
 from mksfilter.log import event
-from mksfilter.proxy.server import rehearsal, roster
+from mksfilter.proxy.server import ledger, rehearsal, roster
 from mksfilter.proxy.server.roster import State
 from mksfilter.proxy.server.service_manager import ServiceManager
 
@@ -116,12 +116,14 @@ class ConsoleArbiter(Arbiter):
             self.WORKERS.pop(pid, None)
             del self._known[pid]
             for facts in worker.ledger.left_open():
-                self._tell_lost(pid, facts)
+                ledger.leave_behind(facts)
+                self._tell_lost(pid, dict(facts))
             worker.cell.free()
 
     def _tell_lost(self, pid: int, facts: dict[str, Any]) -> None:
         reason = WorkerLost(f"worker {pid} was killed, or died")
         since = facts.pop("since", None)
+        facts.pop("returns", None)
         if since is not None:
             facts["seconds"] = f"{max(0.0, time.time() - since):.1f}"
         self.log.warning("%s", event("session-ended", **facts, reason=reason.reason, detail=reason))

@@ -11,7 +11,7 @@ import mmap
 import struct
 from collections.abc import Iterator, Mapping
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "leave_behind", "take_over"]
 
 _SLOTS = 16384
 _SIZE = 1024  # bytes of a slot; memory that is never written costs nothing
@@ -67,6 +67,21 @@ class Ledger:
                 yield json.loads(self._memory[start : start + length])
             elif not any(self._memory[start : start + 8]):
                 return  # never used, as all that follow
+
+
+#: What workers had open that were killed, until the next worker is forked and records it.
+_left_behind: list[dict[str, object]] = []
+
+
+def leave_behind(facts: dict[str, object]) -> None:
+    """Called in the master: nobody has recorded the end of this session."""
+    _left_behind.append(facts)
+
+
+def take_over() -> list[dict[str, object]]:
+    """All that were left behind, for a worker that is about to be forked."""
+    taken, _left_behind[:] = list(_left_behind), []
+    return taken
 
 
 def _entry(facts: Mapping[str, object]) -> bytes | None:

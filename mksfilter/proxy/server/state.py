@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mksfilter.log import event
 from mksfilter.proxy.server import board
@@ -77,6 +77,9 @@ class Application(Protocol):
         :param seconds: None: never. May come again with another value.
         :param move_within: seconds.
         """
+
+    def tell_lost(self, sessions: Iterable[Mapping[str, Any]]) -> None:
+        """Count and record the end of sessions of a worker that was killed."""
 
     def close(self) -> None:
         """End all sessions now."""
@@ -157,6 +160,11 @@ class ServerState:
         self.refusing = self.refusing or seconds is None
         for application in self._applications:
             application.drain(seconds, move_within=move_within)
+
+    def tell_lost(self, sessions: Sequence[Mapping[str, Any]]) -> None:
+        """A worker was killed that had these sessions open, as its ledger has them."""
+        for application in self._applications[:1] if sessions else ():
+            application.tell_lost(sessions)
 
     def close(self) -> None:
         """All sessions end now."""

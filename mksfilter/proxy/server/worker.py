@@ -25,7 +25,7 @@ from mksfilter.exceptions import MksFilterError
 from mksfilter.log import event
 from mksfilter.proxy.server import arbiter, gunicorn_adapter, log_outlet, node, roster, unfit
 from mksfilter.proxy.server.handler import ConsoleHandler
-from mksfilter.proxy.server.ledger import Ledger
+from mksfilter.proxy.server.ledger import Ledger, take_over
 from mksfilter.proxy.server.management import ManagementListener
 from mksfilter.proxy.server.roster import State
 from mksfilter.proxy.server.server import ConsoleServer
@@ -64,6 +64,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         # What follows is still done in the master.
         self.cell = roster.shared().take()
         self.ledger = Ledger()
+        self._left_behind = take_over()
         self.generation = 0
         self.retired = False
         arbiter.adopt_by(self.cfg)
@@ -106,6 +107,7 @@ class ConsoleWorker(GeventWebSocketWorker):
             self.state = ServerState(constructed(), self._page, ledger=self.ledger)
             self.state.certificates = _served_certificates(self.cfg.certfile)
             self.state.start()
+            self.state.tell_lost(self._left_behind)
             self._service_manager.ready()
         except MksFilterError as exc:
             self.log.critical("%s", exc)

@@ -125,6 +125,10 @@ class Metrics:
         self._active.inc()
         self._opened.labels(mode).inc()
 
+    def session_lost(self, reason: str) -> None:
+        """Count a session that is over, and that is among nobody's open ones any more."""
+        self._ended.labels(reason).inc()
+
     def session_ended(self, reason: str) -> None:
         """Count a session that is over; *reason* is that of a :class:`SessionEnded`."""
         self._active.dec()

@@ -91,6 +91,9 @@ class Metrics:
     def session_opened(self, mode: str) -> None:
         self.sessions.append(f"opened {mode}")
 
+    def session_lost(self, reason: str) -> None:
+        self.sessions.append(f"lost {reason}")
+
     def session_ended(self, reason: str) -> None:
         self.sessions.append(f"ended {reason}")
 
