@@ -7,6 +7,7 @@ by time-outs of its own and holds its place until then.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -60,10 +61,12 @@ class BoundedCalls:
         if not self._places.acquire(blocking=wait, timeout=self._timeout if wait else None):
             raise NoPlace
         result: Future[_Result] = Future()
+        # The call's lines of the log name the session of who asks.
+        context = contextvars.copy_context()
 
         def run() -> None:
             try:
-                result.set_result(call())
+                result.set_result(context.run(call))
             except BaseException as exc:
                 result.set_exception(exc)
             finally:

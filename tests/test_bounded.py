@@ -7,7 +7,15 @@ import time
 
 import pytest
 
+from mksfilter import log
 from mksfilter.bounded import BoundedCalls, DeadlinePassed, NoPlace
+
+
+def test_lines_of_the_log_within_a_call_name_the_session_of_who_asked():
+    calls = BoundedCalls("test", limit=1, timeout=10)
+    with log.serving():
+        log.name_session("the-session", "req-1")
+        assert "session=the-session" in calls.run(lambda: log.event("asked"))
 
 
 @pytest.fixture

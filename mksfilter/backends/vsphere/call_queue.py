@@ -11,6 +11,8 @@ gunicorn's gevent worker.
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import logging
 import threading
 import time
@@ -126,7 +128,9 @@ class CallQueue:
 
     def submit(self, work: Callable[[], T], *, user: str = "") -> Call[T]:
         """Queue *work*; wait for it with :meth:`Call.result`, or on ``Call.future``."""
-        call = Call(work, self._queue_timeout)
+        # In the context of who asks: its lines of the log name the session that is being opened.
+        context = contextvars.copy_context()
+        call = Call(functools.partial(context.run, work), self._queue_timeout)
         with self._lock:
             if self._closed:
                 raise VCenterUnreachable(f"vcenter {self.name}: this process shuts down")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mksfilter import log
 from mksfilter.backends.vsphere.call_queue import CallQueue
 from mksfilter.exceptions import VCenterBusy, VCenterUnreachable
 
@@ -32,6 +33,14 @@ def test_errors_reach_who_asked() -> None:
 
     with pytest.raises(LookupError, match="not there"):
         make().run(fail)
+
+
+def test_lines_of_the_log_within_a_call_name_the_session_of_who_asked() -> None:
+    queue = make()
+    with log.serving():
+        log.name_session("the-session", "req-1")
+        assert "session=the-session" in queue.run(lambda: log.event("asked"))
+    assert "session=" not in queue.run(lambda: log.event("asked"))
 
 
 def test_never_more_than_the_bound_at_once() -> None:
