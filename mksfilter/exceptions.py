@@ -39,8 +39,9 @@ does next::
         +-- BackendError             vSphere, or the way to it
         |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
         |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused,
-        |   |   TicketMissing
+        |   |   TicketMissing, MachineUnresponsive
         |   +-- VCenterUnreachable, VCenterLoginRefused, VCenterBusy
+        |   |   +-- AnswerUnreadable
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
         +-- SessionEnded             an established session that has to stop
@@ -63,6 +64,7 @@ __all__ = [
     "AccessDenied",
     "AccessWithdrawn",
     "AnswerNotRead",
+    "AnswerUnreadable",
     "AuditUnavailable",
     "BackendError",
     "CertificateMismatch",
@@ -93,6 +95,7 @@ __all__ = [
     "KeysUnavailable",
     "LifetimeReached",
     "LimitReached",
+    "MachineUnresponsive",
     "MessageTooBig",
     "MethodNotAllowed",
     "MksFilterError",
@@ -606,6 +609,19 @@ class VCenterUnreachable(BackendError):
     status = 504
     reason = "vcenter-unreachable"
     public = "The console service cannot reach this machine's cloud at the moment. Try again later."
+    retry = "reopen"
+
+
+class AnswerUnreadable(VCenterUnreachable):
+    """It answers, and not as a vCenter does."""
+
+
+class MachineUnresponsive(BackendError):
+    """vCenter answers, but not what concerns this VM: its host may hang."""
+
+    status = 504
+    reason = "machine-unresponsive"
+    public = "The host of this machine does not answer at the moment. Try again later."
     retry = "reopen"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from mksfilter import config, extras
+from mksfilter import config, extras, runtime_directory
 from mksfilter.api import bodies
 from mksfilter.audit.places import make_trail
 from mksfilter.audit.trail import Trail
@@ -212,7 +212,11 @@ def _issuer(
     if settings.ticket_at == "issue":
         vcenters = config.vcenter_settings(conf, local_conf)
         if vcenters:
-            consoles = _ConsolesAtFirstUse(vcenters, settings.allowed_networks)
+            consoles = _ConsolesAtFirstUse(
+                vcenters,
+                settings.allowed_networks,
+                runtime_directory.find(settings.runtime_directory),
+            )
     LOG.info(
         event(
             "filter-ready",
@@ -229,9 +233,13 @@ class _ConsolesAtFirstUse:
     """Made twice: to find what is wrong at the start, and for use after the server has forked."""
 
     def __init__(
-        self, vcenters: Sequence[config.VCenterSettings], allowed_networks: Sequence[str]
+        self,
+        vcenters: Sequence[config.VCenterSettings],
+        allowed_networks: Sequence[str],
+        directory: str,
     ) -> None:
         self._vcenters = vcenters
+        self._directory = directory
         self._allowed_networks = allowed_networks
         self._lock = threading.Lock()
         self._consoles: ConsoleSource | None = None
@@ -250,4 +258,8 @@ class _ConsolesAtFirstUse:
         with extras.needed("ticket_at = issue"):
             from mksfilter.backends.resolver import Consoles
 
-        return Consoles(self._vcenters, allowed_networks=self._allowed_networks)
+        return Consoles(
+            self._vcenters,
+            allowed_networks=self._allowed_networks,
+            runtime_directory=self._directory,
+        )

@@ -38,6 +38,7 @@ from mksfilter.backends.vsphere import faults
 from mksfilter.backends.vsphere.call_queue import Call
 from mksfilter.backends.vsphere.client import VM, About, Connection
 from mksfilter.backends.vsphere.session import Session, log_out
+from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
@@ -68,6 +69,8 @@ class VCenterState:
 
     :param state: ``new`` (not asked yet), ``up``, ``down`` (not asked for a while), ``probing``
         (one attempt is let through), ``login-refused``.
+    :param healthy: its last call or probe was answered; false before the first. It says nothing of
+        the password.
     :param retry_in: seconds until it is asked again; 0 when it may be asked now.
     :param in_flight: calls being answered; ``waiting``: calls in the queue.
     :param remembered: VMs in its cache.
@@ -75,6 +78,7 @@ class VCenterState:
 
     name: str
     state: str
+    healthy: bool
     retry_in: float
     in_flight: int
     waiting: int
@@ -92,6 +96,8 @@ class Consoles:
     :param take_over: ``drop``: at its console limit, a VM's oldest console is ended first.
     :param queue_timeout: seconds for which a caller waits in a vCenter's queue, and for which all
         vCenters together are searched.
+    :param runtime_directory: where the processes of this node share what they know of a vCenter;
+        ``""``: each goes by what it knows itself.
     :raises ConfigurationError: certificates or backends of a vCenter cannot be used as configured.
     """
 
@@ -102,12 +108,14 @@ class Consoles:
         allowed_networks: Iterable[str] = (),
         take_over: str = "refuse",
         queue_timeout: float = 30.0,
+        runtime_directory: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
         self.allowed_networks = tuple(allowed_networks)  # checked where names are resolved: dial
         self._take_over = take_over
         self._queue_timeout = queue_timeout
+        self._runtime_directory = runtime_directory
         self._clock = clock
         self._sleep = sleep or time.sleep
         self._vcenters = tuple(vcenters)
@@ -125,7 +133,12 @@ class Consoles:
             with self._building:
                 self._built = self._built or {
                     settings.name: _Site(
-                        Session(settings, queue_timeout=self._queue_timeout, clock=self._clock),
+                        Session(
+                            settings,
+                            queue_timeout=self._queue_timeout,
+                            record=SharedRecord.of(settings, self._runtime_directory),
+                            clock=self._clock,
+                        ),
                         registry.load(settings),
                     )
                     for settings in self._vcenters
@@ -215,14 +228,22 @@ class Consoles:
             lambda site, uuid: site.with_vm(uuid, lambda vm: site.session.drop(vm, unwanted)),
         )
 
+    def watch(self) -> None:
+        """Have all vCenters looked after from now on, whether consoles are asked for or not."""
+        for site in self._sites.values():
+            site.session.watch()
+
     def state(self) -> list[VCenterState]:
         """The vCenters in the order of the configuration."""
         return [site.state() for site in self._sites.values()]
 
-    def close(self) -> None:
-        """Log out everywhere; new calls are refused."""
+    def close(self, *, timeout: float = 2.0) -> None:
+        """Log out everywhere; new calls are refused.
+
+        :param timeout: seconds for all vCenters to take leave.
+        """
         sessions = [site.session for site in self._sites.values()]
-        log_out(sessions)
+        log_out(sessions, timeout=timeout)
         for session in sessions:
             session.close()
 
@@ -275,12 +296,16 @@ class Consoles:
         site = self._likely(instance_uuid, vcenter)
         if site is not None:
             try:
-                return site.session.run(lambda: work(site, instance_uuid), user=user_id)
+                return site.session.run(
+                    lambda: work(site, instance_uuid), user=user_id, machine=instance_uuid
+                )
             except InstanceNotFound:
                 if len(self._sites) == 1:
                     raise
         found = self._search(instance_uuid, user_id, but=site)
-        return found.session.run(lambda: work(found, instance_uuid), user=user_id)
+        return found.session.run(
+            lambda: work(found, instance_uuid), user=user_id, machine=instance_uuid
+        )
 
     def _likely(self, instance_uuid: str, hint: str | None) -> _Site | None:
         """Where to look first, by what we remember, what we are told, or for lack of choice."""
@@ -313,7 +338,9 @@ class Consoles:
             if site is but:
                 continue
             try:
-                call = site.session.submit(_finder(site, instance_uuid), user=user_id)
+                call = site.session.submit(
+                    _finder(site, instance_uuid), user=user_id, machine=instance_uuid
+                )
             except BackendError as exc:
                 errors[site.session.name] = exc
             else:
@@ -327,11 +354,13 @@ class Consoles:
                 if not done:
                     break
                 for future in done:
-                    site, _call = searching.pop(future)
+                    site, call = searching.pop(future)
                     try:
                         future.result()
                     except InstanceNotFound:
                         continue
+                    except VCenterUnreachable as exc:
+                        errors[site.session.name] = site.session.judged(call, exc)
                     except BackendError as exc:
                         errors[site.session.name] = exc
                     else:
@@ -396,14 +425,16 @@ class _Site:
     def state(self) -> VCenterState:
         session = self.session
         about = session.about
-        if session.login_retry_in:
-            state, retry_in = "login-refused", session.login_retry_in
-        else:
-            state = {"closed": "up", "open": "down", "half-open": "probing"}[session.breaker.state]
+        if session.breaker.state != "closed":
+            state = {"open": "down", "half-open": "probing"}[session.breaker.state]
             retry_in = session.breaker.retry_in
+        else:
+            retry_in = session.login_retry_in
+            state = "login-refused" if retry_in else "up" if session.healthy else "new"
         return VCenterState(
             name=session.name,
-            state="new" if state == "up" and not session.logged_in else state,
+            state=state,
+            healthy=session.healthy,
             retry_in=retry_in,
             in_flight=session.calls.in_flight,
             waiting=session.calls.waiting,

@@ -14,7 +14,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mksfilter import config
+from mksfilter import config, runtime_directory
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.revocation import RevocationFile
 from mksfilter.commands import add_config_file, record_act
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     # pyVmomi is imported only for a configuration that can use it.
     from mksfilter.backends.resolver import Consoles
 
-    with contextlib.closing(Consoles(vcenters)) as consoles:
+    directory = runtime_directory.find(conf[config.GROUP].runtime_directory)
+    with contextlib.closing(Consoles(vcenters, runtime_directory=directory)) as consoles:
         if args.action == "list":
             return _list(args, consoles)
         if not args.may_return:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from mksfilter.config.files import ConfigurationFiles, expand
 from mksfilter.config.loading import (
     audit_settings,
+    current_password,
     filter_settings,
     load,
     nova_settings,
@@ -72,6 +73,7 @@ __all__ = [
     "Unknown",
     "VCenterSettings",
     "audit_settings",
+    "current_password",
     "expand",
     "filter_settings",
     "list_opts",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from oslo_config import cfg
 
@@ -70,6 +72,26 @@ class ConfigurationFiles:
             return found.where
         return self.files[-1] if self.files else f"[{group}]"
 
+    def mangled(self, group: str, option: str, *, file_option: str = "") -> str:
+        """Why oslo.config reads another secret than is written, in words that hold nothing of it;
+        ``""``: it does not.
+
+        It substitutes other options for ``$NAME``, also in values of the environment, and takes
+        away quotes and the blanks around a value.
+
+        :param file_option: names a file that can hold the secret as it is; without one, quotes are
+            taken for meant, since nothing else keeps blanks.
+        """
+        variable = environment_variable(group, option)
+        if variable in os.environ:
+            return _substituted(os.environ[variable], file_option)
+        found = self._last(group, option)
+        if found is None:
+            return ""
+        raw = _raw(found.file, found.group, option)
+        stripped = _stripped(raw, file_option) if file_option else ""
+        return stripped or _substituted(raw, file_option)
+
     def _last(self, group: str, option: str) -> Written | None:
         found = [written for written in self.named(group) if option in written.options]
         return found[-1] if found else None
@@ -123,3 +145,50 @@ def _read(path: str) -> Iterator[Written]:
         raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
     for group, options in sections.items():
         yield Written(path, group, {name: values[-1] for name, values in options.items()})
+
+
+# As oslo.config's own template and string.Template have it; '$$' is taken out before.
+_REFERENCE: Final = re.compile(r"\\\$|\$(?:[_a-z][._a-z0-9]*|\{[_a-z][._a-z0-9]*\})", re.IGNORECASE)
+
+
+def _substituted(raw: str, file_option: str) -> str:
+    if not _REFERENCE.search(raw.replace("$$", "")):
+        return ""
+    remedy = f": write `$` as `$$`, or use {file_option}" if file_option else ""
+    return f"refers with '$' to another option; a '$' itself is written '$$'{remedy}"
+
+
+def _stripped(raw: str, file_option: str) -> str:
+    inner = raw.strip()
+    if "\n" in raw:
+        return f"goes on in the next line: use {file_option}"
+    if raw != raw.rstrip() or len(raw) > len(inner) + 1:
+        return f"begins or ends with blanks, which are taken away: use {file_option}"
+    if inner and inner[0] == inner[-1] and inner[0] in "\"'":
+        return f"stands in quotes, which are taken away: leave them out, or use {file_option}"
+    return ""
+
+
+def _raw(path: str, group: str, option: str) -> str:
+    """What stands behind the separator, the last time that *option* is written; a line that
+    continues it is kept apart by a line break."""
+    raw, section, ours = "", "", False
+    with open(path, encoding="utf-8") as file:
+        for line in file.read().split("\n"):
+            text = line.removesuffix("\r")
+            if not text.strip():
+                ours = False
+            elif text[0] in " \t":
+                raw += f"\n{text}" if ours else ""
+            elif text[0] == "[":
+                section, ours = text.strip()[1:-1], False
+            elif text[0] not in "#;":
+                key, separator, value = _split(text)
+                ours = bool(separator) and section == group and key == option
+                raw = value if ours else raw
+    return raw
+
+
+def _split(line: str) -> tuple[str, str, str]:
+    at = min((place for place in (line.find("="), line.find(":")) if place >= 0), default=-1)
+    return (line[:at].strip(), line[at], line[at + 1 :]) if at >= 0 else (line, "", "")

@@ -50,6 +50,7 @@ from mksfilter.tcp import unbracketed
 __all__ = [
     "Refused",
     "audit_settings",
+    "current_password",
     "filter_settings",
     "load",
     "nova_settings",
@@ -282,6 +283,8 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
     loading.register_adapter_conf_options(conf, NOVA_GROUP)
     if not conf[NOVA_GROUP].auth_type:
         return None
+    if mangled := _mangled(conf, NOVA_GROUP):
+        raise ConfigurationError(f"[nova] password {mangled}")
     try:
         auth = loading.load_auth_from_conf_options(conf, NOVA_GROUP)
         timeout = float(conf[NOVA_GROUP].timeout or NovaSettings.timeout)
@@ -324,7 +327,11 @@ def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSetti
     group = f"vcenter.{name}"
     conf.register_opts(VCENTER_OPTS, group=group)
     values: dict[str, Any] = {}
+    mangled = _mangled(conf, group, "password_file")
     for opt in VCENTER_OPTS:
+        if opt.dest == "password" and mangled:
+            values[opt.dest] = "?"  # what it is taken for may be told by its own error
+            continue
         try:
             values[opt.dest] = conf[group][opt.dest]
         except (cfg.Error, ValueError) as exc:
@@ -336,14 +343,42 @@ def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSetti
             faults.append(f"[{group}] {required} is not set, and vcenters names {name!r}")
     for option in ("host", "console_host"):
         values[option] = values[option] and unbracketed(values[option])
-    password_file = values.pop("password_file")
+    password_file = values["password_file"]
     if password_file:
         values["password"] = _read_password(group, password_file, faults)
+    elif mangled:
+        faults.append(f"[{group}] password {mangled}")
     if not values["password"]:
         faults.append(f"[{group}] password_file (or password) is not set")
     if values["insecure"] and (values["thumbprint"] or values["ca_file"]):
         faults.append(f"[{group}] insecure = true contradicts thumbprint and ca_file; remove one")
     return VCenterSettings(name=name, **values)
+
+
+def current_password(vcenter: VCenterSettings) -> str:
+    """The password as it is written now, where a file holds it.
+
+    :raises ConfigurationError: the file cannot be read, or is open to others.
+    """
+    if not vcenter.password_file:
+        return vcenter.password
+    faults: list[str] = []
+    password = _read_password(f"vcenter.{vcenter.name}", vcenter.password_file, faults)
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    if not password:
+        raise ConfigurationError(f"[vcenter.{vcenter.name}] password_file is empty")
+    return password
+
+
+def _mangled(conf: cfg.ConfigOpts, group: str, file_option: str = "") -> str:
+    """Why oslo.config takes the password of *group* for another one than is written; ``""``: it
+    does not."""
+    with contextlib.suppress(ConfigurationError):
+        return ConfigurationFiles(files_of(conf)).mangled(
+            group, "password", file_option=file_option
+        )
+    return ""
 
 
 def _read_password(group: str, path: str, faults: list[str]) -> str:

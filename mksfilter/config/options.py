@@ -73,6 +73,13 @@ SHARED_OPTS = [
         "site-local, multicast, reserved, Teredo and metadata addresses, also where an IPv6 "
         "address stands for one. An address of those is allowed only when listed.",
     ),
+    cfg.StrOpt(
+        "runtime_directory",
+        default="",
+        help="Directory, of this user alone, where the processes of this node share which log-ins "
+        "a vCenter has refused and whether it answers. Empty: what systemd made "
+        "(RuntimeDirectory=), /run/mksfilter, or one in the directory for temporary files.",
+    ),
 ]
 
 AUDIT_OPTS = [
@@ -407,10 +414,24 @@ VCENTER_OPTS = [
     cfg.StrOpt(
         "username", help="User with System.View and VirtualMachine.Interact.ConsoleInteract."
     ),
-    cfg.StrOpt("password", secret=True, help="Password. Better: password_file."),
+    cfg.StrOpt(
+        "password",
+        secret=True,
+        help="Password, with each '$' written '$$'. Better: password_file.",
+    ),
     cfg.StrOpt(
         "password_file",
-        help="File that holds the password; mode 0600, or 0440 in a volume of Kubernetes.",
+        help="File that holds the password; mode 0600, or 0440 in a volume of Kubernetes. It is "
+        "read again before each log-in.",
+    ),
+    cfg.IntOpt(
+        "lockout_window",
+        default=180,
+        min=1,
+        max=86400,
+        help="Seconds in which vCenter counts refused log-ins before it locks the account (SSO's "
+        "lockout policy; 180 by default). All processes of this node together never have more than "
+        "two refused in it.",
     ),
     cfg.StrOpt("ca_file", help="CA certificates (PEM) that vouch for the vCenter and its hosts."),
     cfg.StrOpt(

@@ -23,13 +23,19 @@ VCENTER_PLACE = "{vcenter}"
 
 @dataclasses.dataclass(frozen=True)
 class VCenterSettings:
-    """One ``[vcenter.NAME]`` group; ``password`` is already read from its file."""
+    """One ``[vcenter.NAME]`` group.
+
+    :param password: as it was at the start, read from *password_file* where there is one; see
+        :func:`mksfilter.config.current_password`.
+    """
 
     name: str
     host: str
     port: int = 443
     username: str = ""
     password: str = dataclasses.field(default="", repr=False)
+    password_file: str | None = None
+    lockout_window: int = 180
     ca_file: str | None = None
     thumbprint: str | None = None
     insecure: bool = False
@@ -78,6 +84,7 @@ class FilterSettings:
     view_role_policy: str
     policy_file: str
     allowed_networks: tuple[str, ...]
+    runtime_directory: str
     vsphere_hosts: tuple[str, ...]
     also_answer: tuple[str, ...]
     identity: str
@@ -96,6 +103,7 @@ class ProxySettings:
     clock_skew: int
     ticket_at: str
     allowed_networks: tuple[str, ...]
+    runtime_directory: str
     session_lifetime: int
     end_sessions_of_removed_keys: bool
     resume_asks_nova: bool

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["ConsoleProxy", "app_factory"]
 
 LOG = logging.getLogger(__name__)
+
+#: For vCenters to take leave of a worker that ends.
+_LOG_OUT_SECONDS = 1.0
 _NO_AUDIT = config.AuditSettings()
 
 
@@ -185,9 +188,11 @@ class ConsoleProxy:
         self._running().sessions.close()
 
     def flush(self) -> None:
-        """Write the audit events that wait, as far as that takes no longer than two seconds."""
-        if self._process is not None:
+        """Write the audit events that wait, as far as that takes no longer than two seconds, and
+        log out of the vCenters, within another."""
+        if self._process is not None and self._process.pid == os.getpid():
             self._process.audit.close()
+            self._process.leave(_LOG_OUT_SECONDS)
 
     def refused(self, reason: str) -> None:
         """Count a request that never reached us."""

@@ -93,6 +93,7 @@ class Process:
         revocations = RevocationFile(keys)
         revocations.load()
         endpoints = EndpointSource(settings, vcenters, codec)
+        self._endpoints = endpoints
         self.metrics = Metrics()
         self.audit = make_trail(
             audit,
@@ -182,6 +183,11 @@ class Process:
             audit=self.audit,
             refusals=self.refusals,
         )
+        endpoints.watch()
+
+    def leave(self, timeout: float) -> None:
+        """Give back what is held elsewhere: the sessions of vCenters, which bound their number."""
+        self._endpoints.close(timeout)
 
 
 def _instances(nova: NovaSettings | None) -> NovaInstances:

@@ -159,3 +159,80 @@ def test_an_ipv6_address_may_stand_in_brackets(tmp_path, written):
     )
     (vcenter,) = config.vcenter_settings(config.load([file]))
     assert (vcenter.host, vcenter.console_host) == ("fd00::7", "fd00::7")
+
+
+def vcenter_with(tmp_path, line):
+    """The settings of a vCenter in whose group there is *line*."""
+    file = write(
+        tmp_path / "a.conf",
+        f"[mksfilter]\nvcenters = dc1\n[vcenter.dc1]\nhost = h\nusername = u\n{line}\nport = 443\n",
+    )
+    return config.vcenter_settings(config.load([file]))[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("password = pa$hosts3cret", r"write `\$` as `\$\$`, or use password_file"),
+        ("password = pa$host", r"write `\$` as `\$\$`, or use password_file"),
+        ("password = pa${host}s3cret", r"write `\$` as `\$\$`, or use password_file"),
+        ("password = pa$password", r"write `\$` as `\$\$`, or use password_file"),
+        ("password = $mksfilter.audience", r"write `\$` as `\$\$`, or use password_file"),
+        ("password = pa$$$Hosts3cret", r"write `\$` as `\$\$`, or use password_file"),
+        (r"password = pa\$s3cret", r"write `\$` as `\$\$`, or use password_file"),
+        ('password = "s3cret"', "stands in quotes.*password_file"),
+        ("password = 's3cret'", "stands in quotes.*password_file"),
+        ("password = s3cret ", "begins or ends with blanks.*password_file"),
+        ("password =  s3cret", "begins or ends with blanks.*password_file"),
+        ("password = s3cret\t", "begins or ends with blanks.*password_file"),
+        ("password = s3\n cret", "goes on in the next line.*password_file"),
+        ("password: pa$host", "password_file"),
+        ("password = good\npassword = s3$host", "password_file"),
+    ],
+)
+def test_a_password_that_oslo_config_would_change_is_refused_without_it(tmp_path, written, words):
+    with pytest.raises(ConfigurationError, match=rf"\[vcenter\.dc1\] password .*{words}") as caught:
+        vcenter_with(tmp_path, written)
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("password = pa$$s3cret", "pa$s3cret"),
+        ("password = $$$$", "$$"),
+        ("password = 100$", "100$"),
+        ("password = a$ b$1", "a$ b$1"),
+        ("password=s3cret", "s3cret"),
+        ('password = it\'s "good"', 'it\'s "good"'),
+        ('password = "half', '"half'),
+        ("password = a=b:c#d;e%s", "a=b:c#d;e%s"),
+        ("password = s3cret\n# a comment\n", "s3cret"),
+        ("password = 's3$host'\npassword = good", "good"),
+    ],
+)
+def test_a_password_that_is_read_as_it_is_written_is_taken(tmp_path, written, password):
+    assert vcenter_with(tmp_path, written).password == password
+
+
+def test_a_password_file_holds_it_as_it_is_and_wins(tmp_path):
+    (tmp_path / "pw").touch(0o600)
+    (tmp_path / "pw").write_text("' pa$host \"\n")
+    settings = vcenter_with(tmp_path, f"password = x$host\npassword_file = {tmp_path / 'pw'}")
+    assert settings.password == "' pa$host \""
+
+
+def test_a_password_file_is_read_again(tmp_path):
+    path = tmp_path / "pw"
+    path.touch(0o600)
+    path.write_text("old\n")
+    settings = vcenter_with(tmp_path, f"password_file = {path}")
+    path.write_text("new\n")
+    assert config.current_password(settings) == "new"
+    path.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="open to others"):
+        config.current_password(settings)
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="No such file"):
+        config.current_password(settings)

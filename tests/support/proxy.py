@@ -74,6 +74,7 @@ def configuration(
         # The simulated ESXi hosts are on this machine.
         "allowed_networks": "127.0.0.0/8",
         "management_bind": "127.0.0.1:0",
+        "runtime_directory": directory / "run",
         **options,
     }
     lines = ["[mksfilter]"]

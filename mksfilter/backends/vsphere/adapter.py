@@ -37,6 +37,7 @@ from pyVmomi import SoapStubAdapter, VmomiSupport, vim
 from pyVmomi.SoapAdapter import SoapResponseDeserializer
 
 from mksfilter import __version__
+from mksfilter.backends.vsphere.bare_fault import bare_fault
 from mksfilter.backends.vsphere.http_answer import Answer
 from mksfilter.backends.vsphere.managed_objects import (
     ManagedObject,
@@ -140,9 +141,14 @@ class Adapter(SoapStubAdapter):  # type: ignore[misc]  # pyvmomi's classes have 
             result = SoapResponseDeserializer(self).Deserialize(
                 io.BytesIO(answer.body), info.result
             )
-        except BaseException:
+        except BaseException as exc:
             self._discard(connection)
-            raise
+            fault = None
+            if answer.status == 500 and isinstance(exc, Exception):
+                fault = bare_fault(answer.body)
+            if fault is None:
+                raise
+            raise fault from exc
         self.ReturnConnection(connection)
         if answer.status == 200:
             return result

@@ -35,13 +35,18 @@ _IDLE_WORKER_SECONDS = 30.0
 
 
 class Call(Generic[T_co]):
-    """One piece of work, and the way to cut it off."""
+    """One piece of work, and the way to cut it off.
+
+    :ivar subject: what the request that it is in, or that it failed in, is about: an instance;
+        ``""``: the vCenter itself.
+    """
 
     def __init__(self, work: Callable[[], T_co], queue_timeout: float) -> None:
         self.future: Future[T_co] = Future()
         self.queue_timeout = queue_timeout
         self.deadline = 0.0
         self.cut_off = False
+        self.subject = ""
         self._work = work
         self._abort: Callable[[], None] | None = None
 
@@ -86,6 +91,7 @@ class CallQueue:
     :param name: of the vCenter, for errors and thread names.
     :param timeout: seconds from the start of a call (or its last :meth:`extend`) to its end.
     :param queue_timeout: seconds a caller waits for its turn.
+    :param quiet: a call that is cut off is nothing to tell.
     """
 
     def __init__(
@@ -96,8 +102,10 @@ class CallQueue:
         timeout: float,
         queue_timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        quiet: bool = False,
     ) -> None:
         self.name = name
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self.timeout = timeout
         self._limit = workers
         self._queue_timeout = queue_timeout
@@ -245,7 +253,10 @@ class CallQueue:
                     self._running.discard(call)
                     call.cut()
             for call in late:
-                LOG.warning(event("call-cut-off", vcenter=self.name, timeout=f"{self.timeout:g}"))
+                LOG.log(
+                    self._level,
+                    event("call-cut-off", vcenter=self.name, timeout=f"{self.timeout:g}"),
+                )
                 call.future.set_exception(
                     VCenterUnreachable(
                         f"vcenter {self.name}: no answer within {self.timeout:g} s; check the "

@@ -25,7 +25,12 @@ from mksfilter.backends.vsphere.adapter import Adapter, moid_of
 from mksfilter.backends.vsphere.transport import HTTPSConnection
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
-from mksfilter.exceptions import BackendError, CertificateMismatch, VCenterUnreachable
+from mksfilter.exceptions import (
+    AnswerUnreadable,
+    BackendError,
+    CertificateMismatch,
+    VCenterUnreachable,
+)
 from mksfilter.tcp import host_and_port
 from mksfilter.tls import pins, ssl_context
 
@@ -35,6 +40,7 @@ _PROPERTIES: Final = (
     "config.instanceUuid",
     "name",
     "runtime.connectionState",
+    "runtime.host",
     "runtime.powerState",
 )
 _CONSOLE_COUNTS: Final = ("runtime.numMksConnections", "config.maxMksConnections")
@@ -61,6 +67,7 @@ class VM:
     """A VM as vCenter describes it. ``moid`` is good within one vCenter session only.
 
     :param remembered: it was read some time ago; its states may be other ones by now.
+    :param host: the host's id; ``""``: not known.
     """
 
     moid: str
@@ -69,6 +76,7 @@ class VM:
     power_state: str
     connection_state: str
     remembered: bool = False
+    host: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,10 +201,17 @@ class VSphereClient:
         finally:
             connection.close()
 
-    def login(self) -> None:
+    def probe(self) -> None:
+        """Ask what needs neither a session nor a VM, on a connection that is kept for it."""
+        with self._errors():
+            if self._adapter is None:
+                self._adapter = Adapter(self.settings, versions.OLDEST, self.new_connection)
+            self._adapter.service_content()
+
+    def login(self, password: str) -> None:
         """Log in, or once more on the same adapter after the session has expired."""
         with self._errors():
-            self._service.sessionManager.Login(self.settings.username, self.settings.password, None)
+            self._service.sessionManager.Login(self.settings.username, password, None)
 
     def logout(self) -> None:
         with self._errors():
@@ -223,6 +238,7 @@ class VSphereClient:
             name=str(values.get("name") or ""),
             power_state=str(values.get("runtime.powerState") or ""),
             connection_state=str(values.get("runtime.connectionState") or ""),
+            host=_moid(values.get("runtime.host")),
         )
 
     def console_counts(self, moid: str) -> tuple[int, int]:
@@ -353,6 +369,10 @@ def _console_event(event: managed_objects.Event, kind: str) -> ConsoleEvent:
     )
 
 
+def _moid(value: object) -> str:
+    return moid_of(value) if isinstance(value, vim.ManagedEntity) else ""
+
+
 def _connection(one: managed_objects.Connection) -> Connection:
     return Connection(str(one.label or ""), str(one.client or ""), str(one.userName or ""))
 
@@ -385,11 +405,11 @@ def _translated(subject: str) -> Iterator[None]:
             f"{subject}: {exc.strerror or type(exc).__name__}; check host, port and firewall"
         ) from None
     except ExpatError:
-        raise VCenterUnreachable(f"{subject}: the answer is not XML; is it a vCenter?") from None
+        raise AnswerUnreadable(f"{subject}: the answer is not XML; is it a vCenter?") from None
     except (AttributeError, KeyError, LookupError, TypeError, ValueError) as exc:
         # pyvmomi meets an answer that its type tables cannot hold in many ways.
-        raise VCenterUnreachable(
-            f"{subject}: the answer was not understood ({type(exc).__name__})"
+        raise AnswerUnreadable(
+            f"{subject}: the answer was not understood: {type(exc).__name__}"
         ) from exc
 
 

@@ -6,6 +6,7 @@ from pyVmomi import vim, vmodl
 
 from mksfilter.backends.vsphere.client import VM
 from mksfilter.exceptions import (
+    AnswerUnreadable,
     BackendError,
     ConnectionLimitReached,
     ConsoleNotPermitted,
@@ -24,6 +25,7 @@ __all__ = [
     "forgot_us",
     "limit_error",
     "login_error",
+    "unreadable",
 ]
 
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
@@ -66,10 +68,11 @@ def forgot_us(fault: Exception) -> bool:
     )
 
 
-def limit_error(vcenter: str, instance_uuid: str, limit: int) -> ConnectionLimitReached:
-    """The error of a VM whose *limit* consoles are all in use."""
+def limit_error(vcenter: str, instance_uuid: str, limit: int | None) -> ConnectionLimitReached:
+    """The error of a VM whose *limit* consoles are all in use; None: vCenter does not tell it."""
+    of_all = f"all {limit}" if limit else "all its"
     return ConnectionLimitReached(
-        f"vcenter {vcenter}: instance {instance_uuid}: all {limit} consoles are in use; raise "
+        f"vcenter {vcenter}: instance {instance_uuid}: {of_all} consoles are in use; raise "
         f"RemoteDisplay.maxConnections of the VM, end one with 'mksfilter sessions drop', "
         f"or set take_over = drop"
     )
@@ -122,13 +125,25 @@ def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) 
                 f"{where}: vSphere before 7.0.1 can neither list nor end a VM's consoles"
             )
         return TicketRefused(
-            f"{where}: this vCenter is too old for {fault.method}; set backend = auto"
+            f"{where}: this vCenter is too old for {fault.method or 'this call'}; "
+            f"set backend = auto"
         )
     if isinstance(fault, vmodl.fault.InvalidArgument):
         return TicketRefused(
             f"{where}: vCenter does not know this kind of ticket; set backend = auto"
         )
     return TicketRefused(f"{where}: no ticket: {_words(fault)}")
+
+
+def unreadable(exc: AnswerUnreadable, vcenter: str, instance_uuid: str) -> TicketRefused:
+    """The error of a call about one instance whose answer is no answer."""
+    _, _, why = str(exc).rpartition("): the answer ")
+    if why.startswith("is not XML"):
+        why = "is not XML: is there a control character in its name?"
+    return TicketRefused(
+        f"vcenter {vcenter}: instance {instance_uuid}: what vCenter answers about this VM cannot "
+        f"be read: it {why}"
+    )
 
 
 def _words(fault: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Container, Iterable
@@ -22,16 +23,25 @@ from mksfilter.backends.vsphere.client import (
     Ticket,
     VSphereClient,
 )
-from mksfilter.backends.vsphere.faults import as_error, forgot_us, login_error
+from mksfilter.backends.vsphere.faults import as_error, forgot_us, login_error, unreadable
+from mksfilter.backends.vsphere.login_gate import LoginGate
+from mksfilter.backends.vsphere.machines import Machines
+from mksfilter.backends.vsphere.probe import Prober
+from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.backends.vsphere.vm_cache import VMCache
-from mksfilter.config import VCenterSettings
+from mksfilter.config import VCenterSettings, current_password
 from mksfilter.exceptions import (
+    AnswerUnreadable,
+    BackendError,
     CertificateMismatch,
+    ConfigurationError,
     InstanceNotFound,
+    MachineUnresponsive,
     VCenterLoginRefused,
     VCenterUnreachable,
 )
 from mksfilter.log import event
+from mksfilter.lru import LRUMap
 
 __all__ = ["Session", "log_out"]
 
@@ -43,6 +53,13 @@ _SHORTEST_SPAN: Final = 1.0
 T = TypeVar("T")
 
 _LISTS_CONNECTIONS: Final = (7, 0, 1)
+_NO_INSTANCE: Final = "-"
+#: Seconds for which nobody asks a vCenter that did not answer; a probe ends it sooner.
+_PAUSE: Final = 10.0
+#: Seconds for which an answer is news, and that a user waits for it to be found out whose fault it
+#: is that there was none.
+_VERDICT_SECONDS: Final = 2.0
+_KNOWN_HOSTS: Final = 10_000
 
 
 class Session:
@@ -51,7 +68,14 @@ class Session:
     Callers use :meth:`submit` and :meth:`run`. The methods below them talk to vCenter; they are
     called from the work that is submitted.
 
+    What counts against the vCenter is what fails without a VM: to connect, to log in, a probe. A
+    call about a VM that has no answer proves nothing of it. It makes the prober look, and when the
+    vCenter answers that, it counts against the VM and its host alone.
+
     :param queue_timeout: seconds a caller waits for its turn.
+    :param record: what the processes of this node share about the vCenter and the account.
+    :param wall_clock: seconds, the same for these processes.
+    :ivar healthy: whether the last call or probe was answered; False before the first.
     """
 
     def __init__(
@@ -59,13 +83,24 @@ class Session:
         settings: VCenterSettings,
         *,
         queue_timeout: float = 30.0,
+        record: SharedRecord | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] | None = None,
     ) -> None:
+        record = record or SharedRecord()
+        # A record that no other process sees can as well go by this one's clock.
+        wall_clock = wall_clock or (time.time if record.shared else clock)
         self.settings = settings
         self.name = settings.name
         self.vms = VMCache(clock=clock)
-        self.breaker = Breaker(clock=clock)
+        self.breaker = Breaker(pause=_PAUSE, longest=_PAUSE, clock=clock)
+        self.healthy = False
         self.last_error = ""
+        self._clock = clock
+        self._answered_at = -math.inf
+        self._doubtful = False
+        self._machines = Machines(clock=clock)
+        self._host_of: LRUMap[str, str] = LRUMap(_KNOWN_HOSTS)
         self.calls = CallQueue(
             settings.name,
             workers=settings.pool_size,
@@ -73,10 +108,9 @@ class Session:
             queue_timeout=queue_timeout,
             clock=clock,
         )
-        # A refused password is tried again after two minutes at the earliest: vCenter locks an
-        # account after five failures in three minutes, and every worker process has a session.
-        self._login_breaker = Breaker(threshold=1, pause=120.0, longest=1800.0, clock=clock)
-        self._login_error = ""
+        self._record = record
+        self._login_gate = LoginGate(record, window=settings.lockout_window, clock=wall_clock)
+        self._prober = Prober(settings, self, record, clock=wall_clock)
         self._client = VSphereClient(settings, abortable=self._abortable)
         self._login_lock = threading.Lock()
         self._epoch = 0
@@ -107,16 +141,33 @@ class Session:
 
     @property
     def login_retry_in(self) -> float:
-        """Seconds until a refused log-in is tried again."""
-        return self._login_breaker.retry_in
+        """Seconds until a refused log-in is tried again, by whichever process of this node."""
+        try:
+            return self._login_gate.retry_in(current_password(self.settings))
+        except ConfigurationError:
+            return 0.0
 
     # -- for callers
 
-    def submit(self, work: Callable[[], T], *, user: str = "") -> Call[T]:
-        """Queue *work*, unless the breaker is open.
+    def watch(self) -> None:
+        """Have the vCenter looked after from now on, whether consoles are asked for or not."""
+        self._prober.watch()
 
-        :raises VCenterUnreachable: it has not answered several times in a row.
+    def submit(self, work: Callable[[], T], *, user: str = "", machine: str = "") -> Call[T]:
+        """Queue *work*, unless the vCenter or the VM is left alone.
+
+        :param machine: the instance that it is about.
+        :raises VCenterUnreachable: the vCenter has not answered several times in a row.
+        :raises MachineUnresponsive: what concerned this VM, or its host, was not answered.
         """
+        if self.breaker.state != "closed" and self._prober.healed():
+            self.probe_answered()
+        wait_for = self._machines.retry_in(machine, self._host_of.get(machine) or "")
+        if wait_for > 0:
+            raise MachineUnresponsive(
+                f"vcenter {self.name}: instance {machine}: left alone for {wait_for:.0f} s more: "
+                f"vCenter gave no answer about it several times; does its host hang?"
+            )
         if not self.breaker.allow():
             raise VCenterUnreachable(
                 f"vcenter {self.name}: left alone for {self.breaker.retry_in:.0f} s more after "
@@ -127,16 +178,36 @@ class Session:
         except BaseException:
             self.breaker.abandoned()
             raise
-        call.future.add_done_callback(self._record)
+        call.future.add_done_callback(lambda future: self._note(call, future, machine))
         return call
 
-    def run(self, work: Callable[[], T], *, user: str = "") -> T:
+    def run(self, work: Callable[[], T], *, user: str = "", machine: str = "") -> T:
         """Queue *work* and wait for it.
 
+        :param machine: as for :meth:`submit`.
         :raises VCenterUnreachable: see :meth:`submit`; or it did not answer in time.
+        :raises MachineUnresponsive: see :meth:`submit`; or it answers others.
         :raises VCenterBusy: no turn came in time.
         """
-        return self.submit(work, user=user).result(self.name)
+        call = self.submit(work, user=user, machine=machine)
+        try:
+            return call.result(self.name)
+        except VCenterUnreachable as error:
+            raise self.judged(call, error) from None
+
+    def judged(self, call: Call[T], error: VCenterUnreachable) -> BackendError:
+        """*error* of a call that failed, or that of the VM when the vCenter answers others."""
+        if not call.subject:
+            return error
+        if self.answered_ago > _VERDICT_SECONDS:
+            self._prober.settle(_VERDICT_SECONDS)
+            if self.answered_ago > _VERDICT_SECONDS:
+                return error
+        self._machines.failed(call.subject, self._host_of.get(call.subject) or "")
+        return MachineUnresponsive(
+            f"vcenter {self.name}: instance {call.subject}: vCenter answers, and not what concerns "
+            f"this VM ({error}); does its host hang?"
+        )
 
     def log_out(self) -> Future[None] | None:
         """Start to log out. A courtesy: vCenter forgets idle sessions by itself."""
@@ -148,6 +219,7 @@ class Session:
 
     def close(self) -> None:
         """Let the workers end; new work is refused."""
+        self._prober.close()
         self.calls.close()
         self._client.close()
 
@@ -156,31 +228,80 @@ class Session:
         if call is not None:
             call.abort_with(abort)
 
-    def _record(self, future: Future[T]) -> None:
+    # -- what is known of the vCenter
+
+    @property
+    def well(self) -> bool:
+        """See :class:`.probe.Health`."""
+        return not self._doubtful
+
+    @property
+    def answered_ago(self) -> float:
+        """See :class:`.probe.Health`."""
+        return self._clock() - self._answered_at
+
+    def probe_answered(self) -> None:
+        """See :class:`.probe.Health`."""
+        if self.breaker.state != "closed":
+            LOG.info(event("vcenter-answers-again", vcenter=self.name))
+        self._answered()
+
+    def probe_failed(self, error: BackendError) -> None:
+        """See :class:`.probe.Health`."""
+        # Where a pause is over it is this that was let through, not a user.
+        if self.breaker.state != "open" and self.breaker.allow():
+            self._failed(error)
+        else:
+            self._doubt(error)
+
+    def _note(self, call: Call[T], future: Future[T], machine: str) -> None:
+        """What a call has shown."""
+        error = None if future.cancelled() else future.exception()
         if future.cancelled():
             self.breaker.abandoned()
-            return
-        error = future.exception()
-        if isinstance(error, VCenterUnreachable):
-            self.last_error = str(error)
-            before = self.breaker.state
-            self.breaker.failed()
-            if before == "closed" and self.breaker.state != "closed":
-                LOG.warning(
-                    event(
-                        "vcenter-left-alone",
-                        vcenter=self.name,
-                        seconds=round(self.breaker.retry_in),
-                        detail=self.last_error,
-                    )
-                )
-            return
-        if isinstance(error, (CertificateMismatch, VCenterLoginRefused)):
+        elif isinstance(error, VCenterUnreachable) and call.subject:
+            self.breaker.abandoned()
+            self._prober.doubt()
+        elif isinstance(error, (VCenterUnreachable, CertificateMismatch)):
+            self._failed(error)
+        elif isinstance(error, VCenterLoginRefused):
             self.last_error = str(error)
             self.breaker.abandoned()
-            return
+        else:
+            self._answered()
+            if machine:
+                self._machines.answered(machine, self._host_of.get(machine) or "")
+
+    def _answered(self) -> None:
+        self._answered_at = self._clock()
+        self._doubtful = False
+        self.healthy = True
         self.last_error = ""
         self.breaker.succeeded()
+
+    def _doubt(self, error: BackendError) -> None:
+        self._doubtful = True
+        self.healthy = False
+        self.last_error = str(error)
+
+    def _failed(self, error: BackendError) -> None:
+        """It is the vCenter that failed."""
+        self._doubt(error)
+        if isinstance(error, CertificateMismatch):
+            self.breaker.abandoned()  # somebody is there: each caller is told what is wrong
+            return
+        before = self.breaker.state
+        self.breaker.failed()
+        if before == "closed" and self.breaker.state != "closed":
+            self._prober.lost()
+            LOG.warning(
+                event(
+                    "vcenter-left-alone",
+                    vcenter=self.name,
+                    seconds=round(self.breaker.retry_in),
+                    detail=self.last_error,
+                )
+            )
 
     # -- inside submitted work
 
@@ -242,6 +363,7 @@ class Session:
                 f"another instanceUuid; is it being replaced?"
             )
         self.vms.put(vm)
+        self._host_of.put(instance_uuid, vm.host)
         return vm
 
     def ticket(self, vm: VM, kind: str) -> Ticket:
@@ -309,23 +431,37 @@ class Session:
     def _ask(
         self,
         request: Callable[[], T],
-        instance_uuid: str = "-",
+        instance_uuid: str = _NO_INSTANCE,
         after_login: Callable[[], object] = lambda: None,
     ) -> T:
         epoch = self._epoch or self._ensure_login(0)
         try:
             try:
-                self.calls.extend()
-                return request()
+                return self._send(request, instance_uuid)
             except (vim.fault.NotAuthenticated, vmodl.fault.InvalidRequest) as fault:
                 if not forgot_us(fault):
                     raise
                 self._ensure_login(epoch)
                 after_login()
-                self.calls.extend()
-                return request()
+                return self._send(request, instance_uuid)
         except vmodl.MethodFault as fault:
             raise as_error(fault, self.name, self.settings.username, instance_uuid) from None
+        except AnswerUnreadable as exc:
+            if instance_uuid == _NO_INSTANCE:
+                raise
+            # Something in this VM, or not a vCenter any more: that is looked into.
+            self._prober.doubt()
+            raise unreadable(exc, self.name, instance_uuid) from exc
+
+    def _send(self, request: Callable[[], T], instance_uuid: str) -> T:
+        self.calls.extend()
+        call = self.calls.current()
+        if call is None:
+            return request()
+        call.subject = "" if instance_uuid == _NO_INSTANCE else instance_uuid
+        answer = request()
+        call.subject = ""  # of one that failed it stays, for who asks whose fault that was
+        return answer
 
     def _ensure_login(self, seen: int) -> int:
         """Log in, once for all who saw the session of epoch *seen* fail."""
@@ -340,32 +476,32 @@ class Session:
             self._login_lock.release()
 
     def _login(self) -> None:
-        if not self._login_breaker.allow():
-            raise VCenterLoginRefused(
-                f"{self._login_error}; not tried again for {self._login_breaker.retry_in:.0f} s, "
-                f"lest the account be locked"
-            )
-        try:
-            # What is remembered belongs to the old session; see find().
-            self.vms.clear()
+        password = self._password()
+        # What is remembered belongs to the old session; see find().
+        self.vms.clear()
+        call = self.calls.current()
+        if call is not None:
+            call.subject = ""
+        self.calls.extend()
+        # Once more at each log-in: a vCenter that was away may have come back as another version.
+        about = self._client.open()
+        self.calls.extend()
+        # One process of this node at a time: whoever comes next knows how it went.
+        with self._record.alone("login", self.settings.timeout / 2) as alone:
+            if not alone:
+                raise VCenterUnreachable(
+                    f"vcenter {self.name}: the log-in of another process does not end"
+                )
+            self._refuse_in_pause(password)
             self.calls.extend()
-            # Once more at each log-in: a vCenter that was away may have come back as another
-            # version.
-            about = self._client.open()
-            self.calls.extend()
-            self._client.login()
-        except (vim.fault.InvalidLogin, vim.fault.NoPermission) as fault:
-            self._login_breaker.failed()
-            error = login_error(fault, self.name, self.settings.username)
-            self._login_error = str(error)
-            raise error from None
-        except vmodl.MethodFault as fault:
-            self._login_breaker.abandoned()
-            raise login_error(fault, self.name, self.settings.username) from None
-        except BaseException:
-            self._login_breaker.abandoned()
-            raise
-        self._login_breaker.succeeded()
+            try:
+                self._client.login(password)
+            except vmodl.MethodFault as fault:
+                error = login_error(fault, self.name, self.settings.username)
+                if isinstance(fault, (vim.fault.InvalidLogin, vim.fault.NoPermission)):
+                    self._login_gate.refused(password, str(error))
+                raise error from None
+        self._login_gate.accepted(password)
         self._epoch += 1
         LOG.info(
             event(
@@ -375,6 +511,23 @@ class Session:
                 user=self.settings.username,
             )
         )
+
+    def _password(self) -> str:
+        """As it is written now: a password that was changed needs no restart."""
+        try:
+            password = current_password(self.settings)
+        except ConfigurationError as exc:
+            raise VCenterLoginRefused(f"vcenter {self.name}: {exc}") from None
+        self._refuse_in_pause(password)
+        return password
+
+    def _refuse_in_pause(self, password: str) -> None:
+        wait_for = self._login_gate.retry_in(password)
+        if wait_for > 0:
+            raise VCenterLoginRefused(
+                f"{self._login_gate.words}; not tried again for {wait_for:.0f} s, lest the account "
+                f"be locked"
+            )
 
 
 def log_out(sessions: Iterable[Session], *, timeout: float = 2.0) -> None:

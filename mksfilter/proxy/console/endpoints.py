@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mksfilter import runtime_directory
 from mksfilter.config import ProxySettings, VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
@@ -47,6 +48,7 @@ class EndpointSource:
                 vcenters,
                 allowed_networks=settings.allowed_networks,
                 take_over=settings.take_over,
+                runtime_directory=runtime_directory.find(settings.runtime_directory),
             )
         elif not self._sealed:
             raise ConfigurationError(
@@ -92,6 +94,16 @@ class EndpointSource:
         except BackendError as exc:
             LOG.debug(event("refusal-unexplained", instance=claims.iid, detail=exc))
         raise refusal
+
+    def watch(self) -> None:
+        """Look after the vCenters from now on, whether consoles are asked for or not."""
+        if self._consoles is not None:
+            self._consoles.watch()
+
+    def close(self, timeout: float) -> None:
+        """Log out of the vCenters, within *timeout* seconds; nothing is asked of them any more."""
+        if self._consoles is not None:
+            self._consoles.close(timeout=timeout)
 
     def vcenters(self) -> Sequence[VCenterState]:
         """The vCenters as the metrics show them; none for a proxy that asks none."""

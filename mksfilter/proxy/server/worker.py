@@ -147,13 +147,16 @@ class ConsoleWorker(GeventWebSocketWorker):
             self._management.start()
         roster.shared().serve(self.state.drain_time)
         self._tell(State.SERVING)
-        super().run()
-        while self._busy() and not self._time_is_over():
-            self.notify()
-            gevent.sleep(0.1)
-        self.state.close()
-        gevent.sleep(0)
-        self.state.flush()
+        try:
+            super().run()
+            while self._busy() and not self._time_is_over():
+                self.notify()
+                gevent.sleep(0.1)
+            self.state.close()
+            gevent.sleep(0)
+        finally:
+            # However it ends: SIGINT and SIGQUIT raise SystemExit here.
+            self.state.flush()
 
     def notify(self) -> None:
         """Called every second: the worker is alive, and looks at what it was ordered.

@@ -66,6 +66,11 @@ class VMState:
     :ivar deleted: it cannot be found any more.
     :ivar reported_uuid: another ``instanceUuid`` than the one it is found by.
     :ivar screen: ``text``, ``echo``, ``stream``, or ``HOST:PORT`` of a VNC server.
+    :ivar answers: how vCenter answers what concerns it: ``right``, or with what a client cannot
+        read: a ``control-character`` in its name, an ``unknown-element`` in its ticket, an
+        ``unreadable-number`` there, ``nothing`` in it.
+    :ivar fault: the fault that its tickets are refused with, and after colons the fields of it
+        that are there and empty; all others are missing.
     :ivar hostile: how its console misbehaves towards the client, one of :data:`HOSTILE`.
     :ivar key_messages: whether its host offers VMware's key messages; RFB's are always taken, by a
         US map.
@@ -86,6 +91,10 @@ class VMState:
     deleted: bool = False
     reported_uuid: str = ""
     screen: str = _pattern("text", r"text|echo|stream|\S+:\d+")
+    answers: str = _choice(
+        "right", "control-character", "unknown-element", "unreadable-number", "nothing"
+    )
+    fault: str = _pattern("", r"(\w+(:\w+)*)?")
     hostile: str = _choice(*HOSTILE)
     key_messages: bool = True
     layout: str = _pattern("us", r"\w+(\(\w+\))?")
@@ -99,6 +108,7 @@ class HostState:
     """What can be changed about a host.
 
     :ivar silent: accepts connections and never says a word.
+    :ivar hung: its vCenter never answers a call that goes to it, as for a ticket of one of its VMs.
     :ivar connected: false, and its vCenter answers ``HostNotConnected``.
     :ivar maintenance: reported as ``runtime.inMaintenanceMode``.
     :ivar wrong_certificate: presents one that no ticket names.
@@ -109,6 +119,7 @@ class HostState:
     """
 
     silent: bool = False
+    hung: bool = False
     connected: bool = True
     maintenance: bool = False
     wrong_certificate: bool = False

@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+import gevent
+
 from mksfilter.simulator.esxi.consoles import Consoles
 from mksfilter.simulator.model.events import ACQUIRED, clock_of
 from mksfilter.simulator.model.inventory import VM, Inventory, VCenter
@@ -20,6 +22,7 @@ __all__ = ["CONSOLE_PRIVILEGE", "MOST_EVENTS", "Methods"]
 #: What ``QueryEvents`` answers with at the most.
 MOST_EVENTS = 1000
 
+_POLL = 0.02
 _READ_PRIVILEGES = ("System.Anonymous", "System.Read", "System.View")
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
@@ -209,6 +212,11 @@ class Methods:
     def _console_vm(self, call: Call) -> VM:
         """The VM of a call that needs the console privilege."""
         vm = self._vm(call.this)
+        while vm.host.state.hung:
+            gevent.sleep(_POLL)
+        if vm.state.fault:
+            name, *empty = vm.state.fault.split(":")
+            raise Fault(name, "", **dict.fromkeys(empty, ""))
         if not (vm.state.permitted and self.vcenter.state.permitted):
             raise Fault(
                 "NoPermission",

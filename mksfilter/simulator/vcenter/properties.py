@@ -169,7 +169,7 @@ def vm_object(vm: VM, *, consoles: int) -> Data:
     )
     return Data(
         "VirtualMachine",
-        name=vm.name,
+        name=f"{vm.name}\a" if vm.state.answers == "control-character" else vm.name,
         config=config,
         runtime=runtime,
         summary=Data(
@@ -225,6 +225,12 @@ def ticket(vm: VM, kind: str, secret: str, version: tuple[int, ...]) -> Data:
         fields["url"] = f"wss://{shown}:{port}/ticket/{secret}"
     if version >= (9,) and state.ticket_digests == "auto":
         fields["sslCertificate"] = esxi.pem
+    if vm.state.answers == "unknown-element":
+        fields["quantumThumbprint"] = "00"
+    elif vm.state.answers == "unreadable-number":
+        fields["port"] = "none"
+    elif vm.state.answers == "nothing":
+        fields.clear()
     return Data("VirtualMachineTicket", **fields)
 
 
