@@ -1,0 +1,219 @@
+"""``python -m tests.chaos``: the faults in turn, and what the people at 500 consoles notice.
+
+For each fault and each kind of browser: how many consoles it touched, how many of these were lost
+(for our page: not back within a minute; for the others: ended), after how many seconds they were
+told or had a console again, and how long those that came back were without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.chaos.browsers import Browser, Page, Stock
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.fleet import Fleet, fleet
+
+__all__ = ["main"]
+
+# Seconds in which everything has to be whole again after a fault has been healed.
+_WHOLE_WITHIN = 90.0
+
+
+@dataclasses.dataclass
+class Row:
+    """What one kind of browser noticed of one fault.
+
+    :ivar touched: consoles that ended, if only for a moment.
+    :ivar lost: those of them that did not come back, or could not.
+    :ivar told: seconds until words, a close code or a console came, of 95 % of them.
+    :ivar gap: seconds without a console, of 95 % of those that came back; ``longest`` of all.
+    :ivar whole: seconds from the fault until all had a console that come back.
+    :ivar why: how they ended.
+    """
+
+    fault: str
+    kind: str
+    consoles: int
+    touched: int
+    lost: int
+    told: float | None
+    gap: float | None
+    longest: float | None
+    whole: float | None
+    kept: bool
+    why: dict[str, int]
+
+
+async def _opened(browsers: Iterable[Browser], at_once: int = 20) -> None:
+    waiting = [browser for browser in browsers if browser.over]
+    for start in range(0, len(waiting), at_once):
+        part = waiting[start : start + at_once]
+        for browser in part:
+            browser.start()
+        await _until(lambda part=part: all(one.working or one.over for one in part), 60)
+    for browser in waiting:
+        if not browser.working:
+            raise AssertionError(f"a {browser.kind} did not open: {list(browser.events)[-3:]}")
+
+
+async def _until(true: object, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
+async def _suffer(made: Fleet, browsers: Sequence[Browser], fault: Fault) -> list[Row]:
+    for browser in browsers:
+        browser.events.clear()
+    began = time.monotonic()
+    heal = await asyncio.to_thread(fault.inject, made)
+    await asyncio.sleep(fault.lasts)
+    await asyncio.to_thread(heal)
+    pages = [browser for browser in browsers if browser.kind == "page"]
+    await asyncio.sleep(3)  # what is noticed late
+    await _until(lambda: all(page.working for page in pages), _WHOLE_WITHIN)
+    return [
+        _row(fault, kind.kind, [one for one in browsers if one.kind == kind.kind], began)
+        for kind in (Page, Stock)
+    ]
+
+
+def _row(fault: Fault, kind: str, browsers: Sequence[Browser], began: float) -> Row:
+    touched, lost, told, gaps, backs = 0, 0, [], [], []
+    why: Counter[str] = Counter()
+    for browser in browsers:
+        events = list(browser.events)
+        stops = [at for at, what in events if what == "stopped"]
+        if not stops:
+            continue
+        touched += 1
+        endings = [what for _, what in events if what.split()[0] in ("closed", "refused", "lost")]
+        why[endings[0] if endings else "?"] += 1
+        first = min(at for at, what in events if what != "works" or at > stops[0])
+        told.append(first - began)
+        if not browser.working:
+            lost += 1
+            continue
+        back = max(at for at, what in events if what == "works")
+        gaps.append(_longest_gap(events))
+        backs.append(back - began)
+    return Row(
+        fault=fault.name,
+        kind=kind,
+        consoles=len(browsers),
+        touched=touched,
+        lost=lost,
+        told=_share(told, 0.95),
+        gap=_share(gaps, 0.95),
+        longest=max(gaps, default=None),
+        whole=max(backs, default=None),
+        kept=not lost or (kind == "stock" and kind not in fault.keeps),
+        why=dict(why.most_common(4)),
+    )
+
+
+def _longest_gap(events: Sequence[tuple[float, str]]) -> float:
+    gaps, since = [0.0], None
+    for at, what in events:
+        if what == "stopped":
+            since = since or at
+        elif what == "works" and since is not None:
+            gaps.append(at - since)
+            since = None
+    return max(gaps)
+
+
+def _share(values: Sequence[float], share: float) -> float | None:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None
+
+
+def _line(row: Row) -> str:
+    def seconds(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    figures = "".join(
+        f"{seconds(value):>9}" for value in (row.told, row.gap, row.longest, row.whole)
+    )
+    verdict = "" if row.kept else "  LOST"
+    return (
+        f"{row.fault:<40}{row.kind:<7}{row.consoles:>9}{row.touched:>9}{row.lost:>6}{figures}"
+        f"  {', '.join(f'{number} {what}' for what, number in row.why.items())}{verdict}"
+    )
+
+
+_HEAD = (
+    f"{'fault':<40}{'kind':<7}{'consoles':>9}{'touched':>9}{'lost':>6}"
+    f"{'told s':>9}{'gap p95':>9}{'longest':>9}{'whole s':>9}  how they ended"
+)
+
+
+async def _run(made: Fleet, args: argparse.Namespace) -> list[Row]:
+    browsers: list[Browser] = [
+        (Page if number % 2 else Stock)(
+            made.port, made.context, f"127.0.{1 + number // 200}.{1 + number % 200}", made.token
+        )
+        for number in range(args.consoles)
+    ]
+    rows: list[Row] = []
+    print(_HEAD, flush=True)
+    try:
+        for fault in FAULTS:
+            if args.only not in fault.name:
+                continue
+            await _opened(browsers)
+            for row in await _suffer(made, browsers, fault):
+                rows.append(row)
+                print(_line(row), flush=True)
+    finally:
+        await asyncio.gather(*(browser.stop() for browser in browsers))
+    return rows
+
+
+def _options(args: argparse.Namespace) -> dict[str, object]:
+    return {} if args.drain_time is None else {"drain_time": args.drain_time}
+
+
+def main() -> int:
+    """Print the table; exit code 1 when a console was lost that could have been kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--consoles", type=int, default=500, help="of two kinds (500)")
+    parser.add_argument("--drain-time", type=int, help="of the nodes, seconds")
+    parser.add_argument("--only", default="", metavar="TEXT", help="faults with TEXT in it")
+    parser.add_argument("--output", type=Path, default=Path("var/chaos"))
+    args = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}  {platform.system()} {platform.release()}\n")
+    with (
+        tempfile.TemporaryDirectory(prefix="mksfilter-chaos-") as place,
+        fleet(Path(place), args.consoles, **_options(args)) as made,
+    ):
+        rows = asyncio.run(_run(made, args))
+        logs = {node.name: node.log.read_text(errors="replace") for node in made.nodes}
+    tracebacks = sum(log.count("Traceback (most recent call last)") for log in logs.values())
+    print(f"\ntracebacks in the nodes' logs: {tracebacks}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / time.strftime("%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    for name, log in logs.items():
+        path.with_name(f"{path.stem}-{name}.log").write_text(log)
+    print(path)
+    return 0 if all(row.kept for row in rows) and not tracebacks else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The faults: what is done to a fleet, and what mends it, if not by itself.
+
+Each is a function of the fleet that injects the fault and returns what heals it, to be called after
+*lasts* seconds; whatever blocks runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable
+
+from mksfilter.auth.keys import KeyRepository
+from tests.chaos.fleet import Fleet, Node
+
+__all__ = ["FAULTS", "Fault"]
+
+Heal = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    :param inject: does it, and returns what heals it.
+    :param lasts: seconds until it is healed.
+    :param keeps: kinds of browsers none of whose consoles may end by it.
+    """
+
+    name: str
+    inject: Callable[[Fleet], Heal]
+    lasts: float = 0.0
+    keeps: tuple[str, ...] = ("page", "stock")
+
+
+def _nothing() -> None:
+    """It heals by itself."""
+
+
+def _restarted(node: Node) -> None:
+    node.wait_until_ended(float(str(node.options.get("drain_time", 30))) + 30)
+    node.start()
+
+
+def _worker_killed(fleet: Fleet) -> Heal:
+    fleet.nodes[0].workers[0].kill()
+    return _nothing
+
+
+def _node_killed(fleet: Fleet) -> Heal:
+    node = fleet.nodes[1]
+    node.kill()
+    return node.start
+
+
+def _master_killed(fleet: Fleet) -> Heal:
+    node = fleet.nodes[2]
+    node.process.kill()
+
+    def heal() -> None:
+        node.kill()
+        node.start()
+
+    return heal
+
+
+def _node_stopped(fleet: Fleet) -> Heal:
+    """An upgrade: SIGTERM, and the service manager starts it again when it has ended."""
+    node = fleet.nodes[0]
+    node.signal(signal.SIGTERM)
+    return lambda: _restarted(node)
+
+
+def _reloaded(fleet: Fleet) -> Heal:
+    for node in fleet.nodes:
+        node.signal(signal.SIGHUP)
+    return _nothing
+
+
+def _reloaded_wrongly(fleet: Fleet) -> Heal:
+    for node in fleet.nodes:
+        node.configure(token_ttl="soon")
+        node.signal(signal.SIGHUP)
+
+    def heal() -> None:
+        for node in fleet.nodes:
+            node.configure()
+
+    return heal
+
+
+def _vcenter_hangs(fleet: Fleet) -> Heal:
+    fleet.vsphere.set_vcenter(0, silent=True)
+    return lambda: fleet.vsphere.set_vcenter(0, silent=False)
+
+
+def _vcenter_hangs_and_a_node_dies(fleet: Fleet) -> Heal:
+    fleet.vsphere.set_vcenter(0, silent=True)
+    node = fleet.nodes[1]
+    node.kill()
+
+    def heal() -> None:
+        fleet.vsphere.set_vcenter(0, silent=False)
+        node.start()
+
+    return heal
+
+
+def _vcenter_forgets_us(fleet: Fleet) -> Heal:
+    for index in range(len(fleet.vsphere.vcenters)):
+        fleet.vsphere.expire_sessions(index)
+    fleet.nodes[2].workers[0].kill()  # somebody has to ask it for something
+    return _nothing
+
+
+def _host_resets(fleet: Fleet) -> Heal:
+    """vSphere HA, or somebody's ``DropConnections``: each console of a host is reset."""
+    host = fleet.vsphere.hosts[0]["name"]
+    for vm in fleet.vsphere.state()["vms"]:
+        if vm["host"] == host and vm["power"] == "on":
+            fleet.vsphere.drop(vm["name"])
+    return _nothing
+
+
+def _cache_down_in_a_drain(fleet: Fleet) -> Heal:
+    fleet.stop_memcached()
+    node = fleet.nodes[0]
+    node.signal(signal.SIGTERM)
+
+    def heal() -> None:
+        fleet.start_memcached()
+        _restarted(node)
+
+    return heal
+
+
+def _keys_rotated_one_node_late(fleet: Fleet) -> Heal:
+    """Two rotations as documented; the third node gets each copy only before the next."""
+    repository = KeyRepository(str(fleet.keys))
+    for _ in range(2):
+        fleet.copy_keys(fleet.nodes[2])
+        repository.rotate()
+        fleet.copy_keys(*fleet.nodes[:2])
+        time.sleep(3)
+    fleet.nodes[0].workers[0].kill()
+    return fleet.copy_keys
+
+
+FAULTS = (
+    Fault("a worker is killed", _worker_killed, keeps=()),
+    Fault("a node is killed", _node_killed, lasts=10, keeps=()),
+    Fault("a master is killed", _master_killed, lasts=5, keeps=()),
+    Fault("a node is stopped and started", _node_stopped),
+    Fault("all nodes reload", _reloaded, lasts=5),
+    Fault("all nodes reload what does not load", _reloaded_wrongly, lasts=5),
+    Fault("a vCenter hangs", _vcenter_hangs, lasts=30),
+    Fault("a vCenter hangs, a node is killed", _vcenter_hangs_and_a_node_dies, lasts=20, keeps=()),
+    Fault("the vCenters forget our sessions", _vcenter_forgets_us, keeps=()),
+    Fault("a console host resets its connections", _host_resets, keeps=()),
+    Fault("the cache is down in a drain", _cache_down_in_a_drain, lasts=5),
+    Fault("keys rotate, one node is late", _keys_rotated_one_node_late, lasts=5, keeps=()),
+)

@@ -1,0 +1,242 @@
+"""What the faults happen to: three nodes behind HAProxy as ``etc/haproxy`` has it, and the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.request import ConsoleRequest
+from mksfilter.simulator.client import SimulatedVSphere
+from mksfilter.simulator.client import start as simulated_vsphere
+from tests.support.certificates import SelfSigned
+from tests.support.proxy import configuration, free_port
+
+__all__ = ["Fleet", "Node", "fleet"]
+
+_EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
+_PATH = f"{os.environ['PATH']}:/usr/sbin"
+_NODES = 3
+
+
+class Node:
+    """One machine of the proxy's: ``mksfilter serve`` with two workers.
+
+    :ivar directory: its configuration, its copy of the keys, its log and its temporary files.
+    """
+
+    def __init__(
+        self, directory: Path, keys: Path, vsphere: SimulatedVSphere, **options: object
+    ) -> None:
+        self.name = directory.name
+        self.directory = directory
+        directory.mkdir()
+        self.keys = directory / "keys"
+        shutil.copytree(keys, self.keys)
+        self.port, self.management = free_port(), free_port()
+        self.log = directory / "log"
+        self.temporary = directory / "tmp"
+        self.temporary.mkdir()
+        self.options = {
+            "key_repository": self.keys,
+            "audience": "chaos",
+            "trusted_proxies": "127.0.0.1/32",
+            "management_bind": f"127.0.0.1:{self.management}",
+            "max_sessions_per_instance": 0,
+            **options,
+        }
+        self._vcenters = [vsphere.vcenter_settings(index) for index in range(len(vsphere.vcenters))]
+        self.configure()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, **options: object) -> None:
+        """Write its configuration, with *options* of ``[mksfilter]`` changed."""
+        self.config = configuration(self.directory, self._vcenters, **{**self.options, **options})
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        command = [sys.executable, "-m", "mksfilter", "serve", "--config-file", str(self.config)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", "2"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        _wait_for_port(self.port, self._process, self.log)
+
+    @property
+    def process(self) -> psutil.Process:
+        """The master."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return self.process.children()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait_until_ended(self, timeout: float) -> None:
+        """:raises subprocess.TimeoutExpired: it has not ended."""
+        assert self._process is not None
+        self._process.wait(timeout)
+
+    def kill(self) -> None:
+        """The machine loses its power, as far as processes can."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class Fleet:
+    """Nodes, balancer, cache, vCenters.
+
+    :ivar port: where browsers connect, by TLS; ``context`` is what they trust.
+    """
+
+    def __init__(
+        self, directory: Path, vsphere: SimulatedVSphere, consoles: int, **options: object
+    ) -> None:
+        self.directory = directory
+        self.vsphere = vsphere
+        self.machines = itertools.cycle(
+            [vm["uuid"] for vm in vsphere.vms if vm["power"] == "on"][:consoles]
+        )
+        self.keys = directory / "keys"
+        repository = KeyRepository(str(self.keys))
+        repository.setup()
+        self._codec = TokenCodec(repository, "chaos")
+        self.memcached_port = free_port()
+        self._memcached: subprocess.Popen[bytes] | None = None
+        self.nodes = [
+            Node(
+                directory / f"node{number}",
+                self.keys,
+                vsphere,
+                replay_cache=f"memcached://127.0.0.1:{self.memcached_port}",
+                **options,
+            )
+            for number in range(1, _NODES + 1)
+        ]
+        self.certificate = SelfSigned(directory)
+        self.context = ssl.create_default_context(
+            cadata=ssl.DER_cert_to_PEM_cert(self.certificate.der)
+        )
+        self.port = free_port()
+        self._haproxy: subprocess.Popen[bytes] | None = None
+
+    def token(self) -> str:
+        """A link's, for the next machine."""
+        return self._codec.issue(ConsoleRequest(next(self.machines), user_id="u"), ttl=300).token
+
+    def start(self) -> None:
+        self.start_memcached()
+        for node in self.nodes:
+            node.start()
+        self._start_haproxy()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        for process in (self._haproxy, self._memcached):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+    def start_memcached(self) -> None:
+        port = str(self.memcached_port)
+        program = _program("memcached")
+        command = [program, "-u", "root", "-l", "127.0.0.1", "-p", port, "-U", "0"]
+        log = self.directory / "memcached.log"
+        with log.open("ab") as stream:
+            self._memcached = subprocess.Popen(command, stdout=stream, stderr=stream)
+        _wait_for_port(self.memcached_port, self._memcached, log)
+
+    def stop_memcached(self) -> None:
+        assert self._memcached is not None
+        self._memcached.kill()
+        self._memcached.wait()
+
+    def copy_keys(self, *nodes: Node) -> None:
+        """What an operator's ``rsync`` does, to all nodes unless some are named."""
+        for node in nodes or self.nodes:
+            for path in self.keys.iterdir():
+                copy = node.keys / f".{path.name}.new"
+                shutil.copy2(path, copy)
+                copy.replace(node.keys / path.name)
+            for path in set(node.keys.iterdir()):
+                if not (self.keys / path.name).exists():
+                    path.unlink()
+
+    def _start_haproxy(self) -> None:
+        text = _EXAMPLE.read_text()
+        servers = "".join(
+            f"    server proxy{number} 127.0.0.1:{node.port} check inter 2s\n"
+            for number, node in enumerate(self.nodes, 1)
+        )
+        text = text.replace("/etc/haproxy/console.pem", str(self.certificate.pem))
+        text = text.replace("maxconn 20000", "maxconn 5000")
+        text = text.replace("log /dev/log", "log stderr format raw")
+        text = text.replace("bind :443", f"bind 127.0.0.1:{self.port}")
+        text, replaced = re.subn(r"(?:    server proxy\d .*\n?)+", servers, text)
+        assert replaced == 1
+        path = self.directory / "haproxy.cfg"
+        path.write_text(text)
+        log = self.directory / "haproxy.log"
+        with log.open("wb") as stream:
+            command = [_program("haproxy"), "-db", "-f", str(path)]
+            self._haproxy = subprocess.Popen(command, stdout=stream, stderr=stream)
+        _wait_for_port(self.port, self._haproxy, log)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=_PATH)
+    assert found, f"{name} is missing; run tools/install-test-tools"
+    return found
+
+
+def _wait_for_port(
+    port: int, process: subprocess.Popen[bytes], log: Path, timeout: float = 60.0
+) -> None:
+    """Return when somebody listens on a port of 127.0.0.1."""
+    deadline = time.monotonic() + timeout
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{process.args!r} does not listen:\n{log.read_text()}")
+
+
+@contextlib.contextmanager
+def fleet(directory: Path, consoles: int, **options: object) -> Iterator[Fleet]:
+    """A running fleet, for as long as the context lasts.
+
+    :param consoles: how many machines there are to look at.
+    :param options: of ``[mksfilter]`` of each node.
+    """
+    with simulated_vsphere("--vcenters", "2", "--vms", str(consoles)) as vsphere:
+        made = Fleet(directory, vsphere, consoles, **options)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
