@@ -9,6 +9,7 @@
 #   make mutants              changes of the pure cores that no test would notice
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
+#   make chaos                three nodes, hundreds of consoles, one fault after the other
 #   make soak                 10,000 sessions on two workers
 #   make wheel                the wheel and the source archive into dist/, the same bytes each time
 #   make sbom                 what they consist of, in CycloneDX's form
@@ -24,7 +25,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench soak lint wheel sbom docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench chaos soak lint wheel sbom docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -71,6 +72,9 @@ fuzz: setup
 
 bench: setup tools
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup tools
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: setup
 	$(BIN)/python -m benchmarks.soak $(ARGS)

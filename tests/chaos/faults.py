@@ -6,8 +6,11 @@ Each is a function of the fleet that injects the fault and returns what heals it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -147,6 +150,72 @@ def _keys_rotated_one_node_late(fleet: Fleet) -> Heal:
     return fleet.copy_keys
 
 
+def _log_unread(fleet: Fleet) -> Heal:
+    """What reads the log of a node has stopped, and the node has much to say."""
+    node = fleet.nodes[0]
+    assert node.reader is not None
+    node.reader.suspend()
+    for _ in range(3000):  # more than a pipe takes
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", node.port), 5) as sock,
+        ):
+            sock.sendall(b"GET /?token=none HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.recv(1)
+    return node.reader.resume
+
+
+def _log_gone(fleet: Fleet) -> Heal:
+    node = fleet.nodes[1]
+    assert node.reader is not None
+    node.reader.kill()
+
+    def heal() -> None:
+        node.signal(signal.SIGTERM)
+        _restarted(node)
+
+    return heal
+
+
+def _temporary_files_full(fleet: Fleet) -> Heal:
+    """The file system of a node's temporary files is full."""
+    node = fleet.nodes[1]
+    place = str(node.temporary)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+    with (node.temporary / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    node.workers[0].kill()  # the next worker starts on it
+    return lambda: subprocess.run(["umount", "--lazy", place], check=True) and None
+
+
+def _slow_network(fleet: Fleet) -> Heal:
+    fleet.wire.delay = 0.3
+
+    def heal() -> None:
+        fleet.wire.delay = 0.0
+
+    return heal
+
+
+def _silent_network(fleet: Fleet) -> Heal:
+    """A cable is cut between the balancer and a node, and nobody is told."""
+    fleet.wire.silent = True
+
+    def heal() -> None:
+        fleet.wire.silent = False
+
+    return heal
+
+
+def _rolling_restart(fleet: Fleet) -> Heal:
+    for node in fleet.nodes:
+        node.signal(signal.SIGTERM)
+        _restarted(node)
+        time.sleep(5)
+    return _nothing
+
+
 FAULTS = (
     Fault("a worker is killed", _worker_killed, keeps=()),
     Fault("a node is killed", _node_killed, lasts=10, keeps=()),
@@ -159,5 +228,11 @@ FAULTS = (
     Fault("the vCenters forget our sessions", _vcenter_forgets_us, keeps=()),
     Fault("a console host resets its connections", _host_resets, keeps=()),
     Fault("the cache is down in a drain", _cache_down_in_a_drain, lasts=5),
+    Fault("nobody reads a node's log", _log_unread, lasts=10),
+    Fault("what reads a node's log is gone", _log_gone, lasts=5),
+    Fault("a node's temporary files are full", _temporary_files_full, lasts=10, keeps=()),
+    Fault("a network takes 300 ms", _slow_network, lasts=10),
+    Fault("a network is silent for 10 s", _silent_network, lasts=10),
+    Fault("all nodes in turn stop and start", _rolling_restart),
     Fault("keys rotate, one node is late", _keys_rotated_one_node_late, lasts=5, keeps=()),
 )

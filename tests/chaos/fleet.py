@@ -23,10 +23,14 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
+from tests.chaos.wire import Wire
 from tests.support.certificates import SelfSigned
 from tests.support.proxy import configuration, free_port
 
-__all__ = ["Fleet", "Node", "fleet"]
+__all__ = ["WORKERS", "Fleet", "Node", "fleet"]
+
+#: Of each node.
+WORKERS = 2
 
 _EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
@@ -37,6 +41,7 @@ class Node:
     """One machine of the proxy's: ``mksfilter serve`` with two workers.
 
     :ivar directory: its configuration, its copy of the keys, its log and its temporary files.
+    :ivar reader: of its log.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Node:
         self.log = directory / "log"
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
+        self.reader: psutil.Process | None = None
         self.options = {
             "key_repository": self.keys,
             "audience": "chaos",
@@ -71,14 +77,19 @@ class Node:
         """Start it, and wait until it listens."""
         command = [sys.executable, "-m", "mksfilter", "serve", "--config-file", str(self.config)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", "2"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
+            # A log is a pipe, as under systemd and in a container; somebody has to read it.
+            reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
+        self.reader = psutil.Process(reader.pid)
+        self._process = subprocess.Popen(
+            [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)],
+            stdin=subprocess.DEVNULL,
+            stdout=reader.stdin,
+            stderr=reader.stdin,
+            env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        assert reader.stdin is not None
+        reader.stdin.close()
         _wait_for_port(self.port, self._process, self.log)
 
     @property
@@ -111,6 +122,7 @@ class Fleet:
     """Nodes, balancer, cache, vCenters.
 
     :ivar port: where browsers connect, by TLS; ``context`` is what they trust.
+    :ivar wire: between HAProxy and the last node.
     """
 
     def __init__(
@@ -152,6 +164,7 @@ class Fleet:
         self.start_memcached()
         for node in self.nodes:
             node.start()
+        self.wire = Wire(self.nodes[-1].port)
         self._start_haproxy()
 
     def stop(self) -> None:
@@ -189,9 +202,10 @@ class Fleet:
 
     def _start_haproxy(self) -> None:
         text = _EXAMPLE.read_text()
+        ports = [*(node.port for node in self.nodes[:-1]), self.wire.port]
         servers = "".join(
-            f"    server proxy{number} 127.0.0.1:{node.port} check inter 2s\n"
-            for number, node in enumerate(self.nodes, 1)
+            f"    server proxy{number} 127.0.0.1:{port} check inter 2s\n"
+            for number, port in enumerate(ports, 1)
         )
         text = text.replace("/etc/haproxy/console.pem", str(self.certificate.pem))
         text = text.replace("maxconn 20000", "maxconn 5000")
