@@ -23,9 +23,9 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
-from tests.chaos.wire import Wire
 from tests.support.certificates import SelfSigned
 from tests.support.proxy import configuration, free_port
+from tests.support.wire import Wire
 
 __all__ = ["WORKERS", "Fleet", "Node", "fleet"]
 
