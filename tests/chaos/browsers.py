@@ -40,6 +40,7 @@ class Browser:
     :param address: its own, of 127.0.0.0/8: limits are per address.
     :ivar working: answers come.
     :ivar answered: when the last one came, on the monotonic clock.
+    :ivar blind: seconds for which the picture stood still before the console ended, at the most.
     :ivar events: what happened, and when: ``works``, ``stopped``, ``told REASON``, and why it
         ended.
     """
@@ -57,6 +58,7 @@ class Browser:
         self._socket: ClientConnection | None = None
         self.working = False
         self.answered = 0.0
+        self.blind = 0.0
         self.events: deque[tuple[float, str]] = deque(maxlen=400)
 
     def start(self) -> None:
@@ -115,6 +117,7 @@ class Browser:
             self._socket = None
             if self.working:
                 self.working = False
+                self.blind = max(self.blind, time.monotonic() - self.answered)
                 self._happened("stopped")
 
     def _control(self, message: dict[str, object]) -> None:

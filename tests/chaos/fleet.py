@@ -130,6 +130,7 @@ class Fleet:
     ) -> None:
         self.directory = directory
         self.vsphere = vsphere
+        self._numbers = itertools.count(1)
         self.machines = itertools.cycle(
             [vm["uuid"] for vm in vsphere.vms if vm["power"] == "on"][:consoles]
         )
@@ -158,7 +159,9 @@ class Fleet:
 
     def token(self) -> str:
         """A link's, for the next machine."""
-        return self._codec.issue(ConsoleRequest(next(self.machines), user_id="u"), ttl=300).token
+        user = f"user-{next(self._numbers)}"
+        request = ConsoleRequest(next(self.machines), user_id=user, mode="full")
+        return self._codec.issue(request, ttl=300).token
 
     def start(self) -> None:
         self.start_memcached()
