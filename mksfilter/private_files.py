@@ -21,7 +21,7 @@ import os
 import pwd
 import stat
 
-__all__ = ["Place", "directory_fault", "file_fault", "owner_name", "place_of"]
+__all__ = ["Place", "directory_fault", "file_fault", "mode_of_secret", "owner_name", "place_of"]
 
 _LINK = "..data"
 
@@ -81,6 +81,22 @@ def file_fault(
     if volume or os.geteuid():
         owner = None
     return _owner_fault(info, path, owner) or _mode_fault(info, path, mask, remedy)
+
+
+def mode_of_secret(path: str) -> str:
+    """How everybody can read this file, or others can write it; empty: they cannot.
+
+    A configuration file may be its group's, as OpenStack's are: 0640 and root:nova.
+    """
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return ""
+    if mode & 0o007:
+        return f"others can read it (mode {mode:04o})"
+    if mode & 0o020:
+        return f"its group can write it (mode {mode:04o})"
+    return ""
 
 
 def owner_name(uid: int) -> str:

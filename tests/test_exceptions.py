@@ -28,6 +28,7 @@ NOT_OURS_TO_TELL = {
     "bounded.py": {"DeadlinePassed", "NoPlace"},
     "api/bodies.py": {"BodyTooLong", "LengthUnknown"},
     "api/plain.py": {"_NotOurs", "_Refused"},
+    "checks/reached.py": {"_Unreached"},
     "simulator/esxi/authd.py": {"_Refused"},
     "simulator/control.py": {"_NotFound"},
     "simulator/screen/rfb.py": {"RFBError"},

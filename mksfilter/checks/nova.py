@@ -19,7 +19,7 @@ __all__ = ["NovaConfiguration"]
 
 #: Options of a filter section that are not in :mod:`mksfilter.config`.
 _FILTER_ONLY = ("api", "config_file")
-_SHARED_WITH_PROXY = ("audience", "ticket_at")
+_SHARED_WITH_PROXY = ("audience", "ticket_at", "key_repository")
 _UNSET = "https://unset.invalid/"
 
 
@@ -77,6 +77,14 @@ class NovaConfiguration:
         return {
             name: section.get(name) or str(conf[config.GROUP][name]) for name in _SHARED_WITH_PROXY
         }
+
+    def base_url(self) -> str:
+        """Where the filter sends browsers; empty: not known."""
+        section = self._parts[0].options if self._parts else {}
+        conf = config.load() if self._conf is None else self._conf.conf
+        fallback = "" if self._conf is None else self._conf.value("mks", "mksproxy_base_url")[0]
+        url = section.get("webmks_proxy_base_url") or conf[config.GROUP].webmks_proxy_base_url
+        return str(url or fallback or "")
 
     def _section(self, part: Part, in_nova: bool) -> Iterator[Finding]:
         yield from options.unknown(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from mksfilter import config
+from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.replay import replay_guard
-from mksfilter.checks import options
+from mksfilter.auth.token import TokenCodec
+from mksfilter.checks import node, options
 from mksfilter.checks.finding import Finding, Kind
+from mksfilter.checks.reached import Reached
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.proxy import fd_budget
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, parse_networks
 
 __all__ = ["ProxyConfiguration"]
@@ -46,7 +51,11 @@ class ProxyConfiguration:
         yield from self._contradictions(settings, names)
 
     def disagreements(self, filters: dict[str, str]) -> Iterator[Finding]:
-        """Where the filter says something else, so that no console would open."""
+        """Where the filter says something else, so that no console would open.
+
+        :param filters: what the filter says of what both need, ``key_repository`` among it.
+        """
+        yield from self._keys(filters.pop("key_repository", ""))
         for name, theirs in filters.items():
             ours = str(self.conf[config.GROUP][name])
             if ours != theirs:
@@ -56,18 +65,119 @@ class ProxyConfiguration:
                     "write the same for both",
                 )
 
-    def connect(self) -> Iterator[Finding]:
-        """Log in to every vCenter."""
+    def _keys(self, filters: str) -> Iterator[Finding]:
+        """Does this repository have the key that the filter signs with?"""
+        own = str(self.conf[config.GROUP].key_repository)
         try:
-            settings = config.vcenter_settings(self.conf)
+            theirs, ours = KeyRepository(filters), KeyRepository(own)
+            signs, (known, _) = theirs.primary().kid, ours.look()
         except ConfigurationError:
-            return  # findings() has said so
+            return  # told for each file
+        if signs in known:
+            words = f"the filter signs with key {signs}, which is here"
+            yield Finding(self._where("key_repository"), words, kind=Kind.GOOD)
+        else:
+            yield Finding(
+                self._where("key_repository"),
+                f"the filter signs with key {signs} of {filters}, and {own} has "
+                f"{', '.join(sorted(known))} only: every link is refused",
+                "copy the filter's keys to the proxies",
+            )
+
+    def connect(
+        self, *, base_url: str = "", instance: str = "", descriptors: int = 0
+    ) -> Iterator[Finding]:
+        """How all of it stands on this machine, and from this machine.
+
+        :param base_url: the filter's, where this file has none.
+        :param instance: Nova's UUID: its console is opened.
+        :param descriptors: the limit of a process that is started here; 0: this one's.
+        """
+        # findings() has said what is refused.
+        settings = config.proxy_settings(self.conf, refused=lambda *_, **__: None)
+        vcenters: tuple[config.VCenterSettings, ...] = ()
+        with contextlib.suppress(ConfigurationError):
+            vcenters = config.vcenter_settings(self.conf)
+        yield from self._vcenters(vcenters)
+        where = self._where
+        yield from node.page()
+        limit = descriptors or fd_budget.limit()
+        yield from node.descriptors(where("max_sessions"), settings, limit)
+        yield from node.once_only(where("replay_cache"), settings)
+        yield from node.world(where, settings)
+        yield from node.secrets_in_files(self._files)
+        codec = self._codec(settings)
+        if codec is None:
+            return
+        url = settings.webmks_proxy_base_url or base_url
+        yield from self._reached(settings, codec, url)
+        if instance:
+            yield from self._walk(settings, vcenters, codec, url, instance)
+
+    def _vcenters(self, vcenters: Sequence[config.VCenterSettings]) -> Iterator[Finding]:
+        if not vcenters:
+            return
+        from mksfilter.checks import site
         from mksfilter.checks.vcenters import check_vcenters
 
-        for name, good, words in check_vcenters(settings):
+        for settings, (name, good, words) in zip(vcenters, check_vcenters(vcenters), strict=True):
             kind = Kind.GOOD if good else Kind.ERROR
             where = self._files.where(f"vcenter.{name}", "host")
             yield Finding(where, words, kind=kind)
+            if good:
+                yield from site.look_at(settings, where)
+
+    def _codec(self, settings: config.ProxySettings) -> TokenCodec | None:
+        keys = KeyRepository(settings.key_repository)
+        try:
+            keys.load()
+        except ConfigurationError:
+            return None  # findings() has said so
+        return TokenCodec(keys, settings.audience, clock_skew=settings.clock_skew)
+
+    def _reached(
+        self, settings: config.ProxySettings, codec: TokenCodec, url: str
+    ) -> Iterator[Finding]:
+        where = self._where("webmks_proxy_base_url")
+        if not url or config.VCENTER_PLACE in url:
+            yield Finding(
+                where,
+                "how browsers reach the page",
+                "set webmks_proxy_base_url here too, or give --nova-conf",
+                Kind.UNCHECKED,
+            )
+            return
+        yield from Reached(
+            where,
+            url,
+            codec,
+            sealed=settings.ticket_at == "issue",
+            clock_skew=settings.clock_skew,
+            trusted=bool(settings.trusted_proxies),
+        ).findings()
+
+    def _walk(
+        self,
+        settings: config.ProxySettings,
+        vcenters: Sequence[config.VCenterSettings],
+        codec: TokenCodec,
+        url: str,
+        instance: str,
+    ) -> Iterator[Finding]:
+        where = self._where("vcenters")
+        if not vcenters:
+            yield Finding(
+                where, f"instance {instance}: no vCenter to ask here", kind=Kind.UNCHECKED
+            )
+            return
+        from mksfilter.backends.resolver import Consoles
+        from mksfilter.checks.walk import Walk
+
+        with contextlib.closing(
+            Consoles(vcenters, allowed_networks=settings.allowed_networks)
+        ) as consoles:
+            walk = Walk(where, codec, consoles, base_url=url)
+            yield from walk.findings(instance)
 
     def _has_nova(self) -> bool:
         try:

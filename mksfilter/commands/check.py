@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -35,7 +36,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connect",
         action="store_true",
-        help="with --config-file: also log in to every vCenter",
+        help="with --config-file: also log in to every vCenter, and look at privileges, hosts, "
+        "clocks, the once-only memory, descriptors, and the page as browsers reach it",
+    )
+    parser.add_argument(
+        "--instance",
+        type=_uuid,
+        metavar="UUID",
+        help="with --connect: also open the console of this instance, view-only, from here and "
+        "through the proxy, and tell how long each step takes",
     )
     parser.epilog = (
         "Without arguments it looks at what nova-api reads by itself: OS_NOVA_CONFIG_DIR and "
@@ -54,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.connect and not args.config_file:
         raise ConfigurationError("check: --connect needs the proxy's --config-file")
+    if args.instance and not args.connect:
+        raise ConfigurationError("check: --instance needs --connect")
     nova_conf, api_paste = args.nova_conf, args.api_paste
     if not (nova_conf or api_paste or args.config_file):
         api_paste, found = search()
@@ -76,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"mksfilter: {problem}", file=sys.stderr)
     errors = 0
     told: set[str] = set()
-    for finding in _findings(nova, proxy, args.connect, compare=nova_conf is not None):
+    for finding in _findings(
+        nova, proxy, args.connect, instance=args.instance or "", compare=nova_conf is not None
+    ):
         line = str(finding)
         if line in told:
             continue
@@ -110,6 +123,7 @@ def _findings(
     proxy: ProxyConfiguration | None,
     connect: bool,
     *,
+    instance: str,
     compare: bool,
 ) -> Iterator[Finding]:
     if nova is not None:
@@ -119,4 +133,12 @@ def _findings(
         if nova is not None and compare:
             yield from proxy.disagreements(nova.shared())
         if connect:
-            yield from proxy.connect()
+            url = nova.base_url() if nova is not None and compare else ""
+            yield from proxy.connect(base_url=url, instance=instance)
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID") from None

@@ -23,6 +23,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.config import AuditSettings, NovaSettings, ProxySettings, VCenterSettings
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
+from mksfilter.proxy import fd_budget
 from mksfilter.proxy.console.access_watch import AccessWatch
 from mksfilter.proxy.console.admission import QUESTION_SHARE, Admission
 from mksfilter.proxy.console.authorization import Authorization
@@ -35,7 +36,6 @@ from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.refusal_log import RefusalLog
 from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
-from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.board import Page
 from mksfilter.proxy.server.ledger import Ledger
 from mksfilter.proxy.upstream.dial import dial

@@ -20,7 +20,10 @@ from mksfilter.cli import main
 
 PIPELINES = Path(__file__).parent / "pipelines"
 #: Where these happen to be installed beside us, more could be checked.
-ELSEWHERE = {"keystonemiddleware", "nova", "oslo_middleware", "oslo.middleware", "osprofiler"}
+ELSEWHERE = {
+    *("keystonemiddleware", "nova", "oslo_middleware", "oslo.middleware", "osprofiler"),
+    *("Paste", "paste"),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ reliably (see :mod:`mksfilter.tls`). So its SOAP adapter is used directly:
 
 from __future__ import annotations
 
+import datetime
 import errno
 import http.client
 import io
@@ -102,6 +103,16 @@ class Adapter(SoapStubAdapter):  # type: ignore[misc]  # pyvmomi's classes have 
         """A VM by its id; asks nothing."""
         vm: VirtualMachine = vim.VirtualMachine(moid, self)
         return vm
+
+    def managed(self, kind: str, moid: str) -> ManagedObject:
+        """A managed object of a type of ``vim`` by its id; asks nothing."""
+        managed: ManagedObject = getattr(vim, kind)(moid, self)
+        return managed
+
+    def current_time(self) -> datetime.datetime:
+        """The server's clock (``CurrentTime``)."""
+        now: datetime.datetime = vim.ServiceInstance("ServiceInstance", self).CurrentTime()
+        return now
 
     def speak(self, version: str) -> None:
         """Speak *version* from now on, if it is newer than what is spoken."""

@@ -327,6 +327,56 @@ class VSphereClient:
                 )
             ]
 
+    def clock(self) -> float:
+        """Seconds since the epoch by the server's clock."""
+        assert self._adapter is not None, "open() comes first"
+        with self._errors():
+            return self._adapter.current_time().timestamp()
+
+    def entities(self, kind: str) -> list[str]:
+        """The ids of all ``VirtualMachine`` or ``HostSystem`` that this session sees."""
+        with self._errors():
+            view = self._service.viewManager.CreateContainerView(
+                self._service.rootFolder, [getattr(vim, kind)], True
+            )
+            try:
+                return [moid_of(each) for each in view.view or ()]
+            finally:
+                view.Destroy()
+
+    def properties(
+        self, kind: str, moids: Sequence[str], paths: Sequence[str]
+    ) -> dict[str, dict[str, object]]:
+        """By id, single properties of several objects; what may not be read is left out."""
+        assert self._adapter is not None, "open() comes first"
+        collector = vmodl.query.PropertyCollector
+        adapter = self._adapter
+        spec = collector.FilterSpec(
+            objectSet=[collector.ObjectSpec(obj=adapter.managed(kind, moid)) for moid in moids],
+            propSet=[collector.PropertySpec(type=getattr(vim, kind), pathSet=list(paths))],
+        )
+        with self._errors():
+            found = self._service.propertyCollector.RetrieveContents([spec])
+            return {
+                moid_of(item.obj): {prop.name: prop.val for prop in item.propSet or ()}
+                for item in found
+            }
+
+    def privileges_on(self, moids: Sequence[str], names: list[str]) -> dict[str, list[bool]]:
+        """By VM, which of *names* this session has on it (API 5.5 and later)."""
+        assert self._adapter is not None, "open() comes first"
+        adapter = self._adapter
+        with self._errors():
+            session = self._service.sessionManager.currentSession
+            found = self._service.authorizationManager.HasPrivilegeOnEntities(
+                [adapter.managed("VirtualMachine", moid) for moid in moids], session.key, names
+            )
+            granted = {
+                moid_of(each.entity): {one.privId for one in each.privAvailability if one.isGranted}
+                for each in found or ()
+            }
+        return {moid: [name in has for name in names] for moid, has in granted.items()}
+
     def _read(self, moid: str, paths: Sequence[str]) -> dict[str, object]:
         """Single properties of a VM; never the whole ``config``, which is large."""
         collector = vmodl.query.PropertyCollector

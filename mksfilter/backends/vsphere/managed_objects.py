@@ -58,7 +58,32 @@ class OptionManager(Protocol):
     def QueryOptions(self, name: str) -> Sequence[OptionValue] | None: ...
 
 
+class PrivilegeAvailability(Protocol):
+    privId: str
+    isGranted: bool
+
+
+class EntityPrivilege(Protocol):
+    entity: ManagedObject
+    privAvailability: Sequence[PrivilegeAvailability]
+
+
+class ContainerView(Protocol):
+    view: Sequence[ManagedObject] | None
+
+    def Destroy(self) -> None: ...
+
+
+class ViewManager(Protocol):
+    def CreateContainerView(
+        self, container: ManagedObject, type: Sequence[type], recursive: bool
+    ) -> ContainerView: ...
+
+
 class AuthorizationManager(Protocol):
+    def HasPrivilegeOnEntities(
+        self, entity: Sequence[ManagedObject], sessionId: str, privId: Sequence[str]
+    ) -> Sequence[EntityPrivilege] | None: ...
     def HasPrivilegeOnEntity(
         self, entity: ManagedObject, sessionId: str, privId: Sequence[str]
     ) -> Sequence[bool]: ...
@@ -99,6 +124,7 @@ class MissingProperty(Protocol):
 
 
 class ObjectContent(Protocol):
+    obj: ManagedObject
     propSet: Sequence[DynamicProperty] | None
     missingSet: Sequence[MissingProperty] | None
 
@@ -116,6 +142,7 @@ class ServiceContent(Protocol):
     searchIndex: SearchIndex
     sessionManager: SessionManager
     setting: OptionManager
+    viewManager: ViewManager
 
 
 class CertThumbprint(Protocol):

@@ -414,6 +414,10 @@ class Session:
         unique = {event.key: event for event in found}
         return sorted(unique.values(), key=lambda event: (event.time, event.key))
 
+    def ask(self, question: Callable[[VSphereClient], T]) -> T:
+        """What *question* finds out by the client; for what consoles do not need."""
+        return self._ask(lambda: question(self._client))
+
     def connect(self) -> About:
         """Log in unless that is done; what the server says about itself."""
         self._ensure_login(0)

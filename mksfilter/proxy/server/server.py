@@ -34,9 +34,8 @@ from mksfilter.exceptions import (
     RequestTimeout,
 )
 from mksfilter.log import event
-from mksfilter.proxy import http_head
+from mksfilter.proxy import fd_budget, http_head
 from mksfilter.proxy.relay.timers import shared_wheel
-from mksfilter.proxy.server import fd_budget
 from mksfilter.proxy.server.connection import Address, Connection
 from mksfilter.proxy.server.gevent_adapter import Server
 from mksfilter.proxy.server.lane import Lane

@@ -62,6 +62,9 @@ class Methods:
             "AcquireMksTicket": ((2,), self._acquire_mks_ticket),
             "AcquireCloneTicket": ((2, 5), self._acquire_clone_ticket),
             "HasPrivilegeOnEntity": ((5, 5), self._has_privilege_on_entity),
+            "HasPrivilegeOnEntities": ((5, 5), self._has_privilege_on_entities),
+            "CreateContainerView": ((2,), self._create_container_view),
+            "DestroyView": ((2,), lambda *_: None),
             "QueryEvents": ((2,), self._query_events),
             "QueryConnections": ((7, 0, 1), self._query_connections),
             "DropConnections": ((7, 0, 1), self._drop_connections),
@@ -126,6 +129,8 @@ class Methods:
             if path not in values:
                 raise properties.invalid(path)
             return values[path]
+        if call.this.type == "ContainerView" and path == "view":
+            return list(self._viewed(call.this.id.removeprefix("view-")))
         value = properties.read(self._properties(call.this), path)
         # A list in a returnval stands for itself, one element per item.
         return list(value) if isinstance(value, Array) else value
@@ -136,7 +141,7 @@ class Methods:
         if ref.type == "HostSystem":
             for host in self.vcenter.hosts:
                 if host.moid == ref.id:
-                    return properties.host_object(host)
+                    return properties.host_object(host, self.vcenter)
         vm = self._vm(ref)
         return properties.vm_object(vm, consoles=len(self._consoles.of(vm)))
 
@@ -190,7 +195,40 @@ class Methods:
             for element in call.all("privId")
         ]
 
+    def _has_privilege_on_entities(self, call: Call, session: Session) -> list[Data]:
+        known = call.text("sessionId") == session.key
+        wanted = [element.text or "" for element in call.all("privId")]
+        return [
+            Data(
+                "EntityPrivilege",
+                entity=Ref("VirtualMachine", vm.moid),
+                privAvailability=[
+                    Data(
+                        "PrivilegeAvailability",
+                        privId=name,
+                        isGranted=known and self._may(name, vm),
+                    )
+                    for name in wanted
+                ],
+            )
+            for element in call.all("entity")
+            if (vm := self.vm(element.text or "")) is not None
+        ]
+
+    def _may(self, privilege: str, vm: VM) -> bool:
+        if privilege == CONSOLE_PRIVILEGE:
+            return vm.state.permitted and self.vcenter.state.permitted
+        return privilege in _READ_PRIVILEGES
+
     # Searches
+
+    def _create_container_view(self, call: Call, _session: Session) -> Ref:
+        return Ref("ContainerView", f"view-{call.text('type')}")
+
+    def _viewed(self, kind: str) -> list[Ref]:
+        if kind == "HostSystem":
+            return [Ref(kind, host.moid) for host in self.vcenter.hosts]
+        return [Ref(kind, vm.moid) for vm in self._inventory.vms_of(self.vcenter)]
 
     def _find(self, call: Call) -> list[Ref]:
         uuid = (call.text("uuid") or "").lower()

@@ -106,6 +106,7 @@ def service_content(vcenter: VCenter) -> Data:
         sessionManager=Ref("SessionManager", "SessionManager"),
         searchIndex=Ref("SearchIndex", "SearchIndex"),
         eventManager=Ref("EventManager", "EventManager"),
+        viewManager=Ref("ViewManager", "ViewManager"),
     )
 
 
@@ -147,6 +148,8 @@ def vm_object(vm: VM, *, consoles: int) -> Data:
         template=False,
         guestId="otherLinux64Guest",
         files=Data("VirtualMachineFileInfo", vmPathName=vm.config_path),
+        # As Nova's VMware driver writes it.
+        annotation=f"name:{vm.name}\nprojectid:{vm.project_id}\n",
         maxMksConnections=vm.state.max_connections,
         extraConfig=Array(
             "OptionValue",
@@ -181,7 +184,9 @@ def vm_object(vm: VM, *, consoles: int) -> Data:
     )
 
 
-def host_object(esxi: Host) -> Data:
+def host_object(esxi: Host, vcenter: VCenter) -> Data:
+    """A host; its summary has the name by which tickets call it."""
+    named = _host_name(vcenter.state.ticket_host, esxi) or esxi.name
     connection = "connected" if esxi.state.connected else "disconnected"
     return Data(
         "HostSystem",
@@ -197,7 +202,7 @@ def host_object(esxi: Host) -> Data:
             host=Ref("HostSystem", esxi.moid),
             config=Data(
                 "HostConfigSummary",
-                name=esxi.name,
+                name=named,
                 port=esxi.port,
                 sslThumbprint=esxi.digests["sha1"],
             ),

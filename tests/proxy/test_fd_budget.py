@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.proxy.server import fd_budget
+from mksfilter.proxy import fd_budget
 
 
 @given(st.integers(256, 2_000_000))
