@@ -13,6 +13,7 @@
 #   make soak                 10,000 sessions on two workers
 #   make wheel                the wheel and the source archive into dist/, the same bytes each time
 #   make sbom                 what they consist of, in CycloneDX's form
+#   make release-notes        what has changed, for operators
 #   make docs | clean
 #
 # ARGS are the test runner's, as in make unit ARGS="-k token".
@@ -25,7 +26,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench chaos soak lint wheel sbom docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench chaos soak lint wheel sbom release-notes docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -90,6 +91,9 @@ wheel: page
 
 sbom: wheel
 	tools/sbom
+
+release-notes: $(VENV)/.test
+	@$(BIN)/reno report .
 
 docs: setup
 	$(BIN)/pip install -q "sphinx>=7" "myst-parser>=3" && $(BIN)/sphinx-build -W -q docs docs/_build

@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: a wheel holds the built page, and all of etc/.
+"""What setup.cfg cannot say: a wheel holds the built page, its lock, and all of etc/.
 
 Everything else stands in setup.cfg.
 """
@@ -61,8 +61,8 @@ class BuildSource(sdist):
 
 
 def data_files() -> list[tuple[str, list[str]]]:
-    """All of etc/, under etc/mksfilter/ of the environment that it is installed into."""
-    found: dict[str, list[str]] = {}
+    """All of etc/ and the lock, under etc/mksfilter/ of the environment."""
+    found: dict[str, list[str]] = {"etc/mksfilter": ["requirements/lock.txt"]}
     for path in sorted(path for path in (ROOT / "etc").rglob("*") if path.is_file()):
         target = Path("etc", "mksfilter", path.parent.relative_to(ROOT / "etc"))
         found.setdefault(target.as_posix(), []).append(path.relative_to(ROOT).as_posix())

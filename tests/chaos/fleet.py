@@ -207,8 +207,8 @@ class Fleet:
         text = _EXAMPLE.read_text()
         ports = [*(node.port for node in self.nodes[:-1]), self.wire.port]
         servers = "".join(
-            f"    server proxy{number} 127.0.0.1:{port} check inter 2s\n"
-            for number, port in enumerate(ports, 1)
+            f"    server proxy{number} 127.0.0.1:{port} check port {node.management} inter 2s\n"
+            for number, (port, node) in enumerate(zip(ports, self.nodes, strict=True), 1)
         )
         text = text.replace("/etc/haproxy/console.pem", str(self.certificate.pem))
         text = text.replace("maxconn 20000", "maxconn 5000")

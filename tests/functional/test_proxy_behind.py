@@ -77,6 +77,10 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
 
 
+def _checked(node):
+    return f"127.0.0.1:{node.port} check port {node.management}"
+
+
 class TestHAProxy:
     """``etc/haproxy/haproxy.cfg`` as it is, but for its addresses."""
 
@@ -85,7 +89,11 @@ class TestHAProxy:
         assert HAPROXY, "haproxy is missing; run tools/install-test-tools"
         keys = tmp_path / "keys"
         KeyRepository(str(keys)).setup()
-        options = {"trusted_proxies": "127.0.0.0/8", "key_repository": keys}
+        options = {
+            "trusted_proxies": "127.0.0.0/8",
+            "key_repository": keys,
+            "hsts_max_age": 3600,
+        }
         return [proxy_factory(**options) for _ in range(2)]
 
     @pytest.fixture
@@ -102,8 +110,10 @@ class TestHAProxy:
             ("maxconn 20000", "maxconn 100"),
             ("log /dev/log", "log stderr format raw"),
             ("bind :443", f"bind 127.0.0.1:{port}"),
-            ("192.0.2.11:6090", f"127.0.0.1:{nodes[0].port}"),
-            ("192.0.2.12:6090", f"127.0.0.1:{nodes[1].port}"),
+            *(
+                (f"192.0.2.{number}:6090 check port 6091", _checked(node))
+                for number, node in zip((11, 12), nodes, strict=True)
+            ),
         ):
             assert old in text
             text = text.replace(old, new)

@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.source import ROOT
@@ -92,8 +93,9 @@ def test_the_bill_of_materials_names_all_that_is_locked_and_all_that_is_in_the_p
     assert bom["metadata"]["component"]["purl"].startswith("pkg:pypi/mksfilter@")
     components = {canonicalize_name(each["name"]): each for each in bom["components"]}
     lock = (ROOT / "requirements" / "lock.txt").read_text()
-    locked = dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\$", lock, re.MULTILINE))
-    for name, version in locked.items():
+    lines = map(Requirement, re.findall(r"^(\S+==.*) \\$", lock, re.MULTILINE))
+    locked = [line for line in lines if line.marker is None or line.marker.evaluate()]
+    for name, version in [(line.name, str(line.specifier)[2:]) for line in locked]:
         component = components.pop(canonicalize_name(name))
         assert component["version"] == version
         assert component["licenses"], name

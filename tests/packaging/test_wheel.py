@@ -77,16 +77,14 @@ def test_nova_apis_side_can_be_built_without_the_page_on_purpose(tmp_path):
     assert code == 0, said
 
 
-def test_the_wheel_holds_etc_whole(built):
-    sources = {
-        path.relative_to(ROOT / "etc") for path in (ROOT / "etc").rglob("*") if path.is_file()
-    }
+def test_the_wheel_holds_etc_whole_and_its_lock(built):
+    paths = [path for path in (ROOT / "etc").rglob("*") if path.is_file()]
+    sources = {path.relative_to(ROOT / "etc"): path for path in paths}
+    sources[Path("lock.txt")] = ROOT / "requirements" / "lock.txt"
     with zipfile.ZipFile(built) as wheel:
         held = {
             Path(name.partition(".data/data/etc/mksfilter/")[2]): wheel.read(name)
             for name in wheel.namelist()
             if ".data/data/etc/mksfilter/" in name
         }
-    assert set(held) == sources
-    for path, content in held.items():
-        assert content == (ROOT / "etc" / path).read_bytes()
+    assert held == {path: source.read_bytes() for path, source in sources.items()}

@@ -18,7 +18,7 @@ from tests.packaging.requirements import floor, requirements
 ROOT = Path(__file__).parents[2]
 SETUP = (ROOT / "setup.cfg").read_text(encoding="utf-8")
 LOCK = ROOT / "requirements" / "lock.txt"
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+) \\$", re.MULTILINE)
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; .*)? \\$", re.MULTILINE)
 
 # The first release without the fault. This is the audit that runs without a network; a new advisory
 # on something in the lock adds a line, and the floor or the lock follows.

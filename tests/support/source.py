@@ -19,6 +19,8 @@ def copy_source(target: Path) -> Path:
         shutil.copytree(ROOT / name, target / name)
     shutil.copytree(ROOT / "tools", target / "tools")
     shutil.copytree(ROOT / "page" / "src", target / "page" / "src")
+    (target / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements" / "lock.txt", target / "requirements")
     for name in _PAGE:
         shutil.copy(ROOT / "page" / name, target / "page")
     for name in _FILES:
