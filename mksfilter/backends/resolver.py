@@ -23,6 +23,7 @@ queue, breaker and log-in, so that one vCenter's trouble delays no console of an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
 import threading
@@ -50,7 +51,7 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.log import event
-from mksfilter.tls import ssl_context
+from mksfilter.tls import expiry, ssl_context
 
 __all__ = ["Consoles", "VCenterState"]
 
@@ -74,6 +75,7 @@ class VCenterState:
     :param retry_in: seconds until it is asked again; 0 when it may be asked now.
     :param in_flight: calls being answered; ``waiting``: calls in the queue.
     :param remembered: VMs in its cache.
+    :param certificate_ends: seconds since the epoch; 0: not known yet.
     """
 
     name: str
@@ -85,6 +87,7 @@ class VCenterState:
     api_version: str
     remembered: int
     last_error: str
+    certificate_ends: float = 0.0
 
 
 class Consoles:
@@ -441,7 +444,18 @@ class _Site:
             api_version=".".join(map(str, about.api_version)) if about else "",
             remembered=len(session.vms),
             last_error=session.last_error,
+            certificate_ends=_certificate_ends(session.certificate),
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _certificate_ends(der: bytes | None) -> float:
+    if der is None:
+        return 0.0
+    try:
+        return expiry(der)
+    except ValueError:  # OpenSSL takes what is not DER to the letter
+        return 0.0
 
 
 def _finder(site: _Site, instance_uuid: str) -> Callable[[], VM]:

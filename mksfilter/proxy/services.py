@@ -148,7 +148,17 @@ class Process:
         )
         gauges.watch_keys(self.metrics, keys)
         gauges.watch_limits(self.metrics, lambda: limits.use)
-        gauges.watch_certificates(self.metrics, certificates)
+        gauges.watch_certificates(
+            self.metrics,
+            lambda: {
+                **certificates(),
+                **{
+                    f"vcenter {one.name}": one.certificate_ends
+                    for one in endpoints.vcenters()
+                    if one.certificate_ends
+                },
+            },
+        )
         gauges.watch_log(self.metrics)
         gauges.watch_build(self.metrics)
         self.report.start()

@@ -4,6 +4,7 @@ vSphere."""
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -78,6 +79,12 @@ class TestSession:
                 pass
             assert refused.value.response.status_code == 503
             assert proxy.get("/healthz").status == 200
+            full = proxy.manage("/readyz")
+            assert (full.status, json.loads(full.body)["checks"]["room"]) == (
+                503,
+                f"max_sessions ({room}) is reached",
+            )
+            assert proxy.manage("/livez").status == 200
         assert f"max_sessions ({room}) is reached" in proxy.log()
         assert "Traceback" not in proxy.log()
 
@@ -194,6 +201,9 @@ class TestOperation:
         assert proxy.metric("mksfilter_sessions_opened_total", mode="full") == opened + 1
         assert proxy.metric("mksfilter_bytes_total", direction="out") > 100_000
         assert proxy.metric("mksfilter_vcenter_up", vcenter="vc1") == 1
+        assert proxy.metric("mksfilter_first_byte_seconds_count", vcenter="vc1") >= 1
+        ends = "mksfilter_certificate_expiry_timestamp_seconds"
+        assert proxy.metric(ends, certificate="vcenter vc1") > time.time()
 
     def test_two_workers_tell_their_sum(self, proxy_factory):
         proxy = proxy_factory("--workers", "2")
@@ -279,6 +289,7 @@ class TestOperation:
         try:
             with proxy.viewer(proxy.token(WEB_1)) as viewer:
                 assert viewer.name == "web-1"
+            assert proxy.manage("/readyz").status == 200
         finally:
             for sock in silent:
                 sock.close()

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["keys_readable", "vcenter_reachable"]
 
-_REACHABLE = ("new", "up")
-
 
 def keys_readable(keys: KeyRepository) -> str:
     """Why no token can be verified."""
@@ -26,8 +24,9 @@ def keys_readable(keys: KeyRepository) -> str:
 
 
 def vcenter_reachable(vcenters: Iterable[VCenterState]) -> str:
-    """Why no vCenter can be asked; a proxy that asks none needs none."""
+    """Why no vCenter can be asked, by its last call or by the probe in the background; a proxy that
+    asks none needs none."""
     states = list(vcenters)
-    if not states or any(one.state in _REACHABLE for one in states):
+    if not states or any(one.healthy for one in states):
         return ""
     return "; ".join(one.last_error or f"vcenter {one.name}: {one.state}" for one in states)

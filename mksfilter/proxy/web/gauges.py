@@ -83,7 +83,7 @@ def watch_vcenters(
 
     def look() -> None:
         for vcenter in vcenters():
-            up.labels(vcenter.name).set(int(vcenter.state in ("new", "up")))
+            up.labels(vcenter.name).set(int(vcenter.healthy))
             for one in _STATES:
                 state.labels(vcenter.name, one).set(int(vcenter.state == one))
             calls.labels(vcenter.name, "in-flight").set(vcenter.in_flight)

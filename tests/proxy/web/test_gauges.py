@@ -25,10 +25,12 @@ def scrape(metrics: Metrics) -> dict[str, float]:
 
 
 def test_a_vcenter_is_seen_as_it_is_now(metrics):
-    vcenter = SimpleNamespace(name="dc1", state="up", in_flight=3, waiting=1, retry_in=0.0)
+    vcenter = SimpleNamespace(
+        name="dc1", state="up", healthy=True, in_flight=3, waiting=1, retry_in=0.0
+    )
     gauges.watch_vcenters(metrics, lambda: [vcenter], {"dc1": 8})
     assert scrape(metrics)['mksfilter_vcenter_up{vcenter="dc1"}'] == 1
-    vcenter.state, vcenter.retry_in = "down", 9.5
+    vcenter.state, vcenter.healthy, vcenter.retry_in = "down", False, 9.5
     shown = scrape(metrics)
     assert shown['mksfilter_vcenter_up{vcenter="dc1"}'] == 0
     assert shown['mksfilter_vcenter_state{state="down",vcenter="dc1"}'] == 1
