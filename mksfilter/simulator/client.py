@@ -141,6 +141,10 @@ class SimulatedVSphere:
         query = {"text": text, "timeout": timeout} if text else {}
         return list(self._get(f"/vms/{vm}/screen", query)["lines"])
 
+    def shows(self, vm: str, text: str, *, timeout: float = 5.0) -> bool:
+        """Whether a line on a VM's screen contains *text*, now or within the timeout (seconds)."""
+        return any(text in line for line in self.screen(vm, text=text, timeout=timeout))
+
     def keys(self, vm: str, *, count: int = 0, timeout: float = 5.0) -> list[tuple[int, bool]]:
         """Scan codes that reached a VM's guest, down or up; waits until there are *count*."""
         query = {"count": count, "timeout": timeout}

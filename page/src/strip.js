@@ -209,8 +209,7 @@ export function textStrip({ byId, session, toConsole, say }) {
     // Keys that are pressed in between would be mixed into the text.
     session.addEventListener("key", () => typing?.abort(STOPPED));
     session.addEventListener("character", ({ detail }) => {
-        const isIt = (one) => keysymOf.lookup(one.codePointAt(0)) === detail.keysym;
-        const chords = keymap.chords(keymap.characters().find(isIt) ?? "") ?? [];
+        const chords = keymap.chords(characterOf(detail.keysym)) ?? [];
         for (const codes of chords) session.rfb?.sendChord(codes);
     });
 
@@ -224,6 +223,20 @@ export function textStrip({ byId, session, toConsole, say }) {
             return strip.contains(document.activeElement);
         },
     };
+}
+
+// X11's keysyms are Latin-1 or Unicode, but for what was there before: Latin 2 to 9 and the like.
+const UNICODE = 0x01000000;
+const LAST_LEGACY = 0x2600;
+
+function characterOf(keysym) {
+    if (keysym >= UNICODE) return String.fromCodePoint(keysym - UNICODE);
+    let point = keysym;
+    if (keysym > 0xff) {
+        point = 0x100;
+        while (point < LAST_LEGACY && keysymOf.lookup(point) !== keysym) point += 1;
+    }
+    return String.fromCodePoint(point);
 }
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

@@ -66,6 +66,8 @@ class Connection:
         #: (keysym, pressed) in order.
         self.keys: queue.Queue[tuple[int, bool]] = queue.Queue()
         self.pointers = 0
+        #: Set to play a host that reads and no longer answers.
+        self.mute = False
         self._received = bytearray()
 
     @property
@@ -155,7 +157,7 @@ class Connection:
             self._take(4 * struct.unpack(">xH", self._take(3))[0])
         elif kind == 3:
             incremental = self._take(9)[0]
-            if not incremental:
+            if not incremental and not self.mute:
                 self._draw()
         elif kind == 4:
             pressed, keysym = struct.unpack(">B2xI", self._take(7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -55,6 +56,14 @@ def test_the_page_is_what_tempest_expects_and_holds_nothing_inline():
         assert expected in page
     assert not re.search(r"<script(?![^>]*\ssrc=)", page)
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
+
+
+def test_all_of_the_page_is_at_most_90_kB_compressed():
+    files = [BUILT / "console.js", BUILT.parent / "console.css", BUILT.parent / "icon.svg"]
+    files.append(BUILT.parents[1] / "templates" / "console.html")
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in files}
+    print(sizes)
+    assert sum(sizes.values()) <= 90_000
 
 
 def test_a_wheel_holds_the_built_page(tmp_path):

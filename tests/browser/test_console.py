@@ -122,7 +122,7 @@ def test_powering_off_ends_the_console_in_words_and_powering_on_reopens_it(conso
     console.button("Reconnect").click()
     console.wait_until("connected")
     console.page.keyboard.type("back")
-    assert vsphere.screen("web-1", text="back")
+    assert vsphere.shows("web-1", "back")
     assert console.complaints == []
 
 

@@ -30,7 +30,7 @@ def test_keys_and_text_arrive_from_firefox_as_they_do_from_chromium(open_page, v
     for character in "it works":
         browser.press(character)
     browser.press(SHIFT, "A")
-    assert vsphere.screen("web-1", text="it worksA")
+    assert vsphere.shows("web-1", "it worksA")
 
     seen = len(vsphere.keys("web-1"))
     for layout in ("de", "pl", "jp"):

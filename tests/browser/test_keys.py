@@ -85,7 +85,7 @@ def test_a_dead_key_is_composed_by_the_machine_and_not_by_the_browser(console, v
     dead = [["Equal", False, False, "Dead"], ["KeyE", False, False, "é"]]
     screen.page.evaluate(PRESS, [*dead, ["Backquote", False, False, "Dead"]])
     screen.page.evaluate(PRESS, [["KeyA", False, False, "â"]])
-    assert vsphere.screen("web-1", text="éâ")
+    assert vsphere.shows("web-1", "éâ")
 
 
 def test_altgr_and_shift_write_a_letter_and_do_not_open_the_tool_bar(console, vsphere):
@@ -107,7 +107,7 @@ def test_altgr_and_shift_write_a_letter_and_do_not_open_the_tool_bar(console, vs
             press("keyup", "AltRight", "AltGraph", {});
         }"""
     )
-    assert vsphere.screen("web-1", text="Ł")
+    assert vsphere.shows("web-1", "Ł")
     expect(screen.find("#tools")).to_be_hidden()
     screen.open_bar()
 
@@ -160,4 +160,4 @@ def test_a_character_of_an_on_screen_keyboard_is_typed_by_the_machines_layout(co
     screen.button("Cancel").click()
     screen.page.evaluate(PRESS, [["", False, False, "z"], ["", False, False, "é"]])
     screen.page.evaluate(PRESS, [["", False, False, "€"]])
-    assert vsphere.screen("web-1", text="zé€")
+    assert vsphere.shows("web-1", "zé€")

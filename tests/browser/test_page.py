@@ -524,6 +524,34 @@ def test_text_is_typed_key_by_key_with_shift_where_the_layout_needs_it(console):
     assert screen.violations() == []
 
 
+def test_a_host_that_no_longer_answers_is_told_and_what_it_has_not_taken_is_kept(console):
+    screen, connection = console
+    screen.open_strip()
+    connection.next_keys(4)
+    connection.mute = True
+    screen.find("#paste-text").fill("ab")
+    screen.stop_clock()
+    screen.button("Type it").click()
+    assert connection.next_keys(2) == pressed(ord("a"))
+    for _ in range(12):
+        screen.pass_time(1)
+    expect(screen.find("#paste-progress")).to_contain_text(
+        "The host no longer answers: 0 of 2 characters typed. Number 1 may have arrived"
+    )
+    expect(screen.find("#paste-text")).to_have_value("ab")
+    assert connection.keys.empty()
+
+
+@pytest.mark.parametrize("message", [b"\x7f\x00\x00\x02", b"\x7f\x09\x00\x00"])
+def test_a_broken_message_of_vmwares_ends_the_console_in_words(console, message):
+    screen, connection = console
+    # One that is whole and unknown is passed over.
+    connection.websocket.send(b"\x7f\x63\x00\x06ab")
+    connection.websocket.send(message)
+    screen.wait_until("ended")
+    screen.wait_for_words("a picture that this page does not understand")
+
+
 def test_full_screen_and_back(console):
     screen, _ = console
     screen.open_bar()

@@ -71,7 +71,7 @@ class TestConsole:
         viewer.encodings(CAPABILITIES, 0)
         assert viewer.read(8) == bytes([127, 0, 0, 8, 0, 0, 0, 2])
         console.send(self.scan(SHIFT, 0x23, -0x23, -SHIFT, 0x17, -0x17))
-        assert vsphere.screen(WEB_1, text="Hi")
+        assert vsphere.shows(WEB_1, "Hi")
         assert vsphere.keys(WEB_1) == [
             (SHIFT, True),
             (0x23, True),
