@@ -64,6 +64,14 @@ class Server(PyWSGIServer):
         """gevent-websocket asks this before an upgrade; True: the application decides first."""
         return True
 
+    def accept_waiting(self) -> None:
+        """Accept who has connected already: the kernel resets them when the socket is closed.
+
+        ``StreamServer.do_read`` is None when there is nobody.
+        """
+        while not self.closed and (accepted := self.do_read()):
+            self.do_handle(*accepted)
+
     def do_handle(self, sock: socket, address: Address) -> None:
         """``BaseServer`` calls this in the hub with each connection that it accepted."""
         self.accepted(sock, address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gunicorn import sock
@@ -22,6 +23,8 @@ __all__ = [
     "exit_for_good",
     "format_logs",
     "keep_mark",
+    "reopen_by",
+    "tls_context",
 ]
 
 
@@ -46,6 +49,19 @@ def keep_mark(handler: logging.Handler, successor: logging.Handler) -> None:
     """*successor* takes the place of *handler* in gunicorn's eyes too."""
     if getattr(handler, _MADE_BY_GUNICORN, False):
         setattr(successor, _MADE_BY_GUNICORN, True)
+
+
+def reopen_by(logger: Any, reopen: Callable[[], None]) -> None:
+    """SIGUSR1: *reopen* in place of what gunicorn's *logger* would do, but for the file into which
+    ``--capture-output`` has put standard output and standard error."""
+    theirs = type(logger).reopen_files
+
+    def reopen_files() -> None:
+        if logger.cfg.capture_output:
+            theirs(logger)
+        reopen()
+
+    logger.reopen_files = reopen_files
 
 
 def format_logs(formatter: logging.Formatter) -> None:

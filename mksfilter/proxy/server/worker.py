@@ -131,7 +131,7 @@ class ConsoleWorker(GeventWebSocketWorker):
     def _unblock_logs(self) -> None:
         log_outlet.install()
         # gunicorn would look for the files in the handlers.
-        self.log.reopen_files = log_outlet.reopen_files
+        gunicorn_adapter.reopen_by(self.log, log_outlet.reopen_files)
 
     def run(self) -> None:
         """Serve until told to stop, then until the last session has ended."""
@@ -183,6 +183,8 @@ class ConsoleWorker(GeventWebSocketWorker):
         # Now, and not at gunicorn's next look a second later: on a reload there are new workers
         # for whoever comes.
         for server in self._servers:
+            if roster.shared().draining:  # the whole node: nobody else will
+                server.accept_waiting()
             server.close()
         self.state.drain(self.state.drain_time)
         gevent.spawn(self._leave_management)

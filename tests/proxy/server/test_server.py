@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 
 import gevent.event
 import pytest
@@ -240,6 +241,17 @@ def test_a_server_that_closes_lets_a_request_finish_that_is_on_its_way(serve, ap
         arriving.sendall(REQUEST[10:])
         assert read_to_end(arriving).endswith(b"hi")
         wait_for(lambda: server.arriving == 0)
+
+
+def test_who_has_connected_before_the_socket_is_closed_is_answered(serve):
+    server = serve(hello)
+    # A socket of the system's: the loop, which accepts, does not run meanwhile.
+    with socket.create_connection(server.address, timeout=5) as waiting:
+        server.accept_waiting()
+        server.close()
+        waiting.sendall(LAST)
+        answer = gevent.get_hub().threadpool.apply(read_to_end, [waiting])
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 def test_a_worker_that_drains_keeps_no_connection_alive(serve):
