@@ -7,7 +7,9 @@ process :mod:`mksfilter.api.plain` does. Every other request passes through unre
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import re
 import sys
 import threading
@@ -229,6 +231,12 @@ def _issuer(
     return Issuer(codec, settings, consoles=consoles, audit=audit)
 
 
+def _leave(consoles: Consoles, pid: int) -> None:
+    """Log out; a child of the process that has logged in does not."""
+    if os.getpid() == pid:
+        consoles.leave()
+
+
 class _ConsolesAtFirstUse:
     """Made twice: to find what is wrong at the start, and for use after the server has forked."""
 
@@ -250,7 +258,9 @@ class _ConsolesAtFirstUse:
     ) -> SealableEndpoint:
         with self._lock:
             if self._consoles is None:
-                self._consoles = self._make()
+                made = self._consoles = self._make()
+                # vCenter bounds the sessions of an account, and servers replace their workers.
+                atexit.register(_leave, made, os.getpid())
         return self._consoles.connect(instance_id, vcenter=vcenter, user_id=user_id)
 
     def _make(self) -> Consoles:

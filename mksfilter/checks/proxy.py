@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from mksfilter import config
+from mksfilter import config, runtime_directory
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.token import TokenCodec
@@ -120,7 +120,9 @@ class ProxyConfiguration:
         from mksfilter.checks import site
         from mksfilter.checks.vcenters import check_vcenters
 
-        for settings, (name, good, words) in zip(vcenters, check_vcenters(vcenters), strict=True):
+        directory = runtime_directory.find(self.conf[config.GROUP].runtime_directory)
+        checked = check_vcenters(vcenters, runtime_directory=directory)
+        for settings, (name, good, words) in zip(vcenters, checked, strict=True):
             kind = Kind.GOOD if good else Kind.ERROR
             where = self._files.where(f"vcenter.{name}", "host")
             yield Finding(where, words, kind=kind)

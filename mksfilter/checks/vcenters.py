@@ -13,6 +13,7 @@ from mksfilter.backends.registry import automatic, load
 from mksfilter.backends.vsphere.client import About
 from mksfilter.backends.vsphere.faults import CONSOLE_PRIVILEGE
 from mksfilter.backends.vsphere.session import Session, log_out
+from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest
 from mksfilter.exceptions import BackendError, MksFilterError
@@ -24,10 +25,12 @@ _EXPIRY_WARNING = datetime.timedelta(days=30)
 
 
 def check_vcenters(
-    vcenters: Sequence[VCenterSettings], *, timeout: float = 60.0
+    vcenters: Sequence[VCenterSettings], *, runtime_directory: str = "", timeout: float = 60.0
 ) -> list[tuple[str, bool, str]]:
     """Log in to each vCenter, all at once, and tell what was found.
 
+    :param runtime_directory: where the processes of this node share what a vCenter has refused:
+        a check must not be what locks the account.
     :param timeout: seconds for all of it.
     :returns: ``(name, ok, words)`` in the order of *vcenters*. Words are one line; they also say
         what is no fault but worth knowing (verification is off, a certificate expires soon).
@@ -38,7 +41,8 @@ def check_vcenters(
         for settings in vcenters:
             try:
                 load(settings)
-                session = stack.enter_context(contextlib.closing(Session(settings)))
+                record = SharedRecord.of(settings, runtime_directory)
+                session = stack.enter_context(contextlib.closing(Session(settings, record=record)))
                 sessions.append(session)
                 checks.append((settings, session.submit(_checker(session)).future))
             except MksFilterError as exc:

@@ -630,6 +630,12 @@ def _(bench):
     return bench.upgrade(proxy.token(WEB_1), proxy)
 
 
+@scenario("ws-host-hung")
+def _(bench):
+    bench.vsphere.set_all("host", hung=True)
+    return bench.console(WEB_1, timeout=1.0)
+
+
 @scenario("ws-host-forbidden")
 def _(bench):
     proxy = bench.start(allowed_networks="192.0.2.0/24")

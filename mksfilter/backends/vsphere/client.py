@@ -135,6 +135,7 @@ class VSphereClient:
         abortable: Callable[[Callable[[], None]], None] = lambda _abort: None,
     ) -> None:
         self.settings = settings
+        self._timeout = settings.timeout
         self.about: About | None = None
         self.certificate: bytes | None = None
         self.subject = f"vcenter {settings.name} ({host_and_port(settings.host, settings.port)})"
@@ -150,7 +151,7 @@ class VSphereClient:
         return HTTPSConnection(
             host,
             port,
-            timeout=self.settings.timeout,
+            timeout=self._timeout,
             context=self._context,
             digests=self._pins,
             subject=self.subject,
@@ -216,6 +217,13 @@ class VSphereClient:
     def logout(self) -> None:
         with self._errors():
             self._service.sessionManager.Logout()
+
+    def leave(self, seconds: float) -> None:
+        """Log out on a connection that waits for no more than *seconds* at each step."""
+        self._timeout = seconds
+        self.close()
+        self.logout()
+        self.close()
 
     def close(self) -> None:
         if self._adapter is not None:
