@@ -222,15 +222,14 @@ class Simulator:
         names = ["127.0.0.1", "::1", host.address]
         right, wrong, display = (self.authority.issue(host.name, names) for _ in range(3))
         host.digests, host.pem = right.digests(), right.pem
-        endpoint = Endpoint(host, right.context, wrong.context)
+        endpoint = Endpoint(host, right, wrong)
         self._endpoints[host.name] = endpoint
         webmks = WebMKS(endpoint, tickets=self.tickets, consoles=self.consoles)
         authd = Authd(
             endpoint,
             tickets=self.tickets,
             consoles=self.consoles,
-            display=display.context,
-            display_digest=display.digests()["sha1"],
+            display=display,
         )
         if local:
             host.port, host.address6 = self._listeners.serve_both(address, webmks.handle)

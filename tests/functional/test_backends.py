@@ -105,6 +105,22 @@ class TestTicket:
         address = "address6" if host == "ipv6" else "address"
         assert watch(deployment, "mks") == esxi(deployment, "mks", "authd_port", address)
 
+    @pytest.mark.parametrize("api_version", ["8.0.3.0", "9.0"])
+    @pytest.mark.parametrize("digests", ["auto", "list", "none"])
+    @pytest.mark.parametrize("kind", ["webmks", "mks"])
+    def test_of_a_host_with_tls_1_3_alone_and_no_sha_1(
+        self, deployment, kind, digests, api_version
+    ):
+        """Of the profile that VMware's hardening guide suggests; two consoles, the second of which
+        resumes the TLS session where the host gives tickets for that."""
+        deployment.set_vcenter(
+            kind, api_version=api_version, expire_sessions=True, ticket_digests=digests
+        )
+        deployment.set_host(kind, tls_profile="NIST_2024_TLS_13_ONLY")
+        port = "authd_port" if kind == "mks" else "port"
+        for _ in range(2):
+            assert watch(deployment, kind) == esxi(deployment, kind, port)
+
     @pytest.mark.parametrize("port", ["present", "absent"])
     @pytest.mark.parametrize("host", ["absent", "short", "name", "unresolvable"])
     @pytest.mark.parametrize("kind", ["webmks-fixed", "mks-fixed"])

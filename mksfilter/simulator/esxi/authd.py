@@ -9,7 +9,6 @@ the second certificate.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable
 
 import gevent
@@ -21,6 +20,7 @@ from mksfilter.simulator.esxi.endpoint import HANDSHAKE_TIMEOUT, Endpoint, secur
 from mksfilter.simulator.esxi.stream import ByteStream
 from mksfilter.simulator.model.inventory import VM
 from mksfilter.simulator.model.tickets import Ticket, Tickets
+from mksfilter.simulator.net.certificates import Certificate
 from mksfilter.simulator.net.sockets import PeerAddress, Socket
 
 __all__ = ["Authd"]
@@ -41,7 +41,7 @@ class Authd:
     """The authd of one host.
 
     :param endpoint: what it shares with the host's other endpoint.
-    :param display: presents the certificate of the second TLS; *display_digest* is its SHA-1.
+    :param display: the certificate of the second TLS.
     """
 
     def __init__(
@@ -50,14 +50,12 @@ class Authd:
         *,
         tickets: Tickets,
         consoles: Consoles,
-        display: ssl.SSLContext,
-        display_digest: str,
+        display: Certificate,
     ) -> None:
         self._endpoint = endpoint
         self._tickets = tickets
         self._consoles = consoles
         self._display = display
-        self._display_digest = display_digest
 
     def handle(self, sock: Socket, address: PeerAddress) -> None:
         if self._endpoint.held(sock):
@@ -97,7 +95,7 @@ class Authd:
             dialogue.say(str(refusal))
             tls.close()
             return None
-        display = secure(socket.socket(fileno=tls.detach()), self._display)
+        display = secure(socket.socket(fileno=tls.detach()), self._endpoint.presents(self._display))
         if display is None:
             return None
         if _exactly(display.recv, len(word)) != word.encode():
@@ -122,8 +120,9 @@ class Authd:
         return ticket, ticket.vm
 
     def _digest(self) -> str:
-        wrong = self._endpoint.host.state.wrong_display_certificate
-        return self._display_digest[::-1] if wrong else self._display_digest
+        host = self._endpoint.host
+        digest = self._display.digests()["sha256" if host.strict else "sha1"]
+        return digest[::-1] if host.state.wrong_display_certificate else digest
 
 
 class _Dialogue:

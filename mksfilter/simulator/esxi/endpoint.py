@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from mksfilter.simulator.esxi.stream import HANDSHAKE_TIMEOUT, abort
 from mksfilter.simulator.model.inventory import VM, Host
+from mksfilter.simulator.net.certificates import Certificate
 from mksfilter.simulator.net.sockets import Socket
 
 __all__ = ["HANDSHAKE_TIMEOUT", "Endpoint", "hold", "secure"]
@@ -23,7 +24,7 @@ class Endpoint:
     :ivar released: set when connections that were met with silence are to be dropped.
     """
 
-    def __init__(self, host: Host, right: ssl.SSLContext, wrong: ssl.SSLContext) -> None:
+    def __init__(self, host: Host, right: Certificate, wrong: Certificate) -> None:
         self.host = host
         self.released = Event()
         self._right = right
@@ -32,7 +33,11 @@ class Endpoint:
     @property
     def context(self) -> ssl.SSLContext:
         """Presents the host's certificate, or the wrong one while it is told to."""
-        return self._wrong if self.host.state.wrong_certificate else self._right
+        return self.presents(self._wrong if self.host.state.wrong_certificate else self._right)
+
+    def presents(self, certificate: Certificate) -> ssl.SSLContext:
+        """A context for *certificate* as the host's TLS profile has it."""
+        return certificate.strict if self.host.strict else certificate.context
 
     def held(self, sock: Socket) -> bool:
         """Whether the connection was met with silence, and is over."""

@@ -13,7 +13,7 @@ import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from mksfilter.simulator.model.states import HostState, VCenterState, VMState
+from mksfilter.simulator.model.states import NIST_2024, HostState, VCenterState, VMState
 
 __all__ = [
     "VM",
@@ -112,6 +112,11 @@ class Host:
     @property
     def limits(self) -> dict[str, int]:
         return {}
+
+    @property
+    def strict(self) -> bool:
+        """Whether its TLS profile knows nothing but TLS 1.3, and no SHA-1."""
+        return self.state.tls_profile == NIST_2024
 
 
 @dataclasses.dataclass(eq=False)

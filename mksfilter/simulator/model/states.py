@@ -12,6 +12,7 @@ from typing import Protocol
 
 __all__ = [
     "HOSTILE",
+    "NIST_2024",
     "FieldValue",
     "HostState",
     "UnknownField",
@@ -34,6 +35,9 @@ HOSTILE = (
     "other-subprotocol",
 )
 
+
+#: VMware's name of the profile that its hardening guide for 8.0 U3 and 9 suggests.
+NIST_2024 = "NIST_2024_TLS_13_ONLY"
 
 FieldValue = bool | int | float | str
 
@@ -114,6 +118,8 @@ class HostState:
     :ivar wrong_certificate: presents one that no ticket names.
     :ivar wrong_display_certificate: authd announces another one for the second TLS than it shows.
     :ivar refuse_tickets: answers every ticket as if it did not know it.
+    :ivar tls_profile: which of ESXi's TLS profiles it has (8.0 U3 and later). By the second it
+        speaks TLS 1.3 alone, and its tickets carry no SHA-1 thumbprint.
     :ivar handshake: whether authd's display stream starts with an RFB handshake (``full``) or at
         ServerInit (``missing``).
     """
@@ -125,6 +131,7 @@ class HostState:
     wrong_certificate: bool = False
     wrong_display_certificate: bool = False
     refuse_tickets: bool = False
+    tls_profile: str = _choice("COMPATIBLE", NIST_2024)
     handshake: str = _choice("missing", "full")
 
 

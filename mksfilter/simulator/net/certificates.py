@@ -31,10 +31,16 @@ def thumbprint(der: bytes, algorithm: str = "sha256") -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """A server certificate in DER, and a TLS context that presents it."""
+    """A server certificate in DER, and TLS contexts that present it.
+
+    :ivar context: TLS 1.2 and 1.3, as ESXi's profile ``COMPATIBLE`` has them.
+    :ivar strict: TLS 1.3 alone, on P-256, as ``NIST_2024_TLS_13_ONLY`` has it. That has P-384 too,
+        and Python cannot name two: a client has to agree to what it may not have offered first.
+    """
 
     der: bytes
     context: ssl.SSLContext
+    strict: ssl.SSLContext
 
     @property
     def pem(self) -> str:
@@ -94,9 +100,10 @@ class Authority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        return Certificate(
-            certificate.public_bytes(serialization.Encoding.DER), self._context(certificate, key)
-        )
+        context, strict = self._context(certificate, key), self._context(certificate, key)
+        strict.minimum_version = ssl.TLSVersion.TLSv1_3
+        strict.set_ecdh_curve("prime256v1")
+        return Certificate(certificate.public_bytes(serialization.Encoding.DER), context, strict)
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey

@@ -265,7 +265,7 @@ def _host_name(how: str, esxi: Host) -> str | None:
 def _digests(how: str, esxi: Host, version: tuple[int, ...]) -> dict[str, Value]:
     sha1, sha256 = esxi.digests["sha1"], esxi.digests["sha256"]
     if how == "auto":
-        how = "both" if version >= (7, 0, 3, 1) else "sha1"
+        how = "list" if esxi.strict else "both" if version >= (7, 0, 3, 1) else "sha1"
     if how == "wrong":
         sha1, sha256 = sha1[::-1], sha256[::-1]
     fields: dict[str, Value] = {}
