@@ -63,7 +63,7 @@ def test_a_vcenter_that_nobody_asks_is_known_to_be_down(
     consoles.watch()
     down = until(consoles, lambda state: state.state == "down")
     assert not down.healthy
-    assert "no answer within 0.3 s" in down.last_error
+    assert "no answer" in down.last_error
 
 
 def test_a_heal_is_noticed_without_traffic(
@@ -118,7 +118,7 @@ def test_a_vcenter_that_stops_answering_about_machines_is_found_out(
     consoles.connect(WEB_1)
     vsphere.set_vcenter(silent=True)
     consoles._sites["vc1"].session._answered_at -= 60
-    with pytest.raises(VCenterUnreachable, match="no answer within"):
+    with pytest.raises(VCenterUnreachable, match="no answer"):
         consoles.connect(WEB_1)
     until(consoles, lambda state: state.state == "down")
     vsphere.set_vcenter(silent=False)
