@@ -1,9 +1,13 @@
 """How descriptors are divided."""
 
+import re
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mksfilter.proxy import fd_budget
+from mksfilter.proxy import fd_budget, http_head
+from mksfilter.proxy.server import server
 
 
 @given(st.integers(256, 2_000_000))
@@ -18,3 +22,14 @@ def test_the_advice_is_enough_and_not_much_more(wanted):
     advice = fd_budget.needed(wanted)
     assert fd_budget.sessions(advice) >= wanted
     assert fd_budget.sessions(advice - 8) < wanted
+
+
+def test_the_crowd_without_a_token_fits_the_memory_of_a_pod():
+    """The unfinished heads alone of 20,000 strangers were more than the example gives."""
+    example = (Path(__file__).parents[2] / "etc" / "kubernetes" / "mksproxy.yaml").read_text()
+    memory = int(re.search(r"limits: \{memory: (\d+)Mi\}", example)[1])
+    workers = int(re.search(r"--workers=(\d+)", example)[1])
+    connection, tls_record, worker = 3 << 10, 17 << 10, 64 << 20
+    short = fd_budget.waiting(1 << 20) * (connection + server._SHORT_HEAD)
+    long = server._MOST_LONG_HEADS * (http_head.MAX_HEAD + tls_record)
+    assert workers * (worker + short + long) < 0.75 * (memory << 20)

@@ -57,6 +57,8 @@ class Connection:
     """What pywsgi's handler knows as its socket.
 
     :ivar address: the peer, as ``accept`` returned it.
+    :ivar arrived: bytes that came since somebody set it to 0, those of TLS and PROXY included: what
+        a peer can make us keep, as long as nothing of it is complete.
     :ivar received: bytes that have arrived and that nobody has read yet.
     """
 
@@ -68,6 +70,7 @@ class Connection:
         "_sock",
         "_write_timeout",
         "address",
+        "arrived",
         "received",
         "tls",
     )
@@ -94,6 +97,7 @@ class Connection:
         self._queued = 0
         self._encrypted = b""
         self.address = address
+        self.arrived = 0
         self.received = bytearray()
         self.tls = None if context is None else TLSState(context)
 
@@ -115,6 +119,7 @@ class Connection:
             data = self._sock.recv(_CHUNK)
         except (BlockingIOError, InterruptedError):
             return True
+        self.arrived += len(data)
         if self._preface is not None and data:
             data = self._strip_preface(data)
             if not data:

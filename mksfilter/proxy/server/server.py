@@ -51,6 +51,10 @@ _IDLE_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
+#: Bytes of a head that is short, and the number of longer ones that may be incomplete at a time:
+#: with :data:`http_head.MAX_HEAD` and what TLS keeps of a record 25 MB.
+_SHORT_HEAD = 4096
+_MOST_LONG_HEADS = 512
 #: Requests without an upgrade that are served at the same time, where an application waits at all.
 _PLAIN_REQUESTS = 64
 
@@ -82,7 +86,7 @@ class ConsoleServer(Server):
         self.state = state
         self._tls = ssl_context
         # A request that does not come in time is the only one that is counted.
-        self._arriving = _WaitingList(
+        self._arriving = _ArrivingHeads(
             state.handshake_timeout, lambda: state.refused(RequestTimeout.reason)
         )
         self._sending = _WaitingList(_WRITE_SECONDS, lambda: state.refused(AnswerNotRead.reason))
@@ -192,8 +196,13 @@ class ConsoleServer(Server):
             self._arriving.drop(connection)
             return
         self._dispatch_when_whole(connection)
-        if not alive and connection in self._arriving:
+        if connection not in self._arriving:
+            return
+        if not alive:
             self._arriving.drop(connection)
+        elif self._arriving.is_over_budget(connection):
+            self.state.refused(Evicted.reason)
+            self._arriving.drop_longest_waiting()
 
     def _on_writable(self, connection: Connection, *, keep: bool) -> None:
         try:
@@ -229,6 +238,7 @@ class ConsoleServer(Server):
                 self._refuse(connection, problem)
             return
         self._arriving.remove(connection)
+        connection.arrived = 0
         head, received[:] = bytes(received[:end]), received[end:]
         try:
             request = http_head.parse(head)
@@ -329,6 +339,33 @@ class _WaitingList:
         except Exception:
             self._loop.handle_error(connection, *sys.exc_info())
             self.drop(connection)
+
+
+class _ArrivingHeads(_WaitingList):
+    """Heads that are not whole yet. Most are short, and so many of them may wait as there are
+    connections. Longer ones have a budget of bytes together, or the crowd that has shown no token
+    yet could fill the memory: ten thousand heads of 30 kB would be more than
+    ``etc/kubernetes/mksproxy.yaml`` gives a pod.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._long: OrderedDict[Connection, None] = OrderedDict()
+
+    def is_over_budget(self, connection: Connection) -> bool:
+        """*connection* has got longer; whether a long one has to go for it."""
+        if connection.arrived > _SHORT_HEAD:
+            self._long[connection] = None
+        return len(self._long) > _MOST_LONG_HEADS
+
+    def drop_longest_waiting(self) -> None:
+        """Close the connection whose head has been long for the longest time."""
+        self.drop(next(iter(self._long)))
+
+    def remove(self, connection: Connection) -> None:
+        """See :meth:`_WaitingList.remove`."""
+        self._long.pop(connection, None)
+        super().remove(connection)
 
 
 class _Entry:

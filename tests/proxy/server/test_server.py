@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 
@@ -207,6 +208,37 @@ def test_who_does_not_read_makes_room_before_who_idles(serve, monkeypatch, appli
             idle.sendall(LAST)
             assert read_to_end(idle)
     assert application.reasons == ["evicted"]
+
+
+def test_long_heads_that_do_not_end_make_room_for_each_other_and_not_for_short_ones(
+    serve, application, monkeypatch
+):
+    application.handshake_timeout = 60
+    monkeypatch.setattr(server_module, "_MOST_LONG_HEADS", 3)
+    server = serve(hello)
+    short = [connect(server) for _ in range(5)]
+    for client in short:
+        client.sendall(REQUEST[:-1])
+    wait_for(lambda: server.arriving == 5)
+    long = [connect(server) for _ in range(10)]
+    for number, client in enumerate(long):
+        client.sendall(REQUEST[:-2] + b"X-Y: " + b"z" * 5000)
+        wait_for(
+            lambda number=number: (
+                len(server._arriving._long) + len(application.reasons) == number + 1
+            )
+        )
+    assert application.reasons == ["evicted"] * 7
+    for client in long[:7]:
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    for client in short:
+        client.sendall(REQUEST[-1:])
+        assert client.recv(1000).endswith(b"hi")
+    for client in long[7:]:
+        client.sendall(b"\r\n\r\n")
+        assert client.recv(1000).endswith(b"hi")
+    assert not server._arriving._long
 
 
 @pytest.mark.parametrize(
