@@ -97,6 +97,7 @@ class Consoles:
     made before a worker forks.
 
     :param take_over: ``drop``: at its console limit, a VM's oldest console is ended first.
+    :param took_over: is called with the vCenter's name and the instance when that was done.
     :param queue_timeout: seconds for which a caller waits in a vCenter's queue, and for which all
         vCenters together are searched.
     :param runtime_directory: where the processes of this node share what they know of a vCenter;
@@ -112,6 +113,7 @@ class Consoles:
         take_over: str = "refuse",
         queue_timeout: float = 30.0,
         runtime_directory: str = "",
+        took_over: Callable[[str, str], None] = lambda _vcenter, _instance: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -119,6 +121,7 @@ class Consoles:
         self._take_over = take_over
         self._queue_timeout = queue_timeout
         self._runtime_directory = runtime_directory
+        self._took_over = took_over
         self._clock = clock
         self._sleep = sleep or time.sleep
         self._vcenters = tuple(vcenters)
@@ -284,12 +287,12 @@ class Consoles:
                 break
         return True
 
-    @staticmethod
-    def _drop_oldest(site: _Site, instance_uuid: str, limit: ConnectionLimitReached) -> None:
+    def _drop_oldest(self, site: _Site, instance_uuid: str, limit: ConnectionLimitReached) -> None:
         try:
             site.with_vm(instance_uuid, site.drop_oldest)
         except TicketRefused as exc:
             raise ConnectionLimitReached(f"{limit}; take_over failed: {exc}") from exc
+        self._took_over(site.session.name, instance_uuid)
 
     # -- all of them
 

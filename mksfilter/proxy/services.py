@@ -92,8 +92,6 @@ class Process:
         codec = TokenCodec(keys, settings.audience, clock_skew=settings.clock_skew)
         revocations = RevocationFile(keys)
         revocations.load()
-        endpoints = EndpointSource(settings, vcenters, codec)
-        self._endpoints = endpoints
         self.metrics = Metrics()
         self.audit = make_trail(
             audit,
@@ -102,6 +100,8 @@ class Process:
             # A disk may hang, and no event loop notices: in a thread of the system's.
             blocking=gevent.threadpool.ThreadPool(1).apply,
         )
+        endpoints = EndpointSource(settings, vcenters, codec, audit=self.audit)
+        self._endpoints = endpoints
         self.sessions = SessionRegistry(
             codec,
             Relays(settings),

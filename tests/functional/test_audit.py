@@ -141,3 +141,17 @@ def test_a_revoked_session_is_told_with_its_reason(vsphere, proxy_factory, tmp_p
     operator, ended = wait_for(path, "revoked", 2)
     assert (operator["service"], operator["instance"]) == ("command", WEB_1)
     assert (ended["service"], ended["reason"]) == ("proxy", "revoked")
+
+
+def test_a_console_that_made_room_for_another_is_told(vsphere, proxy_factory, tmp_path) -> None:
+    path = tmp_path / "audit.jsonl"
+    proxy = proxy_factory(audit_file=path, take_over="drop")
+    vsphere.set_vm("web-1", max_connections=1)
+    with open_page(proxy, proxy.token(WEB_1)) as first:
+        told(first)
+        with open_page(proxy, proxy.token(WEB_1)) as second:
+            told(second)
+            (dropped,) = wait_for(path, "dropped")
+            until_closed(first)
+    jsonschema.validate(dropped, SCHEMA)
+    assert (dropped["instance"], dropped["reason"]) == (WEB_1, "take-over")

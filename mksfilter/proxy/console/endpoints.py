@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mksfilter import runtime_directory
+from mksfilter.audit.trail import NO_TRAIL, Trail
 from mksfilter.config import ProxySettings, VCenterSettings
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
@@ -35,8 +36,14 @@ class EndpointSource:
     """
 
     def __init__(
-        self, settings: ProxySettings, vcenters: Iterable[VCenterSettings], codec: TokenCodec
+        self,
+        settings: ProxySettings,
+        vcenters: Iterable[VCenterSettings],
+        codec: TokenCodec,
+        *,
+        audit: Trail = NO_TRAIL,
     ) -> None:
+        self._audit = audit
         self._codec = codec
         self._sealed = settings.ticket_at == "issue"
         self._consoles: Consoles | None = None
@@ -48,6 +55,7 @@ class EndpointSource:
                 vcenters,
                 allowed_networks=settings.allowed_networks,
                 take_over=settings.take_over,
+                took_over=self._record,
                 runtime_directory=runtime_directory.find(settings.runtime_directory),
             )
         elif not self._sealed:
@@ -55,6 +63,15 @@ class EndpointSource:
                 "vcenters is empty: name at least one, or set ticket_at = issue where the filter "
                 "takes the tickets"
             )
+
+    def _record(self, vcenter: str, instance_id: str) -> None:
+        self._audit.record(
+            "dropped",
+            instance=instance_id,
+            vcenter=vcenter,
+            reason="take-over",
+            detail="the oldest console of the machine, for a new one",
+        )
 
     def endpoint(self, claims: Claims) -> Endpoint:
         """Find the VM and take a ticket.
