@@ -42,6 +42,7 @@ SETTINGS = FilterSettings(
     tickets_at_once=4,
     start_without_keys=False,
     routes=(),
+    runtime_directory="",
 )
 
 

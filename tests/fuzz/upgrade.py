@@ -17,6 +17,7 @@ from typing import Any
 
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
+from mksfilter.exceptions import RequestError
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.frames import ControlFrame, FrameTracker, Violation
 from mksfilter.proxy.server.state import ServerState
@@ -85,10 +86,8 @@ class _Server:
     def pre_start_hook(self, _handler: object) -> bool:
         return True
 
-    def park(self, connection: Any) -> None:
+    def deliver(self, connection: Any, *, keep: bool) -> None:
         pass
-
-    linger = park
 
 
 @cache
@@ -152,8 +151,15 @@ def _serve(server: _Server, connection: _Connection) -> None:
     # Not at the top: it imports gevent's server, and the other targets do without.
     from mksfilter.proxy.server.handler import ConsoleHandler
 
-    handler = ConsoleHandler(connection, connection.address, server)
-    handler.handle()
+    received = connection.received
+    end = received.index(b"\r\n\r\n") + 4
+    head, received[:] = bytes(received[:end]), received[end:]
+    try:
+        request = http_head.parse(head)
+    except RequestError as exc:
+        connection.sendall(http_head.refusal(exc))
+        return
+    ConsoleHandler(connection, connection.address, server).handle(request)
 
 
 def _check(sent: bytes, token: bytes, received: bytes) -> None:
