@@ -266,6 +266,20 @@ class TestKilled:
         assert proxy.log().count("event=session-ended") == 2
         assert "Traceback" not in proxy.log()
 
+    def test_their_addresses_are_free_for_the_next_master_at_once(self, proxy_factory):
+        proxy = proxy_factory("--graceful-timeout", "30")
+        with stock_client(proxy) as stock:
+            proxy.process.kill()
+            for port in (proxy.port, proxy.management):
+                deadline = time.monotonic() + 10
+                while True:
+                    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                        break
+                    assert time.monotonic() < deadline, f"port {port} is still taken"
+            stock.send(b"RFB 003.008\n")  # its console goes on
+            assert stock.recv(timeout=10)
+            os.killpg(proxy.process.pid, signal.SIGKILL)
+
     def test_clients_that_leave_while_opening_are_lines_and_no_tracebacks(self, proxy_factory):
         proxy = proxy_factory()
         for number in range(60):

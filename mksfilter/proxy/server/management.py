@@ -62,6 +62,11 @@ class ManagementListener:
         if self._server is not None:
             self._server.close()
 
+    def abandon(self) -> None:
+        """Nobody is left whose node this is; the address is for who comes next."""
+        self.close()
+        node.shared().management.close()
+
     def _until_listening(self) -> None:
         while True:
             gevent.sleep(_AGAIN)

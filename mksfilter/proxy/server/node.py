@@ -90,6 +90,11 @@ class ManagementSocket:
             ) from exc
         return listener
 
+    def close(self) -> None:
+        """Give the address up, as far as this process has it."""
+        for sock in self._sockets.values():
+            sock.close()
+
     def _bound(self) -> socket.socket | None:
         for sock in self._sockets.values():
             if sock.getsockname()[1]:

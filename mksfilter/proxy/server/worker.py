@@ -166,6 +166,8 @@ class ConsoleWorker(GeventWebSocketWorker):
         Worker.notify(self)
         if self.ppid != os.getppid() and self.alive:
             LOG.error(event("master-gone", detail="this worker drains, and ends"))
+            if self._management is not None:
+                self._management.abandon()
             self.handle_exit(signal.SIGTERM, None)
         if roster.shared().draining and not self.state.draining:
             self.state.drain(None)
