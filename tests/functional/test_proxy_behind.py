@@ -89,12 +89,12 @@ class TestHAProxy:
         assert HAPROXY, "haproxy is missing; run tools/install-test-tools"
         keys = tmp_path / "keys"
         KeyRepository(str(keys)).setup()
-        options = {
-            "trusted_proxies": "127.0.0.0/8",
-            "key_repository": keys,
-            "hsts_max_age": 3600,
-        }
-        return [proxy_factory(**options) for _ in range(2)]
+        shutil.copytree(keys, tmp_path / "keys-of-one")
+        options = {"trusted_proxies": "127.0.0.0/8", "hsts_max_age": 3600}
+        return [
+            proxy_factory(key_repository=repository, **options)
+            for repository in (tmp_path / "keys-of-one", keys)
+        ]
 
     @pytest.fixture
     def port(self, nodes, certificate, tmp_path):
@@ -114,6 +114,8 @@ class TestHAProxy:
                 (f"192.0.2.{number}:6090 check port 6091", _checked(node))
                 for number, node in zip((11, 12), nodes, strict=True)
             ),
+            ("192.0.2.11:6090", f"127.0.0.1:{nodes[0].port}"),
+            ("192.0.2.12:6090", f"127.0.0.1:{nodes[1].port}"),
         ):
             assert old in text
             text = text.replace(old, new)
@@ -145,6 +147,32 @@ class TestHAProxy:
             request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
             sock.sendall(request.encode())
             return parse_head(read_to_end(sock))
+
+    def test_nobody_is_sent_to_a_node_that_is_not_ready(self, nodes, port, context, tmp_path):
+        page = f"/?token={nodes[1].token(WEB_1)}"
+        assert self.get(port, context, page).status == 200
+        (tmp_path / "keys-of-one").rename(tmp_path / "gone")
+        in_a_row, deadline = 0, time.monotonic() + 60
+        while nodes[0].manage("/readyz").status == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        while in_a_row < 20:  # of which the balancer would send half to the other
+            assert time.monotonic() < deadline
+            in_a_row = in_a_row + 1 if self.get(port, context, page).status == 200 else 0
+            time.sleep(0.1)
+        assert nodes[0].get("/healthz").status == 200, "it runs all the same"
+
+    def test_where_no_node_is_ready_people_still_read_why(self, nodes, port, context, tmp_path):
+        page = f"/?token={nodes[1].token(WEB_1)}"
+        for name in ("keys-of-one", "keys"):
+            (tmp_path / name).rename(tmp_path / f"{name}-gone")
+        in_a_row, deadline = 0, time.monotonic() + 60
+        while in_a_row < 80:  # eight seconds: the balancer has looked at both four times
+            assert time.monotonic() < deadline
+            answer = self.get(port, context, page)
+            ours = answer.status == 503 and "content-security-policy" in answer.headers
+            in_a_row = in_a_row + 1 if ours else 0
+            time.sleep(0.1)
 
     def test_a_console_over_https(self, nodes, port, context):
         token = nodes[0].token(WEB_1)
