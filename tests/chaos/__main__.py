@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.chaos.browsers import Browser, Page, Stock
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.fleet import WORKERS, Fleet, fleet
+from tests.chaos.fleet import Fleet, fleet
 
 __all__ = ["main"]
 
@@ -190,7 +190,7 @@ async def _run(made: Fleet, args: argparse.Namespace) -> list[Row]:
         for fault in FAULTS:
             if args.only not in fault.name:
                 continue
-            await _until(lambda: all(len(node.workers) == WORKERS for node in made.nodes), 120)
+            await _until(lambda: all(node.settled for node in made.nodes), 120)
             await _opened(browsers)
             for row in await _suffer(made, browsers, fault):
                 rows.append(row)

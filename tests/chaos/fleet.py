@@ -57,6 +57,7 @@ class Node:
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
         self.reader: psutil.Process | None = None
+        self._groups: set[int] = set()
         self.options = {
             "key_repository": self.keys,
             "audience": "chaos",
@@ -88,6 +89,7 @@ class Node:
             env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
+        self._groups.add(self._process.pid)
         assert reader.stdin is not None
         reader.stdin.close()
         _wait_for_port(self.port, self._process, self.log)
@@ -97,6 +99,12 @@ class Node:
         """The master."""
         assert self._process is not None
         return psutil.Process(self._process.pid)
+
+    @property
+    def settled(self) -> bool:
+        """Its workers are there, and nobody is left of masters that were killed."""
+        groups = {group for group in self._groups if group != self.process.pid}
+        return len(self.workers) == WORKERS and not any(map(_is_alive, groups))
 
     @property
     def workers(self) -> list[psutil.Process]:
@@ -223,6 +231,15 @@ class Fleet:
             command = [_program("haproxy"), "-db", "-f", str(path)]
             self._haproxy = subprocess.Popen(command, stdout=stream, stderr=stream)
         _wait_for_port(self.port, self._haproxy, log)
+
+
+def _is_alive(group: int) -> bool:
+    """Whether a process group has a process that is no zombie's."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def _program(name: str) -> str:
