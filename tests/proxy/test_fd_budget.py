@@ -26,8 +26,8 @@ def test_the_advice_is_enough_and_not_much_more(wanted):
 
 def test_the_crowd_without_a_token_fits_the_memory_of_a_pod():
     """The unfinished heads alone of 20,000 strangers were more than the example gives."""
-    example = (Path(__file__).parents[2] / "etc" / "kubernetes" / "mksproxy.yaml").read_text()
-    memory = int(re.search(r"limits: \{memory: (\d+)Mi\}", example)[1])
+    example = (Path(__file__).parents[2] / "etc/kubernetes/base/deployment.yaml").read_text()
+    memory = int(re.search(r"limits: \{memory: (\d+)Gi\}", example)[1]) << 10
     workers = int(re.search(r"--workers=(\d+)", example)[1])
     connection, tls_record, worker = 3 << 10, 17 << 10, 64 << 20
     short = fd_budget.waiting(1 << 20) * (connection + server._SHORT_HEAD)
