@@ -121,6 +121,10 @@ def _row(
                 drained += 1
             else:
                 lost += 1
+                if kind not in fault.keeps and kind != "page":
+                    continue
+                story = ", ".join(f"{at - began:.1f} {what}" for at, what in events[-8:])
+                print(f"  lost, a {kind}: {story}", file=sys.stderr)
             continue
         back = max(at for at, what in events if what == "works")
         gaps.append(_longest_gap(events))

@@ -211,19 +211,23 @@ class Fleet:
                 if not (self.keys / path.name).exists():
                     path.unlink()
 
+    def _servers(self, example: re.Match[str]) -> str:
+        """Our nodes in the place of the example's."""
+        lines = []
+        for number, node in enumerate(self.nodes, 1):
+            port = self.wire.port if node is self.nodes[-1] else node.port
+            check = f"check port {node.management}" if "check port" in example[0] else "check"
+            lines.append(f"    server proxy{number} 127.0.0.1:{port} {check} inter 2s\n")
+        return "".join(lines)
+
     def _start_haproxy(self) -> None:
         text = _EXAMPLE.read_text()
-        ports = [*(node.port for node in self.nodes[:-1]), self.wire.port]
-        servers = "".join(
-            f"    server proxy{number} 127.0.0.1:{port} check port {node.management} inter 2s\n"
-            for number, (port, node) in enumerate(zip(ports, self.nodes, strict=True), 1)
-        )
         text = text.replace("/etc/haproxy/console.pem", str(self.certificate.pem))
         text = text.replace("maxconn 20000", "maxconn 5000")
         text = text.replace("log /dev/log", "log stderr format raw")
         text = text.replace("bind :443", f"bind 127.0.0.1:{self.port}")
-        text, replaced = re.subn(r"(?:    server proxy\d .*\n?)+", servers, text)
-        assert replaced == 1
+        text, replaced = re.subn(r"(?:    server proxy\d .*\n)+", self._servers, text)
+        assert replaced == 2
         path = self.directory / "haproxy.cfg"
         path.write_text(text)
         log = self.directory / "haproxy.log"
