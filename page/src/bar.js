@@ -1,12 +1,14 @@
 // The tool bar: out of the way until somebody wants it, by pointer, touch or keyboard.
 
 import { COMBOS, press } from "./keys.js";
+import { load, save } from "./memory.js";
 import * as words from "./words.js";
 
 // Milliseconds.
 const FIRST_LOOK = 4_000;
 const AFTER_POINTER = 700;
 const SETTLING = 300;
+const EDGE = "mksfilter.edge";
 // What a round trip feels like, up to so many milliseconds.
 const QUALITIES = [
     [80, "good"],
@@ -25,6 +27,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     const menu = byId("combo-menu");
     const combos = byId("combos");
     let timer = 0;
+    let isIntroduced = false;
 
     const isWanted = () => bar.matches(":focus-within") || !menu.hidden;
 
@@ -154,11 +157,30 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
     });
 
+    const edge = byId("edge");
+    function moveTo(where) {
+        bar.dataset.edge = where;
+        edge.querySelector(".label").textContent = words.MOVE_TO[otherEdge(where)];
+    }
+    moveTo(load(EDGE) === "bottom" ? "bottom" : "top");
+    edge.addEventListener("click", () => {
+        moveTo(otherEdge(bar.dataset.edge));
+        save(EDGE, bar.dataset.edge);
+        closeIn(AFTER_POINTER);
+    });
+
+    // Whoever types wants to see the line below the bar.
+    session.addEventListener("key", () => {
+        if ("open" in bar.dataset && !isWanted()) close();
+    });
+
     byId("disconnect").addEventListener("click", () => session.disconnect());
 
     return {
         /** Let people see once that it is there. */
         introduce() {
+            if (isIntroduced) return;
+            isIntroduced = true;
             open();
             closeIn(FIRST_LOOK);
         },
@@ -175,6 +197,8 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         },
     };
 }
+
+const otherEdge = (edge) => (edge === "top" ? "bottom" : "top");
 
 async function fillScreen() {
     await document.documentElement.requestFullscreen();

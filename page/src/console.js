@@ -4,6 +4,7 @@ import { socketURL, takeAddress } from "./address.js";
 import { toolBar } from "./bar.js";
 import { ATTEMPTS } from "./endings.js";
 import { Session } from "./session.js";
+import { keepSharp } from "./sharpness.js";
 import { textStrip } from "./strip.js";
 import * as words from "./words.js";
 
@@ -13,6 +14,7 @@ const { token, title, language, path } = takeAddress(window.location, window.his
 const stage = byId("stage");
 const session = new Session({ url: socketURL(import.meta.url, path), token, stage });
 const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
+keepSharp(stage);
 const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
 
 // The link's title is a hint, which whoever made the link has chosen: a machine's own name counts.

@@ -192,6 +192,8 @@ export class Session extends EventTarget {
         rfb.background = "transparent";
         rfb.viewOnly = this.viewOnly;
         rfb.resizeSession = false;
+        // Some machines hide their pointer, and some hosts leave drawing it to us.
+        rfb.showDotCursor = true;
         rfb.scaleViewport = this.#fit;
         rfb.addEventListener("connect", () => this.#connected());
         rfb.addEventListener("desktopname", (event) => this.#emit("name", event.detail.name));

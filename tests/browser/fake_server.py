@@ -65,7 +65,8 @@ class Connection:
         self.closed = threading.Event()
         #: (keysym, pressed) in order.
         self.keys: queue.Queue[tuple[int, bool]] = queue.Queue()
-        self.pointers = 0
+        #: (buttons, x, y) in order, as the machine's own pixels.
+        self.pointers: queue.Queue[tuple[int, int, int]] = queue.Queue()
         #: Set to play a host that reads and no longer answers.
         self.mute = False
         self._received = bytearray()
@@ -163,8 +164,7 @@ class Connection:
             pressed, keysym = struct.unpack(">B2xI", self._take(7))
             self.keys.put((keysym, bool(pressed)))
         elif kind == 5:
-            self._take(5)
-            self.pointers += 1
+            self.pointers.put(struct.unpack(">BHH", self._take(5)))
         elif kind == 6:
             self._take(struct.unpack(">3xI", self._take(7))[0])
         else:

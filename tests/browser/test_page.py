@@ -575,7 +575,7 @@ def test_a_view_only_console_says_so_and_sends_no_keys(opened):
     screen.button("Disconnect").click()
     assert connection.closed.wait(5)
     assert connection.keys.empty()
-    assert connection.pointers == 0
+    assert connection.pointers.empty()
 
 
 # --- in a frame ----------------------------------------------------------------------------

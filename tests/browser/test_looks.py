@@ -1,0 +1,121 @@
+"""The whole screen is the machine's: what the page puts over it, and how it draws it."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from .fake_server import WIDTH
+
+
+@pytest.fixture
+def console(fake, new_screen):
+    """A console that is open and drawn, whose tool bar has gone out of the way."""
+
+    def open_console(**options):
+        screen = new_screen(f"{fake.url}?token=token&title=web-1", **options)
+        connection = fake.next_connection()
+        screen.wait_until("connected")
+        screen.wait_for_picture()
+        expect(screen.find("#tools")).to_be_hidden(timeout=8_000)
+        return screen, connection
+
+    return open_console
+
+
+def press_at(connection):
+    """Where the machine sees the next button of the mouse go down, in its own pixels."""
+    while True:
+        buttons, x, y = connection.pointers.get(timeout=10)
+        if buttons:
+            return x, y
+
+
+@pytest.mark.parametrize("edge", ["top", "bottom"])
+def test_the_machine_gets_the_mouse_beside_the_handle_of_the_hidden_bar(console, edge):
+    screen, connection = console()
+    if edge == "bottom":
+        screen.open_bar()
+        screen.button("Move to the bottom").click()
+        screen.page.mouse.move(640, 300)
+        screen.page.keyboard.press("Escape")
+        expect(screen.find("#tools")).to_be_hidden()
+    size = screen.page.viewport_size
+    y = 3 if edge == "top" else size["height"] - 4
+    handle = screen.find("#handle").bounding_box()
+    for x in (100, handle["x"] - 4, handle["x"] + handle["width"] + 4, size["width"] - 100):
+        screen.page.mouse.click(x, y)
+        box = screen.find("#stage canvas").bounding_box()
+        expected = (x - box["x"]) / box["width"] * WIDTH
+        assert press_at(connection)[0] == pytest.approx(expected, abs=3)
+    expect(screen.find("#tools")).to_be_hidden()
+
+
+def test_the_bar_moves_to_the_other_edge_and_is_there_again_next_time(console, fake):
+    screen, _ = console()
+    screen.open_bar()
+    screen.button("Move to the bottom").click()
+    bottom = screen.page.viewport_size["height"]
+    expect(screen.find("#bar")).to_have_attribute("data-edge", "bottom")
+    screen.page.goto(f"{fake.url}?token=token")
+    screen.wait_until("connected")
+    screen.open_bar()
+    box = screen.find("#bar").bounding_box()
+    assert box["y"] + box["height"] == bottom
+    screen.button("Keys").click()
+    menu = screen.find("#combo-menu").bounding_box()
+    assert menu["y"] >= 0
+    assert menu["y"] + menu["height"] <= box["y"]
+    screen.page.keyboard.press("Escape")
+    screen.button("Move to the top").click()
+    expect(screen.find("#bar")).to_have_attribute("data-edge", "top")
+
+
+def test_a_key_for_the_machine_sends_the_bar_away(fake, new_screen):
+    screen = new_screen(f"{fake.url}?token=token")
+    screen.wait_until("connected")
+    assert screen.find("#bar").get_attribute("data-open") == ""
+    screen.page.keyboard.press("a")
+    fake.next_connection().next_keys(2)
+    assert screen.find("#bar").get_attribute("data-open") is None
+
+
+def test_the_hint_takes_no_mouse_and_leaves_the_last_line_free(fake, new_screen):
+    screen = new_screen(f"{fake.url}?token=token")
+    screen.wait_until("connected")
+    screen.stop_clock()
+    box = screen.find("#hint").bounding_box()
+    # Of a text console of 25 lines.
+    line = screen.size()[1] / 25
+    assert box["y"] + box["height"] <= screen.page.viewport_size["height"] - line
+    at = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    hit = screen.page.evaluate("([x, y]) => document.elementFromPoint(x, y).localName", at)
+    assert hit == "canvas"
+
+
+@pytest.mark.parametrize(
+    ("viewport", "density", "rendering"),
+    [
+        ({"width": 1280, "height": 800}, 1, "pixelated"),
+        ({"width": 1280, "height": 720}, 1, "auto"),
+        ({"width": 640, "height": 400}, 2, "pixelated"),
+        ({"width": 700, "height": 420}, 2, "auto"),
+    ],
+)
+def test_pixels_are_sharp_where_the_scale_is_a_whole_number(console, viewport, density, rendering):
+    screen, _ = console(viewport=viewport, device_scale_factor=density)
+    expect(screen.find("#stage canvas")).to_have_css("image-rendering", rendering)
+
+
+def test_pixels_are_sharp_at_one_to_one(console):
+    screen, _ = console()
+    screen.open_bar()
+    screen.button("Fit window").click()
+    expect(screen.find("#stage canvas")).to_have_css("image-rendering", "pixelated")
+
+
+def test_the_pointer_is_seen_where_the_machine_shows_none(console):
+    screen, _ = console()
+    screen.page.mouse.move(300, 300)
+    cursor = screen.find("#stage canvas").evaluate("(canvas) => getComputedStyle(canvas).cursor")
+    assert "url(" in cursor
