@@ -1,6 +1,7 @@
 // What the page is told by its URL, and what stays in the address bar.
 
-const TITLE_LENGTH = 255;
+import { asName } from "./names.js";
+
 // A language tag (RFC 5646), as far as its form goes.
 const LANGUAGE = /^[a-z]{2,8}(-[a-z0-9]{1,8})*$/i;
 // From the root of this origin, with or without its slash: no scheme, no "//host", no backslash.
@@ -22,7 +23,7 @@ export function takeAddress(location, history) {
     const last = (fields, name) => fields.getAll(name).at(-1) ?? "";
     const [path, pathQuery] = split(last(query, "path"));
     const token = last(query, "token") || last(new URLSearchParams(pathQuery), "token");
-    const title = (query.get("title") ?? "").slice(0, TITLE_LENGTH).trim();
+    const title = asName(query.get("title") ?? "");
     const language = LANGUAGE.test(last(query, "language")) ? last(query, "language") : "";
     const rest = new URLSearchParams();
     if (path) rest.set("path", path);

@@ -160,7 +160,8 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     const edge = byId("edge");
     function moveTo(where) {
         bar.dataset.edge = where;
-        edge.querySelector(".label").textContent = words.MOVE_TO[otherEdge(where)];
+        edge.title = words.MOVE_TO[otherEdge(where)];
+        edge.querySelector(".sr").textContent = edge.title;
     }
     moveTo(load(EDGE) === "bottom" ? "bottom" : "top");
     edge.addEventListener("click", () => {

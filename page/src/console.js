@@ -3,6 +3,7 @@
 import { socketURL, takeAddress } from "./address.js";
 import { toolBar } from "./bar.js";
 import { ATTEMPTS } from "./endings.js";
+import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
 import { textStrip } from "./strip.js";
@@ -107,12 +108,12 @@ session.addEventListener("change", ({ detail }) => {
 });
 
 session.addEventListener("name", ({ detail }) => {
-    name = machine || title || detail;
+    name = machine || title || asName(detail);
     showName();
 });
 
 session.addEventListener("machine", ({ detail }) => {
-    name = machine = detail;
+    name = machine = asName(detail);
     showName();
 });
 
@@ -151,6 +152,17 @@ function tick() {
 }
 
 byId("retry").addEventListener("click", () => session.retry());
+byId("shot").addEventListener("click", () => {
+    const time = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+    stage.querySelector("canvas:not(.still)")?.toBlob((picture) => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(picture);
+        link.download = `${asFileName(name) || "console"}-${time}Z.png`;
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    }, "image/png");
+    toConsole();
+});
 byId("stop").addEventListener("click", () => session.disconnect());
 
 let altGr = false;
@@ -171,7 +183,14 @@ window.addEventListener(
             event.ctrlKey && event.altKey && event.shiftKey &&
             !altGr && !event.getModifierState("AltGraph") &&
             ["Control", "Alt", "Shift", "Meta"].includes(event.key);
-        if (!isChord || session.state !== "connected") return;
+        if (session.state !== "connected") return;
+        if (!isChord) {
+            const isCharacter = event.key.length === 1 && !event.ctrlKey && !event.metaKey;
+            if (session.viewOnly && isCharacter && !event.target.closest?.(".bar")) {
+                hint(words.NO_KEYS, 4_000);
+            }
+            return;
+        }
         event.preventDefault();
         event.stopPropagation();
         // The screen loses the focus, and the machine its keys: their release would not reach it.

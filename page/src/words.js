@@ -21,6 +21,7 @@ export const FIT = "Fit window";
 /** What the button does that moves the tool bar, by the edge that the bar goes to. */
 export const MOVE_TO = { top: "Move to the top", bottom: "Move to the bottom" };
 export const HINT = "Ctrl + Alt + Shift opens the tool bar";
+export const NO_KEYS = "View only: keys do not reach the machine";
 export const HINT_IN_BAR = "Arrow keys move, Esc returns to the machine";
 export const ASK_FOR_NEW = "Open the console again from where you got this link.";
 export const UNREACHABLE = "The console server cannot be reached. Check your network.";

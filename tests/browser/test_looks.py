@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
-from .fake_server import WIDTH
+from .fake_server import HEIGHT, LEFT, WIDTH, Plan
 
 
 @pytest.fixture
@@ -119,3 +125,60 @@ def test_the_pointer_is_seen_where_the_machine_shows_none(console):
     screen.page.mouse.move(300, 300)
     cursor = screen.find("#stage canvas").evaluate("(canvas) => getComputedStyle(canvas).cursor")
     assert "url(" in cursor
+
+
+def test_a_screenshot_is_the_machines_own_pixels_named_by_machine_and_time(fake, new_screen):
+    screen = new_screen(f"{fake.url}?token=token&title={quote('a/b: c')}")
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    screen.open_bar()
+    with screen.page.expect_download() as download:
+        screen.button("Screenshot").click()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ"
+    assert re.fullmatch(rf"a-b-c-{stamp}\.png", download.value.suggested_filename)
+    picture = Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
+    assert picture.size == (WIDTH, HEIGHT)
+    assert picture.getpixel((1, 1)) == LEFT
+    assert screen.violations() == []
+    assert screen.complaints == []
+
+
+def test_a_key_pressed_in_a_view_only_console_is_answered(fake, new_screen):
+    fake.plans.append(Plan(mode="view"))
+    screen = new_screen(f"{fake.url}?token=token")
+    screen.wait_until("connected")
+    screen.page.keyboard.press("a")
+    expect(screen.find("#hint")).to_have_text("View only: keys do not reach the machine")
+
+
+@pytest.mark.parametrize("where", ["title", "machine", "console"])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("web\u202e1\u2066-\n\x1bbew", "web1-bew"),
+        ("n" * 2_000, "n" * 254 + "\N{HORIZONTAL ELLIPSIS}"),
+    ],
+    ids=["controls", "long"],
+)
+def test_a_name_stays_one_line_of_text(fake, new_screen, where, given, shown):
+    title = given if where == "title" else ""
+    machine = given if where == "machine" else None
+    fake.plans.append(Plan(machine=machine, name=given if where == "console" else ""))
+    screen = new_screen(f"{fake.url}?token=token&title={quote(title)}")
+    screen.wait_until("connected")
+    expect(screen.find("#title")).to_have_text(shown)
+    assert screen.page.title() == f"{shown} - Console"
+
+
+@pytest.mark.parametrize("width", [320, 901, 1024, 1280])
+def test_the_bar_fits_the_window_whatever_the_name(fake, new_screen, width):
+    url = f"{fake.url}?token=token&title={'n' * 200}"
+    screen = new_screen(url, viewport={"width": width, "height": 700})
+    screen.wait_until("connected")
+    screen.open_bar()
+    fake.next_connection().control(type="notice", notice="lifetime", **{"in": 7_000})
+    expect(screen.find("#notice")).to_be_visible()
+    for name in ("Ctrl-Alt-Del", "Screenshot", "Disconnect"):
+        box = screen.button(name).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
