@@ -61,10 +61,12 @@ class ReplayGuard(abc.ABC):
         self._fail_open = fail_open
         self._clock = clock
 
-    def claim(self, jti: str, exp: int) -> None:
+    def claim(self, jti: str, exp: int) -> bool:
         """Take the name *jti*, which nobody else can from now on.
 
         :param exp: the token's ``exp``, seconds since the epoch.
+        :returns: whether the name is ours: to be given back, should nothing come of it. False
+            where the memory was not asked.
         :raises TokenReplayed: it is taken.
         :raises ReplayCacheUnavailable: the memory cannot be asked, and ``fail_open`` is not set.
         """
@@ -74,13 +76,28 @@ class ReplayGuard(abc.ABC):
             if not self._fail_open:
                 raise
             LOG.warning(event("once-only-unchecked", jti=jti, detail=exc))
-            return
+            return False
         if not first:
             raise TokenReplayed(f"token {jti} was used before")
+        return True
+
+    def give_back(self, jti: str) -> None:
+        """Nothing came of a claim that was ours: the token may be used again."""
+        try:
+            self._remove(jti)
+        except ReplayCacheUnavailable as exc:
+            LOG.warning(event("once-only-not-given-back", jti=jti, detail=exc))
 
     @abc.abstractmethod
     def _add(self, jti: str, lifetime: int) -> bool:
         """Remember *jti* for *lifetime* seconds; False when it is there already. Atomic.
+
+        :raises ReplayCacheUnavailable: no answer in time.
+        """
+
+    @abc.abstractmethod
+    def _remove(self, jti: str) -> None:
+        """Forget *jti*.
 
         :raises ReplayCacheUnavailable: no answer in time.
         """
@@ -146,6 +163,13 @@ class _Local(ReplayGuard):
             heapq.heappush(self._ends, (now + lifetime, jti))
             return True
 
+    def _remove(self, jti: str) -> None:
+        with self._lock:
+            if jti in self._names:
+                self._names.discard(jti)
+                self._ends = [entry for entry in self._ends if entry[1] != jti]
+                heapq.heapify(self._ends)
+
 
 class _Memcached(ReplayGuard):
     # Not pymemcache's HashClient: when a server is down it moves that server's names to another
@@ -170,9 +194,18 @@ class _Memcached(ReplayGuard):
         expire = lifetime
         if lifetime > _MEMCACHED_RELATIVE_LIMIT:
             expire = int(self._clock()) + lifetime
+        client = self._clients[server]
+        return self._ask(server, lambda: client.add(name, b"1", expire=expire, noreply=False))
+
+    def _remove(self, jti: str) -> None:
+        name = _PREFIX + jti
+        server = self._hash.get_node(name)
+        self._ask(server, lambda: self._clients[server].delete(name, noreply=False))
+
+    def _ask(self, server: str, question: Callable[[], object]) -> bool:
         for attempt in (1, 2):
             try:
-                return bool(self._clients[server].add(name, b"1", expire=expire, noreply=False))
+                return bool(question())
             except (OSError, self._error) as exc:
                 # A pooled connection may be from before the server's restart; time is not spent
                 # twice.
@@ -201,6 +234,12 @@ class _Redis(ReplayGuard):
     def _add(self, jti: str, lifetime: int) -> bool:
         try:
             return bool(self._client.set(_PREFIX + jti, b"1", nx=True, ex=lifetime))
+        except (OSError, self._error) as exc:
+            raise self._unavailable(exc, self._address) from exc
+
+    def _remove(self, jti: str) -> None:
+        try:
+            self._client.delete(_PREFIX + jti)
         except (OSError, self._error) as exc:
             raise self._unavailable(exc, self._address) from exc
 

@@ -99,7 +99,7 @@ def once_only(where: str, settings: ProxySettings) -> Iterator[Finding]:
         )
 
 
-def _passes(claim: Callable[[str, int], None], name: str) -> bool:
+def _passes(claim: Callable[[str, int], object], name: str) -> bool:
     """Whether *name* passes once and no more."""
     until = int(time.time()) + 60
     claim(name, until)

@@ -107,6 +107,20 @@ class TestSharedMemory:
                 guard.claim(JTI, exp())
         there.claim("B" * 22, exp())
 
+    def test_a_name_that_is_given_back_can_be_taken_once_more(self, server):
+        here, there = replay_guard(server.url), replay_guard(server.url)
+        assert here.claim(JTI, exp())
+        here.give_back(JTI)
+        assert there.claim(JTI, exp())
+        with pytest.raises(TokenReplayed):
+            here.claim(JTI, exp())
+
+    def test_what_cannot_be_given_back_is_said(self, server, caplog):
+        guard = replay_guard(server.url)
+        server.stop()
+        guard.give_back(JTI)
+        assert f"event=once-only-not-given-back jti={JTI}" in caplog.text
+
     def test_lets_one_of_many_pass_that_come_at_once(self, server):
         nodes = [replay_guard(server.url) for _ in range(8)]
         together = threading.Barrier(len(nodes))
@@ -220,6 +234,14 @@ class TestSeveralMemcached:
 class TestLocal:
     def guard(self, **options):
         return replay._Local("local", **options)
+
+    def test_a_name_that_is_given_back_leaves_nothing_behind(self):
+        guard = replay_guard("local")
+        for _ in range(3):
+            assert guard.claim(JTI, exp())
+            guard.give_back(JTI)
+        assert not guard._names
+        assert not guard._ends
 
     def test_lets_a_token_pass_once_per_process(self):
         guard = replay_guard("local")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.auth import proof
@@ -27,12 +28,16 @@ __all__ = ["Authorization", "Instances", "OnceOnly"]
 class OnceOnly(Protocol):
     """Memory of the tokens that were used; :class:`mksfilter.auth.replay.ReplayGuard` is one."""
 
-    def claim(self, jti: str, exp: int) -> None:
+    def claim(self, jti: str, exp: int) -> bool:
         """Use the token *jti*, which expires at *exp* (seconds since the epoch).
 
+        :returns: whether :meth:`give_back` may take it back.
         :raises TokenReplayed: it was used before.
         :raises ReplayCacheUnavailable: the memory does not answer.
         """
+
+    def give_back(self, jti: str) -> None:
+        """The token *jti* was used for nothing, and may be used again."""
 
 
 class Instances(Protocol):
@@ -112,14 +117,24 @@ class Authorization:
         if self._nova is None or not is_nova_token(token):
             self._refuse_revoked(self._verify(token, ("connect",)))
 
-    def claim(self, claims: Claims) -> None:
-        """Use the token of *claims*, where each is good for once.
+    @contextlib.contextmanager
+    def claim(self, claims: Claims) -> Iterator[None]:
+        """Use the token of *claims*, where each is good for once, for what the context does.
+
+        When that fails no console was opened, and the token is good again: a page whose vCenter
+        was away for a moment has no other.
 
         :raises TokenReplayed: it was used before.
         :raises ReplayCacheUnavailable: that cannot be told at the moment.
         """
-        if self._once_only is not None:
-            self._once_only.claim(claims.jti, claims.exp)
+        once_only = self._once_only
+        ours = once_only is not None and once_only.claim(claims.jti, claims.exp)
+        try:
+            yield
+        except BaseException:
+            if once_only is not None and ours:
+                once_only.give_back(claims.jti)
+            raise
 
     def confirm(self, claims: Claims) -> None:
         """Ask once more, where a session of *claims* is to go on.

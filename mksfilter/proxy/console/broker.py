@@ -197,8 +197,8 @@ class Broker:
             with self._admission.turn(claims, attempt.address):
                 # Whoever has left meanwhile uses up no token and no ticket.
                 _refuse_early_data(upgrade)
-                self._authorization.claim(claims)
-                self._connect(attempt, claims, endpoint, place)
+                with self._authorization.claim(claims):
+                    self._connect(attempt, claims, endpoint, place)
         except BaseException:
             place.release()
             raise

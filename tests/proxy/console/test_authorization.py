@@ -20,6 +20,7 @@ from mksfilter.exceptions import (
     TokenReplayed,
     TokenRevoked,
     TokenUseMismatch,
+    VCenterUnreachable,
 )
 from mksfilter.proxy.console.authorization import Authorization
 from mksfilter.proxy.console.handshake import Handshake
@@ -58,12 +59,16 @@ class Once:
     """Lets each name pass once."""
 
     def __init__(self) -> None:
-        self.used: set[tuple[str, int]] = set()
+        self.used: set[str] = set()
 
-    def claim(self, jti: str, exp: int) -> None:
-        if (jti, exp) in self.used:
+    def claim(self, jti: str, exp: int) -> bool:
+        if jti in self.used:
             raise TokenReplayed(jti)
-        self.used.add((jti, exp))
+        self.used.add(jti)
+        return True
+
+    def give_back(self, jti: str) -> None:
+        self.used.remove(jti)
 
 
 @pytest.fixture
@@ -186,8 +191,22 @@ def test_novas_own_tokens_are_asked_about_once_where_that_is_set_up(codec: Token
 def test_a_token_is_used_up_only_where_that_is_asked_for(codec: TokenCodec) -> None:
     claims = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).claims
     once = Authorization(codec, once_only=Once())
-    once.claim(claims)
-    with pytest.raises(TokenReplayed):
-        once.claim(claims)
+    with once.claim(claims):
+        pass
+    with pytest.raises(TokenReplayed), once.claim(claims):
+        pass
     for _ in range(2):
-        Authorization(codec).claim(claims)
+        with Authorization(codec).claim(claims):
+            pass
+
+
+def test_a_token_that_opened_nothing_is_good_again(codec: TokenCodec) -> None:
+    """A page has one resume token: with a vCenter away for a moment it was refused for ever."""
+    claims = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).claims
+    once = Authorization(codec, once_only=Once())
+    with pytest.raises(VCenterUnreachable), once.claim(claims):
+        raise VCenterUnreachable("away")
+    with once.claim(claims), pytest.raises(TokenReplayed), once.claim(claims):
+        pass
+    with pytest.raises(TokenReplayed), once.claim(claims):
+        pass

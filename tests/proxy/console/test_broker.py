@@ -135,9 +135,15 @@ class World:
             metrics=self.metrics,
         )
         self.upgrade = Upgrade(self)
+        self.used: set[str] = set()
 
-    def claim(self, jti: str, exp: int) -> None:
+    def claim(self, jti: str, exp: int) -> bool:
         self._do("once-only")
+        self.used.add(jti)
+        return True
+
+    def give_back(self, jti: str) -> None:
+        self.used.remove(jti)
 
     def endpoint(self, claims) -> Endpoint:
         return self._do("ticket", Endpoint("websocket", "esxi-1", 443))
@@ -421,6 +427,7 @@ def test_what_fails_before_it_leaves_nothing_either(step):
     assert world.upstream.closed == (step == "101")
     assert len(world.sessions) == 0
     assert world.has_room()
+    assert not world.used
 
 
 def test_a_token_at_the_end_of_its_session_opens_nothing():
