@@ -108,7 +108,10 @@ def _status(host: str, port: int) -> dict[str, Any]:
 
 def _order(master: dict[str, Any]) -> None:
     pid = int(master["pid"])
-    if master["boot"] != roster.boot_id() or master["started"] != board.started(pid):
+    # The service does not see its machine's boot where /proc holds processes only, as in our
+    # systemd unit (ProcSubset=pid); when the process was started is told from everywhere.
+    booted = master["boot"] in ("", roster.boot_id())
+    if not booted or master["started"] != board.started(pid):
         raise OperationError(
             f"the node's master (process {pid}) is none of this machine or container: run this "
             f"where the service runs"
