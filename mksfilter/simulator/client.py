@@ -123,8 +123,9 @@ class SimulatedVSphere:
         return description
 
     def calls(self, vcenter: int | str = 0) -> Calls:
-        """``calls`` by method, ``total``, ``in_flight``, ``max_in_flight``, ``connections`` and
-        ``sessions`` of a vCenter since the last reset."""
+        """``calls`` by method, ``total`` (but ``RetrieveServiceContent``, by which a proxy sees
+        now and then whether a vCenter is there), ``in_flight``, ``max_in_flight``,
+        ``connections`` and ``sessions`` of a vCenter since the last reset."""
         name = self._named(self.vcenters, vcenter)["name"]
         calls: Calls = self._get("/calls")[name]
         return calls

@@ -34,6 +34,7 @@ def test_the_service_is_ready_once_it_can_serve_and_feeds_its_watchdog(systemd, 
         # The first word comes from a worker, not from gunicorn's master.
         assert systemd.recv(1000) == b"READY=1\nSTATUS=serving"
         assert process.stdout is not None
+        assert "management on http://127.0.0.1:" in process.stdout.readline()
         assert "listening on http://127.0.0.1:" in process.stdout.readline()
         assert systemd.recv(1000) == b"WATCHDOG=1"
         assert systemd.recv(1000) == b"WATCHDOG=1"

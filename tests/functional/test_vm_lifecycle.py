@@ -68,7 +68,7 @@ def test_both_sides_are_closed_within_a_second_with_the_reason(
         # The line is written when both connections are closed.
         jti = deployment.proxy.codec.verify(token).jti
         ended = deployment.proxy.wait_for_log(
-            f"jti={jti} instance={viewed(deployment, kind)} reason="
+            f'jti={jti} instance={viewed(deployment, kind)} request="" reason='
         )
         assert "session-ended" in ended
         assert "reason=upstream-lost" in ended

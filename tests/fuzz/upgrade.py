@@ -104,6 +104,8 @@ def _proxy() -> tuple[_Server, bytes]:
         "audience": "fuzz",
         "ticket_at": "issue",
         "trusted_proxies": "192.0.2.0/24",
+        # One address asks for all there is.
+        "connection_rate": "0",
     }
     token = (
         TokenCodec(KeyRepository(directory), "fuzz")

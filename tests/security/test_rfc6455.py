@@ -124,7 +124,7 @@ class TestOpeningHandshake:
 
     def test_http_1_0_cannot_upgrade(self, proxy):
         request = proxy.handshake(proxy.token(WEB_1)).replace(b"HTTP/1.1", b"HTTP/1.0")
-        assert parse_head(proxy.exchange(request)).status == 400
+        assert parse_head(proxy.exchange(request)).status == 426
 
 
 class TestFraming:
