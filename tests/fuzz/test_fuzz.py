@@ -21,13 +21,6 @@ def _other_tests_may_log():
     logging.disable(logging.NOTSET)
 
 
-@pytest.fixture(autouse=True)
-def _logging_is_on_again():
-    """Targets turn it off for their process, which is a test's too here."""
-    yield
-    logging.disable(logging.NOTSET)
-
-
 @pytest.mark.parametrize("target", engine.TARGETS)
 def test_no_known_input_breaks_a_promise(target):
     """Needs no atheris, so it holds on every interpreter."""
