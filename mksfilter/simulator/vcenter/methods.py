@@ -8,6 +8,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 import gevent
+from oslo_utils import timeutils
 
 from mksfilter.simulator.esxi.consoles import Consoles
 from mksfilter.simulator.model.events import ACQUIRED, clock_of
@@ -357,4 +358,6 @@ def _time(elements: list[ElementTree.Element]) -> datetime.datetime | None:
     """The first of *elements* as a time; None: there is none."""
     if not elements:
         return None
-    return datetime.datetime.fromisoformat((elements[0].text or "").replace("Z", "+00:00"))
+    # pyvmomi leaves trailing zeros of a second's fraction out, which Python 3.10 cannot read.
+    time: datetime.datetime = timeutils.parse_isotime(elements[0].text or "")
+    return time
