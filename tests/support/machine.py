@@ -54,7 +54,7 @@ def base() -> Path:
         included = f"--include={','.join(_PACKAGES)}"
         _run("debootstrap", "--variant=minbase", included, _SUITE, _BASE, timeout=900)
         # One key for all: whoever is root here is root there.
-        (_BASE / "root" / ".ssh").mkdir(mode=0o700)
+        (_BASE / "root" / ".ssh").mkdir(mode=0o700, exist_ok=True)
         key = _BASE / "root" / ".ssh" / "id_ed25519"
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
         shutil.copy(key.with_suffix(".pub"), key.with_name("authorized_keys"))
