@@ -107,6 +107,7 @@ class TestBadInput:
         assert serve("--config-file", config, "--keyfile", config).returncode == 2
         assert serve("--config-file", config, "--certfile", "/nonexistent").returncode == 2
 
+    @pytest.mark.page
     def test_a_management_address_that_cannot_be_had_is_one_line_and_exit_code_1(self, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as busy:
             bind = f"127.0.0.1:{busy.getsockname()[1]}"
