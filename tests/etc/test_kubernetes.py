@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sysconfig
@@ -35,17 +34,19 @@ def kubectl() -> str:
     return found
 
 
+def render(directory: Path) -> str:
+    """What ``kubectl apply -k`` would apply."""
+    done = subprocess.run(
+        [kubectl(), "kustomize", directory], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, Object]:
     """The objects of the example, by kind."""
-    done = subprocess.run(
-        [kubectl(), "kustomize", KUBERNETES / "example"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    return {each["kind"]: each for each in yaml.safe_load_all(render(KUBERNETES / "example"))}
 
 
 @pytest.fixture
@@ -122,12 +123,6 @@ def test_probes_ask_the_management_listener_and_the_service_does_not_lead_there(
         assert (get["path"], ports[get["port"]]) == (path, 6091)
     (port,) = rendered["Service"]["spec"]["ports"]
     assert ports[port["targetPort"]] == 6090
-
-
-def test_a_pod_has_the_time_that_its_consoles_take_to_leave(pod, container):
-    (graceful,) = re.findall(r"--graceful-timeout=(\d+)", " ".join(container["args"]))
-    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert pod["terminationGracePeriodSeconds"] > int(graceful) + pause
 
 
 def test_pods_are_counted_by_a_metric_that_there_is(rendered, proxy):

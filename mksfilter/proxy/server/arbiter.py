@@ -32,12 +32,12 @@ from mksfilter.proxy.server.service_manager import ServiceManager
 if TYPE_CHECKING:
     from mksfilter.proxy.server.worker import ConsoleWorker
 
-__all__ = ["WAITING_SIGNALS", "ConsoleArbiter", "adopt_by"]
+__all__ = ["LAST_SECONDS", "WAITING_SIGNALS", "ConsoleArbiter", "adopt_by"]
 
 #: A worker that was just forked still has the master's handlers, which would swallow these.
 WAITING_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 #: Seconds for the last close frames, after the time that sessions have.
-_LAST_SECONDS: Final = 5.0
+LAST_SECONDS: Final = 5.0
 
 
 class ConsoleArbiter(Arbiter):
@@ -150,7 +150,7 @@ class ConsoleArbiter(Arbiter):
         self._leave()
 
     def _leave(self) -> None:
-        over = roster.shared().ends_at + _LAST_SECONDS
+        over = roster.shared().ends_at + LAST_SECONDS
         if not self.WORKERS or time.monotonic() > over:
             raise StopIteration
 

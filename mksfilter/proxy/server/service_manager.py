@@ -15,10 +15,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 
-__all__ = ["ServiceManager"]
+__all__ = ["EXTENSION", "ServiceManager"]
 
 #: Seconds by which a stop may take longer, each time that a draining worker asks for it.
-_EXTENSION = 30.0
+EXTENSION = 30.0
 #: Under this name the socket is handed on to the workers, and to a master that replaces this one.
 _OWN = "MKSFILTER_NOTIFY_SOCKET"
 
@@ -38,6 +38,7 @@ class ServiceManager:
         self._watchdog = watchdog
         self._clock = clock
         self._next = 0.0
+        self._draining = False
 
     @classmethod
     def of_environment(cls, environ: MutableMapping[str, str] = os.environ) -> ServiceManager:
@@ -58,13 +59,16 @@ class ServiceManager:
     def alive(self, *, draining: bool) -> None:
         """The event loop turns; call it often: it speaks as often as is needed."""
         now = self._clock()
-        if now < self._next:
+        if now < self._next and draining == self._draining:
             return
-        self._next = now + (self._watchdog or _EXTENSION) / 3
+        self._draining = draining
+        # A watchdog may be slow; an extension has to be renewed before it is over.
+        pause = self._watchdog or EXTENSION
+        self._next = now + (min(pause, EXTENSION) if draining else pause) / 3
         if draining:
             self._say(
                 "WATCHDOG=1",
-                f"EXTEND_TIMEOUT_USEC={int(_EXTENSION * 1_000_000)}",
+                f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1_000_000)}",
                 "STATUS=draining",
             )
         elif self._watchdog:

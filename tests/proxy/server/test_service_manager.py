@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 
 import pytest
 
-from mksfilter.proxy.server.service_manager import ServiceManager
+from mksfilter.proxy.server.service_manager import EXTENSION, ServiceManager
 
 
 class Clock:
@@ -79,6 +80,27 @@ def test_a_stop_may_take_as_long_as_consoles_need(systemd):
     clock.now += 11
     manager.alive(draining=True)
     assert "EXTEND_TIMEOUT_USEC=30000000" in heard(sock)
+
+
+@pytest.mark.parametrize("watchdog", [0.0, 20.0, 60.0, 600.0])
+def test_a_stop_is_extended_before_the_last_extension_is_over_whatever_the_watchdog(
+    systemd, watchdog
+):
+    sock, address = systemd
+    clock = Clock()
+    manager = ServiceManager(address, watchdog, clock)
+    manager.alive(draining=False)
+    if watchdog:
+        heard(sock)
+    sock.setblocking(False)
+    asked = [clock.now]
+    while clock.now < 400.0:
+        manager.alive(draining=True)
+        with contextlib.suppress(BlockingIOError):
+            assert "EXTEND_TIMEOUT_USEC=30000000" in heard(sock)
+            asked.append(clock.now)
+        clock.now += 1
+    assert max(after - before for before, after in itertools.pairwise(asked)) < EXTENSION
 
 
 @pytest.mark.parametrize(
