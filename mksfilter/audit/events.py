@@ -152,8 +152,10 @@ def timestamp(seconds: float) -> str:
 def from_mapping(mapping: Mapping[str, Any]) -> AuditEvent:
     """The inverse of :meth:`AuditEvent.to_mapping`; what a newer release added is passed over.
 
-    :raises ValueError: not an event.
+    :raises ValueError: not an event, or of another version than :data:`VERSION`.
     """
+    if mapping.get("version") != VERSION:
+        raise ValueError("not an audit event of this version")
     try:
         values = {name: mapping[name] for name in _FIELDS if name in mapping}
         values["action"] = mapping["action"]
@@ -165,7 +167,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> AuditEvent:
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise TypeError(name)
         return AuditEvent(**values)
-    except (KeyError, TypeError, AttributeError) as exc:
+    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(f"not an audit event: {exc}") from None
 
 
@@ -175,7 +177,9 @@ _NUMBERS: Final = frozenset(
 
 
 def _seconds(text: str) -> float:
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    seconds = datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    timestamp(seconds)  # at the ends of the calendar there are times that cannot be written in UTC
+    return seconds
 
 
 def _clean(text: str) -> str:

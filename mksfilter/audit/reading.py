@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
@@ -30,7 +31,7 @@ def read(paths: Sequence[str]) -> tuple[list[AuditEvent], int]:
                         others += 1
                     else:
                         events.append(found)
-        except (OSError, EOFError) as exc:
+        except (OSError, EOFError, zlib.error) as exc:
             words = getattr(exc, "strerror", None) or str(exc)
             raise OperationError(f"audit file {path}: {words}") from exc
     return events, others
@@ -45,7 +46,8 @@ def parse(lines: Iterable[str]) -> Iterator[AuditEvent | None]:
         text = line.strip()
         if not text:
             continue
-        start = text.find("{")
+        # In what stands before it there may be a brace too.
+        start = text.find('{"') if '{"' in text else text.find("{")
         try:
             document = json.loads(text[start:]) if start >= 0 else None
             yield from_mapping(document) if isinstance(document, dict) else None

@@ -28,7 +28,7 @@ from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
 from mksfilter.log import event
 from mksfilter.private_files import Place, directory_fault, file_fault, owner_name, place_of
 
-__all__ = ["DEFAULT_MAX_ACTIVE_KEYS", "KeyEntry", "KeyRepository"]
+__all__ = ["DEFAULT_MAX_ACTIVE_KEYS", "KeyEntry", "KeyRepository", "alone_in"]
 
 LOG = logging.getLogger(__name__)
 
@@ -144,15 +144,16 @@ class KeyRepository:
         keys = _read(self.path)
         highest = max(keys)
         path = _place(self.path).path
-        return [
-            KeyEntry(
-                number=number,
-                role=_role(number, highest),
-                kid=key.kid,
-                created=os.stat(os.path.join(path, str(number))).st_mtime,
-            )
-            for number, key in sorted(keys.items())
-        ]
+        with _explained(self.path):
+            return [
+                KeyEntry(
+                    number=number,
+                    role=_role(number, highest),
+                    kid=key.kid,
+                    created=os.stat(os.path.join(path, str(number))).st_mtime,
+                )
+                for number, key in sorted(keys.items())
+            ]
 
     def setup(self) -> None:
         """Make the directory with a staged key and a primary one.
@@ -399,6 +400,16 @@ def _write(path: str, directory: int, number: int) -> None:
             os.unlink(temporary)
         raise
     os.fsync(directory)
+
+
+@contextlib.contextmanager
+def alone_in(path: str) -> Iterator[None]:
+    """Around a change of the key repository *path*: no other process changes it meanwhile.
+
+    :raises KeyRepositoryError: it is not there, or may not be used.
+    """
+    with _explained(path), _locked(path):
+        yield
 
 
 @contextlib.contextmanager

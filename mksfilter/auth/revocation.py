@@ -27,6 +27,7 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import constant_time
 
+from mksfilter.auth.keys import alone_in
 from mksfilter.auth.token import Claims, Key
 from mksfilter.exceptions import RevocationListError, TokenKeyUnknown
 
@@ -221,17 +222,20 @@ class RevocationFile:
         :raises RevocationListError: it cannot be read, verified or written.
         :raises KeyRepositoryError: there is no key to sign with.
         """
-        return self._write(self.load().without_expired(now).with_entry(entry))
+        # What another operator's command has added since this one began must not be lost.
+        with alone_in(self._keys.path):
+            return self._write(self.load().without_expired(now).with_entry(entry))
 
     def sign_again(self, *, now: float) -> RevocationList:
         """Write the list signed with the key that is primary now; called after a rotation.
 
         :raises RevocationListError: as :meth:`add`.
         """
-        current = self.load()
-        if self._seen is None:
-            return current
-        return self._write(current.without_expired(now))
+        with alone_in(self._keys.path):
+            current = self.load()
+            if self._seen is None:
+                return current
+            return self._write(current.without_expired(now))
 
     def _read(self, info: os.stat_result) -> RevocationList:
         if info.st_size > MAX_FILE:

@@ -94,14 +94,19 @@ def run(args: argparse.Namespace) -> int:
     if not files:
         raise ConfigurationError("audit: no --file, and the option audit_file is not set")
     events, others = read(files)
-    if others:
-        print(f"mksfilter: {others} lines are no audit events", file=sys.stderr)
+    note = f"{others} lines are no audit events that this release knows" if others else ""
     if args.action == "reconcile":
+        _tell(note)
         return _reconcile(args, conf, events)
-    return _follow(args, events)
+    return _follow(args, events, note)
 
 
-def _follow(args: argparse.Namespace, events: list[AuditEvent]) -> int:
+def _tell(note: str) -> None:
+    if note:
+        print(f"mksfilter: {note}", file=sys.stderr)
+
+
+def _follow(args: argparse.Namespace, events: list[AuditEvent], note: str) -> int:
     wanted = Wanted(
         request=args.request,
         session=args.session,
@@ -113,7 +118,9 @@ def _follow(args: argparse.Namespace, events: list[AuditEvent]) -> int:
     )
     found = follow(events, wanted)
     if not found:
-        raise OperationError(f"none of {len(events)} audit events is about that")
+        words = f"none of {len(events)} audit events is about that"
+        raise OperationError(f"{words}; {note}" if note else words)
+    _tell(note)
     for event in found:
         print(event.to_line() if args.json else _row(event))
     if not args.json:

@@ -102,8 +102,16 @@ def _status(host: str, port: int) -> dict[str, Any]:
             f"management listener {host}:{port} answers {response.status}: metrics_networks has to "
             f"allow this address"
         )
-    status: dict[str, Any] = json.loads(body)
-    return status
+    try:
+        status: dict[str, Any] = json.loads(body)
+        if {"state", "master", "sessions", "workers", "ends_in"} <= status.keys():
+            return status
+    except (ValueError, AttributeError):  # not JSON; no object
+        pass
+    raise OperationError(
+        f"management listener {host}:{port}: something else than a node's management listener "
+        f"answers there"
+    )
 
 
 def _order(master: dict[str, Any]) -> None:

@@ -62,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"{repository.path}: staged key 0 and primary key 1 made")
     elif args.action == "rotate":
         before = {entry.kid for entry in repository.entries()}
+        # The key that signed the revocation list will go one day, so that the list is signed again.
+        # One that cannot be read must not be found out when the rotation is half done: whoever
+        # tries again would rotate again.
+        revocations = RevocationFile(repository)
+        revocations.load()
         repository.rotate(max_active_keys=args.max_active_keys)
         repository.load()
-        # The key that signed the revocation list will go one day.
-        RevocationFile(repository).sign_again(now=time.time())
+        revocations.sign_again(now=time.time())
         entries = repository.entries()
         removed = len(before - {entry.kid for entry in entries})
         print(f"{repository.path}: primary is key {entries[-1].number}, {removed} removed")

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import re
+import sys
 import time
 import uuid
 from typing import Any
@@ -18,6 +19,10 @@ from mksfilter.commands import record_act
 __all__ = ["configure", "revoke", "run"]
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22}")
+#: Keystone's: a UUID without dashes, or where LDAP has the users a SHA-256.
+_KEYSTONE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: 2020-01-01, seconds since the epoch. No session is older; 20261126 would be in 1970.
+_EARLIEST = 1_577_836_800
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +83,12 @@ def run(args: argparse.Namespace) -> int:
         kind, value, at = _wanted(args, now)
         revocations = revoke(file, options, kind, value, at=at, now=now)
         named = {} if kind == "issued-before" else {kind: value}
+        if kind in ("user", "project") and not _KEYSTONE_ID.fullmatch(value):
+            print(
+                f"mksfilter: {value!r} is no id of Keystone's form; the name of a {kind} "
+                f"revokes nothing",
+                file=sys.stderr,
+            )
         record_act(conf, "revoked", reason=f"by-{kind}", detail=f"began until {_iso(at)}", **named)
     if args.json:
         print(json.dumps([_row(entry) for entry in revocations.entries], indent=2))
@@ -145,8 +156,10 @@ def _uuid(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not text or len(text) > 255 or not text.isprintable():
-        raise argparse.ArgumentTypeError("not an id of up to 255 printable characters")
+    if not text or len(text) > 255 or not text.isprintable() or text != text.strip():
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r} is not an id of up to 255 printable characters without outer blanks"
+        )
     return text
 
 
@@ -166,6 +179,11 @@ def _time(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither 'now' nor a time such as 2026-11-26T09:30:00Z"
         ) from None
+    if moment < _EARLIEST:
+        raise argparse.ArgumentTypeError(
+            f"{text} is {_iso(max(moment, 0))}, before any session; write a time such as "
+            f"2026-11-26T09:30:00Z"
+        )
     if moment > now:
         raise argparse.ArgumentTypeError(f"{text} lies in the future: every new link would be dead")
     return moment

@@ -107,7 +107,8 @@ def test_files_of_several_nodes_rotated_ones_and_syslogs_are_read(tmp_path: Path
         file.writelines(event.to_line() + "\n" for event in MINE[2:4])
     syslog.write_text(
         "".join(
-            f"Nov 26 09:30:00 node2 mksfilter-audit[7]: {event.to_line()}\n" for event in MINE[4:]
+            f"Nov 26 09:30:00 node{{2}} mksfilter-audit[7]: {event.to_line()}\n"
+            for event in MINE[4:]
         )
         + "Nov 26 09:30:01 node2 sshd[8]: session opened\n"
     )
@@ -127,4 +128,9 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gz"
     broken.write_bytes(gzip.compress(json.dumps({}).encode() * 99)[:20])
     with pytest.raises(OperationError, match=r"broken\.gz: Compressed file ended"):
+        read([str(broken)])
+    packed = bytearray(gzip.compress(MINE[0].to_line().encode() * 99))
+    packed[12:40] = bytes(28)
+    broken.write_bytes(packed)
+    with pytest.raises(OperationError, match=r"broken\.gz: Error -3 while decompressing"):
         read([str(broken)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import json
 import os
 
@@ -240,3 +241,15 @@ class TestTheFile:
             stream.write(b"\xff\xfe")
         with pytest.raises(RevocationListError, match="not ASCII"):
             file.load()
+
+
+def test_operators_who_revoke_at_the_same_time_lose_nothing_of_each_other(repository):
+    names = [f"user-{number}" for number in range(16)]
+
+    def revoke(name: str) -> None:
+        RevocationFile(KeyRepository(repository.path)).add(Revocation("user", name, NOW), now=NOW)
+
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(revoke, names))
+    listed = RevocationFile(repository).load().entries
+    assert sorted(entry.value for entry in listed) == sorted(names)

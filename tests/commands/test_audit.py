@@ -52,7 +52,9 @@ def test_without_a_file_the_configured_one_is_read(tmp_path, capsys):
     conf = tmp_path / "mksfilter.conf"
     conf.write_text(f"[mksfilter]\naudit_file = {tmp_path / 'audit.jsonl'}\n")
     assert main(["audit", "--config-file", str(conf)]) == 0
-    assert capsys.readouterr().err == "mksfilter: 1 lines are no audit events\n"
+    assert capsys.readouterr().err == (
+        "mksfilter: 1 lines are no audit events that this release knows\n"
+    )
 
 
 def test_an_operators_own_acts_are_in_the_trail(config_file, tmp_path, capsys):  # noqa: F811
@@ -140,3 +142,12 @@ class TestReconcile:
         assert len(whole) == 12
         assert halved == whole
         assert len(asked) > 1
+
+
+def test_nothing_found_among_lines_that_are_none_is_one_line(tmp_path, capsys):
+    (tmp_path / "audit.jsonl").write_text('nonsense\n{"version": 2}\n')
+    assert main(["audit", "--file", str(tmp_path / "audit.jsonl")]) == 1
+    assert capsys.readouterr().err == (
+        "mksfilter: none of 0 audit events is about that; "
+        "2 lines are no audit events that this release knows\n"
+    )

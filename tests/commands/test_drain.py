@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 
 import pytest
 
+from mksfilter.cli import main
 from mksfilter.commands import drain
 from mksfilter.exceptions import OperationError
 from mksfilter.proxy.server import board, roster
@@ -37,3 +40,22 @@ def test_a_process_that_only_has_its_number_is_left_alone(ordered, changes):
     with pytest.raises(OperationError, match="none of this machine or container"):
         drain._order(master(**changes))
     assert ordered == []
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b"[]", b"{}", b"null", b"\xff"])
+def test_something_else_at_the_management_address_is_told(body, capsys):
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.handle_request).start()
+        assert main(["drain", "--status", "--management", f"127.0.0.1:{server.server_port}"]) == 1
+    error = capsys.readouterr().err
+    assert "something else than a node's management listener answers there" in error
+    assert error.count("\n") == 1

@@ -105,3 +105,15 @@ def test_a_world_readable_key_is_one_line_and_exit_code_2(path, capsys):
     os.chmod(os.path.join(path, "1"), 0o644)
     assert keys("list", "--key-repository", path) == 2
     assert "chmod 0600" in capsys.readouterr().err
+
+
+def test_a_revocation_list_that_cannot_be_read_is_told_before_anything_is_rotated(path, capsys):
+    keys("setup", "--key-repository", path)
+    main(["revoke", "--session", "A" * 22, "--key-repository", path])
+    with open(os.path.join(path, "revocations"), "r+") as file:
+        file.truncate(40)  # half copied
+    before = sorted(os.listdir(path))
+    capsys.readouterr()
+    assert keys("rotate", "--key-repository", path) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert sorted(os.listdir(path)) == before

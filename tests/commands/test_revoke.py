@@ -108,6 +108,9 @@ def test_a_rotation_signs_it_again(revoke, keys, capsys):
         (("--session", "short"), "not a session id"),
         (("--instance", "vm-12"), "not a UUID"),
         (("--user", ""), "not an id"),
+        (("--user", " u-1"), "not an id"),
+        (("--project", "\u2003"), "not an id"),
+        (("--issued-before", "20260102"), "1970-08-23T"),
         (("--issued-before", "yesterday"), "neither 'now' nor a time"),
         (("--issued-before", "2026-01-02T03:04:05"), "neither 'now' nor a time"),
         (("--issued-before", "4102444800"), "future"),
@@ -136,3 +139,22 @@ def test_a_list_that_does_not_verify_is_not_written_over(revoke, keys, capsys):
     assert revoke("--user", "u-1") == 2
     assert "revocation list" in capsys.readouterr().err
     assert Path(keys.path, "revocations").read_text() == "nonsense"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--user", "alice"), True),
+        (("--project", "Default"), True),
+        (("--user", "9f2c4b7a1e8d4c3f8a6b5d4e3f2a1b0c"), False),
+        (("--user", "0" * 64), False),
+        (("--project", INSTANCE), False),
+        (("--session", "A" * 22), False),
+    ],
+)
+def test_a_name_in_place_of_an_id_is_told(revoke, keys, capsys, arguments, told):
+    assert revoke(*arguments) == 0
+    error = capsys.readouterr().err
+    assert ("revokes nothing" in error) == told
+    assert error.count("\n") == told
+    assert [entry.value for entry in entries(keys)] == [arguments[1]]

@@ -80,6 +80,9 @@ class AccessWatch:
         except RevocationListError as exc:
             revocations = self._revocations.current
             self._tell(exc)
+        except KeyRepositoryError:
+            # Without keys no list can be verified; the repository says what is wrong with them.
+            revocations = self._revocations.current
         else:
             self._told = ""
             if revocations is not self._read:

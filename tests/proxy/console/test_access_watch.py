@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import gevent
 import pytest
 
@@ -88,3 +90,15 @@ def test_looks_by_itself(watch, sessions, keys, monkeypatch):
     with gevent.Timeout(5):
         while len(sessions.asked) < 2:
             gevent.sleep(0.005)
+
+
+def test_a_list_that_comes_while_there_are_no_keys_is_enforced_once_there_are(
+    watch, sessions, keys
+):
+    watch.look()
+    RevocationFile(KeyRepository(keys.path)).add(Revocation("user", "u", 1), now=1)
+    os.chmod(keys.path, 0o755)
+    watch.look()
+    os.chmod(keys.path, 0o700)
+    watch.look()
+    assert [asked[0] for asked in sessions.asked] == [0, 1]
