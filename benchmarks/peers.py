@@ -38,6 +38,7 @@ __all__ = [
     "Peer",
     "TicketPeer",
     "Websockify",
+    "websockify",
 ]
 
 _INSTANCE = "00000000-0000-4000-8000-000000000001"
@@ -202,7 +203,7 @@ class Websockify(Peer):
     name = "websockify"
 
     def start(self) -> None:
-        program = _websockify(self.directory.parent.parent / "websockify")
+        program = websockify(self.directory.parent.parent / "websockify")
         suffix = "-tls" if self.host_tls else ""
         # It has no option for a CA of its own; this is OpenSSL's.
         trust = {"SSL_CERT_FILE": str(self.host.certificate)}
@@ -321,7 +322,8 @@ class TicketPeer(Mksfilter):
 PEERS: list[type[Peer]] = [HAProxy, Nginx, Websockify, Naive, Mksfilter]
 
 
-def _websockify(directory: Path) -> Path:
+def websockify(directory: Path) -> Path:
+    """The program, which is installed in *directory* if it is not there."""
     program = directory / "bin" / "websockify"
     if not program.exists():
         venv.create(directory, with_pip=True)

@@ -13,6 +13,7 @@ import base64
 import email.utils
 import http.client
 import os
+import re
 import socket
 import ssl
 import time
@@ -31,7 +32,7 @@ __all__ = ["Reached"]
 
 _TIMEOUT: Final = 15.0
 _MOST: Final = 1 << 20
-_SCRIPT: Final = "static/novnc/console.js"
+_SCRIPT: Final = re.compile(rb"static/(?:[0-9a-f]{16}/)?novnc/console\.js")
 _NOWHERE: Final = "console.mksfilter-check.invalid"
 
 
@@ -124,20 +125,22 @@ class Reached:
                     f"answers {status} for the page", "see the load balancer's log, and the proxies"
                 )
             ]
-        if _SCRIPT.encode() not in body:
+        named = _SCRIPT.search(body)
+        if named is None:
             return [
                 self._wrong(
                     "is something else's page, not the console page", "correct the URL or its port"
                 )
             ]
+        file = named[0].decode()
         try:
-            script, _, _ = self._get(self._directory + _SCRIPT)
+            script, _, _ = self._get(self._directory + file)
         except _Unreached as exc:
             return [self._wrong(*exc.args)]
         if script != 200:
             return [
                 self._wrong(
-                    f"has the page, and answers {script} for its {_SCRIPT}",
+                    f"has the page, and answers {script} for its {file}",
                     "let the load balancer pass everything below the page's path",
                 )
             ]

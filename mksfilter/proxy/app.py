@@ -6,6 +6,7 @@ no socket, lock or thread made in the parent is used in a child.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -255,9 +256,15 @@ class ConsoleProxy:
         directory = self._prefix.directory(
             environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
         )
+        page = functools.partial(
+            self._pages.console,
+            tls=tls,
+            directory=directory,
+            encodings=environ.get("HTTP_ACCEPT_ENCODING", ""),
+        )
         if not token:
             # After a reload the page has its token in its own memory, or says that it has none.
-            return self._pages.console(tls=tls, directory=directory)
+            return page()
         try:
             self._running().authorization.check(token)
         except KeysUnavailable as exc:
@@ -275,7 +282,7 @@ class ConsoleProxy:
                 "refused", reason=exc.reason, status=exc.status, client=client, detail=str(exc)
             )
             return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
-        return self._pages.console(tls=tls, directory=directory)
+        return page()
 
     def _health(self) -> Answer:
         return plain(503, "draining\n") if self._out_of_service() else plain(200, "ok\n")

@@ -38,12 +38,14 @@ export function takeAddress(location, history) {
  * Where the console is: beside the page's files, whatever path a load balancer gave them, or at
  * the path that the link names, from the root of this origin.
  *
- * @param {string} script the URL of the page's script
+ * @param {string} script the URL of one of the page's scripts, which are below `static/`
  * @param {string} path of the link; empty: none
  * @returns {string} empty for a path where no console can be
  */
 export function socketURL(script, path) {
-    const url = new URL("../../websockify", script);
+    const url = new URL(script);
+    url.pathname = `${url.pathname.slice(0, url.pathname.lastIndexOf("/static/"))}/websockify`;
+    url.search = "";
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     if (path) {
         if (!SOCKET_PATH.test(path)) return "";

@@ -27,6 +27,8 @@ export class Channel extends EventTarget {
     #opened = false;
     #finished = false;
     #sawData = false;
+    // What arrived while nobody listened yet.
+    #held = null;
 
     /** @param {string[]} offers subprotocols that go with the token */
     constructor(url, token, offers = []) {
@@ -43,9 +45,26 @@ export class Channel extends EventTarget {
             this.#opened = true;
             this.onopen?.(event);
         };
-        this.#socket.onmessage = (event) => this.#receive(event);
+        this.#socket.onmessage = (event) => this.#pass(() => this.#receive(event));
         this.#socket.onerror = (event) => this.onerror?.(event);
-        this.#socket.onclose = (event) => this.#finish(event, false);
+        this.#socket.onclose = (event) => this.#pass(() => this.#finish(event, false));
+    }
+
+    /** Keep what arrives until `release()`. */
+    hold() {
+        this.#held = [];
+        return this;
+    }
+
+    /** Hand on what was kept, in order. */
+    release() {
+        while (this.#held?.length) this.#held.shift()();
+        this.#held = null;
+    }
+
+    #pass(deliver) {
+        if (this.#held) this.#held.push(deliver);
+        else deliver();
     }
 
     get readyState() {
@@ -67,6 +86,7 @@ export class Channel extends EventTarget {
     close() {
         if (this.#finished) return;
         this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+        this.#held &&= [];
         this.#socket.close(1000);
         queueMicrotask(() => this.#finish({ code: 1000, reason: "" }, true));
     }

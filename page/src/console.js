@@ -1,8 +1,8 @@
 // The page: what the URL says goes in, a console and words about it come out.
 
-import { socketURL, takeAddress } from "./address.js";
 import { toolBar } from "./bar.js";
 import { ATTEMPTS } from "./endings.js";
+import { address, binding, opening, url } from "./first.js";
 import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
@@ -10,10 +10,10 @@ import { textStrip } from "./strip.js";
 import * as words from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const { token, title, language, path } = takeAddress(window.location, window.history);
+const { token, title, language } = address;
 
 const stage = byId("stage");
-const session = new Session({ url: socketURL(import.meta.url, path), token, stage });
+const session = new Session({ url, token, stage, binding, opening });
 const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
 keepSharp(stage);
 const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });

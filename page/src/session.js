@@ -30,7 +30,8 @@ export class Session extends EventTarget {
     #fit = true;
     #url;
     #token;
-    #binding = new Binding();
+    #binding;
+    #opening;
     #resumes = false;
     #stage;
     #channel = null;
@@ -45,11 +46,14 @@ export class Session extends EventTarget {
     #timers = new Set();
 
     /**
-     * @param {{url: string, token: string, stage: HTMLElement}} options an empty `url` is refused
-     *     in words; `stage` takes the screen
+     * @param {{url: string, token: string, stage: HTMLElement, binding?: Binding,
+     *     opening?: Promise<Channel|null>}} options an empty `url` is refused in words; `stage`
+     *     takes the screen; `opening`: the first connection, begun before and held
      */
-    constructor({ url, token, stage }) {
+    constructor({ url, token, stage, binding = new Binding(), opening = null }) {
         super();
+        this.#binding = binding;
+        this.#opening = opening;
         this.#url = url;
         this.#token = token;
         this.#stage = stage;
@@ -111,15 +115,22 @@ export class Session extends EventTarget {
     }
 
     async #connect() {
-        const offers = await this.#binding.offers(this.#token, this.#resumes);
+        const opening = this.#opening;
+        this.#opening = null;
+        const early = await opening;
+        const offers = early ? [] : await this.#binding.offers(this.#token, this.#resumes);
         // Whoever pressed the button for leaving meanwhile has left.
-        if (this.#state !== "connecting" || this.#channel) return;
-        const channel = new Channel(this.#url, this.#token, offers);
+        if (this.#state !== "connecting" || this.#channel) {
+            early?.close();
+            return;
+        }
+        const channel = early ?? new Channel(this.#url, this.#token, offers);
         this.#channel = channel;
         channel.addEventListener("control", (event) => this.#control(event.detail));
         channel.addEventListener("data", () => this.#showScreen());
         channel.addEventListener("broken", () => this.#breakOff(words.SCREEN_BROKEN));
         channel.addEventListener("closed", (event) => this.#closed(event.detail));
+        early?.release();
     }
 
     // Unknown types and fields are left alone: a newer server may send them.

@@ -224,6 +224,10 @@ class FakeServer:
         self._path = path
         #: Everything is answered 503, to play a server that is gone.
         self.down = False
+        #: The page's script is answered when this is set, and with this status.
+        self.script = threading.Event()
+        self.script.set()
+        self.script_status = HTTPStatus.OK
         self._count = 0
         self._server = serve(
             self._handle,
@@ -278,6 +282,10 @@ class FakeServer:
             body = (_PROXY / "templates" / "console.html").read_bytes()
             return self._response(HTTPStatus.OK, body, "text/html; charset=utf-8")
         file = _PROXY / path.lstrip("/")
+        if file.name == "console.js":
+            self.script.wait(20)
+            if self.script_status != HTTPStatus.OK:
+                return self._response(self.script_status)
         if path.startswith("/static/") and file.is_file():
             return self._response(HTTPStatus.OK, file.read_bytes(), _TYPES[file.suffix])
         return self._response(HTTPStatus.NOT_FOUND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 import time
 from http import HTTPStatus
 from urllib.parse import quote
@@ -47,6 +48,55 @@ def console(opened):
 def pressed(*keysyms):
     """Keys down in order, up in reverse."""
     return [(key, True) for key in keysyms] + [(key, False) for key in reversed(keysyms)]
+
+
+# --- before all of it is loaded --------------------------------------------------------------
+
+
+def release_with_connection(fake):
+    """Keep the page's script back until the console's connection is there."""
+    fake.script.clear()
+    found = []
+
+    def wait():
+        found.append(fake.next_connection())
+        fake.script.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread, found
+
+
+def test_the_console_is_asked_for_while_the_rest_of_the_page_still_loads(fake, new_screen):
+    fake.plans.append(Plan(machine="early"))
+    thread, found = release_with_connection(fake)
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    thread.join(20)
+    assert found, "no connection before the page's script"
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    expect(screen.find("#title")).to_have_text("early")
+    assert "token" not in screen.page.url
+    found[0].drop()
+    again = fake.next_connection()
+    assert again.token == "resume-1"
+    assert thumbprint(again.proof.split(".")[1]) == thumbprint(found[0].key)
+    assert screen.complaints == []
+
+
+def test_a_refusal_that_came_before_the_page_is_told_by_it(fake, new_screen):
+    fake.plans.append(Plan(end=("powered-off", "It is off.")))
+    thread, _ = release_with_connection(fake)
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    thread.join(20)
+    screen.wait_for_words("It is off.")
+
+
+def test_a_page_whose_script_does_not_come_says_so_and_leaves_the_console(fake, new_screen):
+    fake.script_status = HTTPStatus.SERVICE_UNAVAILABLE
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    screen.wait_for_words("The console page could not be loaded")
+    assert fake.next_connection().closed.wait(10)
 
 
 # --- what is seen --------------------------------------------------------------------------

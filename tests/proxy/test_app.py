@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -82,14 +83,18 @@ def test_every_route_below_a_prefix_and_without_it(make, slash):
         assert Response(app, f"{prefix}/healthz").body == b"ok\n"
         assert Response(app, f"{prefix}/static/console.css").status == 200
         assert Response(app, f"{prefix}/websockify").status == 426
-    assert b'src="/cell1/mks/static/novnc/console.js"' in Response(app, "/cell1/mks").body
+    page = Response(app, "/cell1/mks").body
+    (script,) = re.findall(rb'src="/cell1/mks(/static/[0-9a-f]{16}/novnc/first\.js)"', page)
+    for prefix in ("", "/cell1/mks"):
+        answer = Response(app, prefix + script.decode())
+        assert (answer.status, "immutable" in answer.headers["cache-control"]) == (200, True)
     assert Response(app, "/cell2/mks/").status == 404
 
 
 @pytest.mark.page
 def test_mounted_below_a_path_the_page_is_at_the_path_itself(make):
     answer = Response(make(), "", SCRIPT_NAME="/mks")
-    assert answer.body.count(b'="/mks/static/') == 3
+    assert answer.body.count(b'="/mks/static/') == 4
 
 
 def test_a_worker_that_drains_is_out_of_service(make):

@@ -2,6 +2,11 @@
 
 Everything served is known before the first request: no path is ever joined from what a client
 sent, and no answer is a redirect (CVE-2021-3654).
+
+Each file has two URLs: ``/static/NAME``, which browsers ask for anew each time, and
+``/static/VERSION/NAME``, which the page uses and they keep for good: the version is a digest of all
+the files. Under a version that is another release's (a node is upgraded while pages load) there is
+this release's file, and nobody keeps it.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import hashlib
 import html
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -38,9 +44,12 @@ _TYPES = {
 _ANCESTOR = re.compile(
     r"self|https?://(\*\.)?[A-Za-z0-9.\-_]+(:\d+)?|https?://\[[0-9A-Fa-f:]+\](:\d+)?"
 )
-_FILE = re.compile(r'(\b(?:href|src)=")(?=static/)')
+_FILE = re.compile(r'(\b(?:href|src)=")static/')
+_VERSIONED = re.compile(r"/static/([0-9a-f]{16})(/.+)")
 _Headers = list[tuple[str, str]]
 _SCRIPT = "/static/novnc/console.js"
+_ASK = "no-cache"
+_KEEP = "public, max-age=31536000, immutable"
 _NOT_BUILT = (
     "This server was installed without its console page. Its operator can install a wheel, which "
     "holds the page, or run tools/build-page, which needs npm, and restart the server."
@@ -79,6 +88,8 @@ def framed(answer: Answer) -> _Headers:
 class _File:
     content: bytes
     content_type: str
+    #: By gzip, from the build; empty where that made none of this very content.
+    packed: bytes = b""
 
     @functools.cached_property
     def etag(self) -> str:
@@ -87,7 +98,7 @@ class _File:
     @functools.cached_property
     def compressed(self) -> bytes | None:
         """None where compression gains nothing."""
-        packed = gzip.compress(self.content, 9, mtime=0)
+        packed = self.packed or gzip.compress(self.content, 9, mtime=0)
         return packed if len(packed) < 0.9 * len(self.content) else None
 
 
@@ -118,8 +129,11 @@ class Pages:
             )
         )
         self._console = (root / "templates" / "console.html").read_text("utf-8")
+        # By directory, of which a deployment has one: compressed once.
+        self._page_in = functools.lru_cache(maxsize=8)(self._page)
         self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
         self._files = dict(_static_files(root / "static"))
+        self._version = _version(self._files)
         if _SCRIPT not in self._files:
             # Installed from a source tree without npm; consoles work for other clients.
             LOG.error(event("page-missing", file=_SCRIPT, detail=_NOT_BUILT))
@@ -129,34 +143,41 @@ class Pages:
         """The console page is there."""
         return _SCRIPT in self._files
 
-    def console(self, *, tls: bool, directory: str = "") -> Answer:
+    def console(self, *, tls: bool, directory: str = "", encodings: str = "") -> Answer:
         """The page itself. It reads token and title from its address; nothing of a request is
-        rendered in.
+        rendered in, and so it may be compressed over TLS (CVE-2013-3587).
 
         :param directory: where its files are, with a last slash; empty: beside the page.
+        :param encodings: the request's ``Accept-Encoding``.
         """
         if not self.built:
             return self.message(503, "The console page is not built", _NOT_BUILT, tls=tls)
-        page = self._console
-        if directory:
-            page = _FILE.sub(lambda link: link[1] + html.escape(directory), page)
-        return Answer(200, self._page_headers(tls), page.encode("utf-8"))
+        headers = [*self._page_headers(tls), ("Vary", "Accept-Encoding")]
+        return _encoded(headers, self._page_in(directory), encodings)
 
     def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:
         """A page that says *message*."""
         body = self._message.substitute(heading=html.escape(heading), message=html.escape(message))
         return Answer(status, self._page_headers(tls), body.encode("utf-8"))
 
+    def _page(self, directory: str) -> _File:
+        files = f"{html.escape(directory)}static/{self._version}/"
+        page = _FILE.sub(lambda link: link[1] + files, self._console)
+        return _File(page.encode("utf-8"), "text/html; charset=utf-8")
+
     def static(self, path: str, environ: Mapping[str, str]) -> Answer | None:
         """The file at URL *path*, None when there is none."""
+        versioned = _VERSIONED.fullmatch(path)
+        if versioned:
+            path = f"/static{versioned[2]}"
         file = self._files.get(path)
         if file is None:
             return None
+        kept = versioned is not None and versioned[1] == self._version
         headers = [
             ("Content-Type", file.content_type),
             ("ETag", file.etag),
-            # The files belong to one release and are small; ask each time, answer 304.
-            ("Cache-Control", "no-cache"),
+            ("Cache-Control", _KEEP if kept else _ASK),
             ("Vary", "Accept-Encoding"),
             ("X-Content-Type-Options", "nosniff"),
             ("Cross-Origin-Resource-Policy", "same-origin"),
@@ -164,9 +185,7 @@ class Pages:
         known = [tag.strip() for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")]
         if file.etag in [tag.removeprefix("W/") for tag in known]:
             return Answer(304, headers)
-        if _takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")) and file.compressed:
-            return Answer(200, [*headers, ("Content-Encoding", "gzip")], file.compressed)
-        return Answer(200, headers, file.content)
+        return _encoded(headers, file, environ.get("HTTP_ACCEPT_ENCODING", ""))
 
     def _page_headers(self, tls: bool) -> _Headers:
         headers = [
@@ -194,7 +213,30 @@ def _static_files(root: Path) -> Iterable[tuple[str, _File]]:
         content_type = _TYPES.get(path.suffix)
         if path.is_file() and content_type and not path.name.startswith("."):
             url = "/static/" + path.relative_to(root).as_posix()
-            yield url, _File(path.read_bytes(), content_type)
+            content = path.read_bytes()
+            yield url, _File(content, content_type, _packed(path, content))
+
+
+def _packed(path: Path, content: bytes) -> bytes:
+    """What the build has compressed, unless it was built from something else."""
+    try:
+        packed = path.with_name(f"{path.name}.gz").read_bytes()
+        return packed if gzip.decompress(packed) == content else b""
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _version(files: Mapping[str, _File]) -> str:
+    digest = hashlib.sha256()
+    for url, file in sorted(files.items()):
+        digest.update(f"{url} {file.etag}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _encoded(headers: _Headers, file: _File, encodings: str) -> Answer:
+    if _takes_gzip(encodings) and file.compressed:
+        return Answer(200, [*headers, ("Content-Encoding", "gzip")], file.compressed)
+    return Answer(200, headers, file.content)
 
 
 def _takes_gzip(header: str) -> bool:

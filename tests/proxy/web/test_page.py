@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import pytest
 
@@ -13,7 +14,9 @@ from mksfilter.proxy.web.page import Pages
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "console.html").write_text("<html>noVNC<script src=x></html>")
+    (tmp_path / "templates" / "console.html").write_text(
+        '<html>noVNC<script src="static/novnc/console.js"></script></html>'
+    )
     (tmp_path / "templates" / "message.html").write_text("<h1>$heading</h1><p>$message</p>")
     (tmp_path / "static" / "novnc").mkdir(parents=True)
     (tmp_path / "static" / "novnc" / "console.js").write_text("let a = 1;\n" * 200)
@@ -28,6 +31,10 @@ def pages(root):
 
 
 JS = "/static/novnc/console.js"
+
+
+def console(pages):
+    return pages.console(tls=False).body
 
 
 def test_the_page_forbids_itself_everything_it_does_not_need(pages):
@@ -105,6 +112,43 @@ def test_a_file_is_compressed_for_who_takes_that(pages):
     assert len(packed.body) < len(plain.body)
 
 
+def test_the_page_names_its_files_by_release_and_browsers_keep_them(pages, root):
+    (script,) = re.findall(rb'src="(static/[0-9a-f]{16}/novnc/console.js)"', console(pages))
+    kept = pages.static(f"/{script.decode()}", {})
+    assert kept.body == pages.static(JS, {}).body
+    assert dict(kept.headers)["Cache-Control"] == "public, max-age=31536000, immutable"
+    (root / "static" / "novnc" / "console.js").write_text("let a = 2;\n")
+    assert script not in console(Pages(root=root))
+
+
+def test_a_page_of_another_release_gets_this_one_s_files_and_keeps_none(pages):
+    answer = pages.static("/static/0123456789abcdef/novnc/console.js", {})
+    assert answer.body == pages.static(JS, {}).body
+    assert dict(answer.headers)["Cache-Control"] == "no-cache"
+    assert pages.static("/static/0123456789abcdef/novnc/other.js", {}) is None
+
+
+def test_the_page_is_compressed_for_who_takes_that(root):
+    (root / "templates" / "console.html").write_text("<p>noVNC</p>" * 200)
+    pages = Pages(root=root)
+    answer = pages.console(tls=False, encodings="gzip, br")
+    assert gzip.decompress(answer.body) == console(pages)
+    assert dict(answer.headers)["Content-Encoding"] == "gzip"
+    assert dict(answer.headers)["Vary"] == "Accept-Encoding"
+
+
+def test_what_the_build_compressed_is_served_unless_it_is_of_other_sources(root):
+    script = root / "static" / "novnc" / "console.js"
+    built = gzip.compress(script.read_bytes(), 1)
+    script.with_name("console.js.gz").write_bytes(built)
+    takes_gzip = {"HTTP_ACCEPT_ENCODING": "gzip"}
+    assert Pages(root=root).static(JS, takes_gzip).body == built
+    script.write_text("let b = 2;\n" * 200)
+    assert gzip.decompress(Pages(root=root).static(JS, takes_gzip).body) == script.read_bytes()
+    script.with_name("console.js.gz").write_bytes(b"no gzip")
+    assert gzip.decompress(Pages(root=root).static(JS, takes_gzip).body) == script.read_bytes()
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -115,7 +159,11 @@ def test_a_file_is_compressed_for_who_takes_that(pages):
         "/static/novnc/../novnc/console.js",
         "/static//novnc/console.js",
         "/static/novnc/console.js/",
+        "/static/0123456789abcdef/",
+        "/static/0123456789abcdef/0123456789abcdef/novnc/console.js",
+        "/static/0123456789ABCDEF/novnc/console.js",
         "/static/%2e%2e/app.py",
+        "/static/novnc/console.js.gz",
         "/static/.hidden.js",
         "/static/source.py",
         "/etc/passwd",
