@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import relay
+from benchmarks import instructions, relay
 
 _COLUMNS = ("HAProxy", "nginx", "websockify", "naive", "mksfilter")
 
@@ -46,6 +46,9 @@ def main() -> int:
     if not args.only:
         report["parts"] = _parts(args.quick)
         kept &= _print_parts(report["parts"])
+        if not args.quick:
+            report["instructions"] = instructions.report()
+            print()
     if not args.skip_relay:
         rows = relay.run(
             (args.output / "run").resolve(),

@@ -3,7 +3,7 @@
 The same on a busy machine as on a quiet one, which no clock is: what tells whether a change to a
 hot path is one. The kernel's are not in it, and valgrind shows OpenSSL a processor without
 instructions for AES and SHA: compare cryptography with itself only. Each piece of work runs so many
-times and twice as many in a process of its own; the difference is the work's.
+times and twice as many in processes of its own; the difference is the work's.
 
 Beside each figure stands the one that is kept in ``benchmarks/instructions.json`` with the date and
 commit of its measurement; what has grown by more than 5 % is said. ``--keep`` keeps today's.
@@ -30,11 +30,11 @@ from typing import Any
 
 from benchmarks.console_host import ECHO_ANSWER, ECHO_REQUEST, STREAM_FRAME
 from benchmarks.load import Target, close, echo
-from benchmarks.opening import PARTS, surroundings
+from benchmarks.opening import PARTS, import_parts, surroundings
 from benchmarks.peers import Host, Mksfilter, Peer, TicketPeer
 from benchmarks.processes import family, spawn
 
-__all__ = ["main"]
+__all__ = ["main", "report"]
 
 _KEPT = Path(__file__).with_suffix(".json")
 _TIMES = {"key": 2000, "frames": 2000, "token": 500}
@@ -97,36 +97,42 @@ def _frames(_where: dict[str, Any]) -> Callable[[], object]:
 _WORKS = {"key": _key, "frames": _frames}
 
 
-def _callgrind(command: Sequence[str], log: Path) -> list[str]:
-    """*command*, counted; each of its processes leaves what it has counted in *log*.<pid>."""
-    tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
-    return [*tool, f"--log-file={log}.%p", *command]
+def _callgrind(command: Sequence[str], out: Path) -> list[str]:
+    """*command*, counted; each of its processes leaves what it has counted in *out*.<pid>."""
+    tool = ("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}.%p")
+    return [*tool, *command]
 
 
-def _counted(log: Path, pid: int) -> int:
-    text = Path(f"{log}.{pid}").read_text()
-    collected = re.search(r"Collected : (\d+)", text)
-    assert collected is not None, text
-    return int(collected[1])
+def _counted(file: Path) -> int:
+    text = file.read_text()
+    total = re.search(r"^totals: (\d+)", text, re.MULTILINE)
+    assert total is not None, text[-500:]
+    return int(total[1])
 
 
-def _count(name: str, times: int, where: dict[str, Any], log: Path) -> int:
-    run = [sys.executable, "-m", "benchmarks.instructions", "--run", name, str(times)]
-    process = spawn(
-        _callgrind([*run, json.dumps(where)], log),
-        log,
+def _parts(names: Sequence[str], where: dict[str, Any], out: Path) -> Iterator[tuple[str, float]]:
+    """Instructions of one repetition of each.
+
+    One process imports everything, which takes callgrind half a minute. Each count is a fork of it.
+    """
+    log = out.with_suffix(".log")
+    order = json.dumps([names, where])
+    run = [sys.executable, "-m", "benchmarks.instructions", "--run", order]
+    process = subprocess.Popen(
+        _callgrind(run, out),
+        stdout=subprocess.PIPE,
+        stderr=log.open("ab"),
+        text=True,
         env={**os.environ, "PYTHONHASHSEED": "0"},
+        start_new_session=True,
     )
+    assert process.stdout is not None
+    for line in process.stdout:
+        name, times, once, twice = json.loads(line)
+        counts = [_counted(Path(f"{out}.{pid}")) for pid in (once, twice)]
+        yield name, (counts[1] - counts[0]) / times
     if process.wait():
         raise RuntimeError(log.read_text()[-2000:])
-    return _counted(log, process.pid)
-
-
-def _part(name: str, where: dict[str, Any], log: Path) -> float:
-    """Instructions of one repetition."""
-    times = _TIMES.get(name, _TIMES_OTHERWISE)
-    once, twice = (_count(name, number, where, log) for number in (times, 2 * times))
-    return (twice - once) / times
 
 
 def _under_callgrind(kind: type[Mksfilter]) -> type[Mksfilter]:
@@ -159,9 +165,16 @@ def _open(peer: Peer, times: int) -> int:
             close(sock)
         peer.processes[0].send_signal(signal.SIGTERM)
         peer.processes[0].wait(120)
-        return _counted(peer.directory / "count", worker)
+        return _counted(peer.directory / f"count.{worker}")
     finally:
         peer.stop()
+
+
+def _opening(peer: Peer) -> float:
+    """Instructions of a worker for one session, from its request to its end."""
+    peer.stop()
+    once, twice = (_open(peer, number) for number in (_OPENINGS, 2 * _OPENINGS))
+    return (twice - once) / _OPENINGS
 
 
 def _wait_until_it_answers(peer: Peer) -> None:
@@ -175,54 +188,84 @@ def _wait_until_it_answers(peer: Peer) -> None:
     raise RuntimeError(peer.log.read_text()[-2000:])
 
 
-def _openings(directory: Path) -> Iterator[tuple[str, float]]:
-    """A whole session, from its request to its end, in a worker of gunicorn's."""
+def _openings(directory: Path, only: str) -> Iterator[tuple[str, float]]:
+    """A whole session in a worker of gunicorn's."""
+    sealed, asked = "opening, ticket in the token", "opening, ticket from vCenter"
     host = Host(directory)
     try:
-        sealed = _under_callgrind(Mksfilter)(host, "tls", directory)
-        yield "opening, ticket in the token", _difference(sealed)
-        with _under_callgrind(TicketPeer).running(host, directory) as peer:  # type: ignore[attr-defined]
-            yield "opening, ticket from vCenter", _difference(peer)
+        if only in sealed:
+            yield sealed, _opening(_under_callgrind(Mksfilter)(host, "tls", directory))
+        if only in asked:
+            with _under_callgrind(TicketPeer).running(host, directory) as peer:  # type: ignore[attr-defined]
+                yield asked, _opening(peer)
     finally:
         host.stop()
-
-
-def _difference(peer: Peer) -> float:
-    peer.stop()
-    once, twice = (_open(peer, number) for number in (_OPENINGS, 2 * _OPENINGS))
-    return (twice - once) / _OPENINGS
 
 
 def figures(only: str = "") -> Iterator[tuple[str, float]]:
     """Name and instructions of each piece of work with *only* in its name."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
-        with surroundings(directory) as where:
-            for name in (*_WORKS, *PARTS):
-                if only in name:
-                    _count(name, 1, where, directory / "first")  # whoever comes first compiles
-                    yield name, _part(name, where, directory / "part")
-        if only in "opening":
-            yield from _openings(directory)
+        for number, works in enumerate((_WORKS, PARTS)):
+            names = [name for name in works if only in name]
+            if names:
+                with surroundings(directory) as where:
+                    yield from _parts(names, where, directory / f"count{number}")
+        if only in "opening, ticket in the token" or only in "opening, ticket from vCenter":
+            yield from _openings(directory, only)
 
 
-def _run(name: str, times: int, where: dict[str, Any]) -> None:
-    if name in PARTS:
+def _run(names: Sequence[str], where: dict[str, Any]) -> None:
+    """Do each work once, so many times and twice as many, in a process of its own each time."""
+    if names[0] in PARTS:
         from gevent import monkey
 
         monkey.patch_all()
-    work = {**_WORKS, **PARTS}[name](where)
-    for _ in range(times):
-        work()
+        import_parts()
+    for name in names:
+        times = _TIMES.get(name, _TIMES_OTHERWISE)
+        pids = []
+        for number in (1, times, 2 * times):
+            pid = os.fork()
+            if not pid:
+                work = {**_WORKS, **PARTS}[name](where)
+                for _ in range(number):
+                    work()
+                os._exit(0)
+            if os.waitpid(pid, 0)[1]:
+                raise SystemExit(f"{name} fails")
+            pids.append(pid)
+        print(json.dumps([name, times, *pids[1:]]), flush=True)
 
 
-def _report(name: str, each: float, kept: dict[str, Any] | None) -> str:
+def _line(name: str, each: float, kept: dict[str, Any] | None) -> str:
     line = f"{name:<30} {each:>12,.0f} instructions"
     if kept is None:
         return line
     growth = each / kept["instructions"] - 1
     line += f"  {growth:+7.1%} since {kept['date']} ({kept['commit']})"
     return line + ("  GROWN" if growth > _TOLERANCE else "")
+
+
+def report(only: str = "", *, keep: bool = False) -> dict[str, float]:
+    """Print each count beside the one that is kept, and return them; nothing without valgrind.
+
+    :param keep: these are to be compared with from now on.
+    """
+    if shutil.which("valgrind") is None:
+        print("instructions are not counted: no valgrind (the Debian package of that name)")
+        return {}
+    kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
+    found: dict[str, float] = {}
+    for name, each in figures(only):
+        print(_line(name, each, kept.get(name)), flush=True)
+        found[name] = each
+    if keep:
+        when, commit = time.strftime("%Y-%m-%d"), _commit()
+        for name, each in found.items():
+            kept[name] = {"instructions": round(each), "date": when, "commit": commit}
+        _KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    return found
 
 
 def _commit() -> str:
@@ -236,22 +279,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="works with TEXT in their names")
     parser.add_argument("--keep", action="store_true", help="keep these figures to compare with")
-    parser.add_argument("--run", nargs=3, metavar=("WORK", "TIMES", "WHERE"), help="for callgrind")
+    parser.add_argument("--run", metavar="ORDER", help="for callgrind")
     args = parser.parse_args()
     if args.run:
-        _run(args.run[0], int(args.run[1]), json.loads(args.run[2]))
+        _run(*json.loads(args.run))
         return 0
-    if shutil.which("valgrind") is None:
-        parser.error("needs valgrind (the Debian package of that name)")
-    kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
-    for name, each in figures(args.only):
-        print(_report(name, each, kept.get(name)), flush=True)
-        if args.keep:
-            when = time.strftime("%Y-%m-%d")
-            kept[name] = {"instructions": round(each), "date": when, "commit": _commit()}
-    if args.keep:
-        _KEPT.write_text(json.dumps(kept, indent=1) + "\n")
-    return 0
+    return 0 if report(args.only, keep=args.keep) else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ in a worker.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.simulator.client import WEB_1
 from mksfilter.simulator.client import start as simulated_vsphere
 
-__all__ = ["PARTS", "surroundings"]
+__all__ = ["PARTS", "import_parts", "surroundings"]
 
 Work = Callable[[], object]
 Preparation = Callable[[dict[str, Any]], Work]
@@ -104,6 +105,13 @@ def _tls(port: str, *, resume: bool = False, whole: bool = False) -> Preparation
         return connect
 
     return prepare
+
+
+def import_parts() -> None:
+    """Import what the parts do, ahead of them; gevent has been patched in."""
+    importlib.import_module("mksfilter.auth.token")
+    importlib.import_module("mksfilter.backends.resolver")
+    importlib.import_module("mksfilter.proxy.upstream.websocket")
 
 
 #: How each is prepared, by name, in the order of an opening.

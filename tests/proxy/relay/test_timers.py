@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import gevent
@@ -140,6 +141,61 @@ def test_a_loop_that_was_held_up_asks_all_that_are_due(wheel):
     assert entries[-1].over.wait(LIMIT)
     assert [len(entry.asked) for entry in entries] == [1] * 5
     assert len({entry.asked[0] for entry in entries}) < 5
+
+
+def test_a_connection_is_served_between_two_of_many_that_are_due(wheel):
+    ours, theirs = socket.socketpair()
+    order: list[str] = []
+    watcher = gevent.get_hub().loop.io(ours.fileno(), 1)
+
+    def served():
+        order.append("served")
+        watcher.stop()
+
+    def asked():
+        if not order:
+            theirs.send(b"a key")
+        order.append("asked")
+
+    entries = [Entry(then=asked) for _ in range(1000)]
+    with ours, theirs:
+        watcher.start(served)
+        wheel.schedule(entries[0], 0)
+        when = wheel.now + 0.02
+        for entry in entries:
+            wheel.schedule(entry, when)
+        passed(wheel, 0.05)
+        watcher.close()
+    assert order.count("asked") == 1000
+    assert order.index("served") < 100
+
+
+def test_what_waits_for_its_turn_can_still_be_moved_and_cancelled(wheel):
+    entries = [Entry() for _ in range(100)]
+
+    def change():
+        first = next((each for each in entries if each.asked), None)
+        assert first is not None
+        waiting = [each for each in entries if each.slot]
+        if len(waiting) == 99:
+            wheel.cancel(waiting[0])
+            wheel.schedule(waiting[1], wheel.now + 0.05)
+            moved.append(waiting[1])
+            cancelled.append(waiting[0])
+
+    moved: list[Entry] = []
+    cancelled: list[Entry] = []
+    for entry in entries:
+        entry.then = change
+    wheel.schedule(entries[0], 0)
+    when = wheel.now + 0.02
+    for entry in entries:
+        wheel.schedule(entry, when)
+    passed(wheel, 0.2)
+    assert len(moved) == len(cancelled) == 1
+    assert not cancelled[0].asked
+    assert moved[0].asked[0] >= when + 0.02
+    assert sum(len(each.asked) for each in entries) == 99
 
 
 def test_nothing_ticks_while_nobody_waits(wheel):
