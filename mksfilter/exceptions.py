@@ -147,7 +147,7 @@ __all__ = [
 ]
 
 
-Retry = Literal["automatic", "reopen", "offer", "never"]
+Retry = Literal["automatic", "reopen", "wait", "offer", "never"]
 
 
 class MksFilterError(Exception):
@@ -183,7 +183,8 @@ class ConsoleError(MksFilterError):
     :cvar public: what the user is told, plain text without any secret or host name.
     :cvar retry: what the console page does: ``automatic``: it connects again by itself, since a
         new ticket on another host or node may find the machine again; ``reopen``: so it does when
-        a console was there before, and otherwise offers to; ``offer``: it shows a button;
+        a console was there before, and otherwise offers to; ``wait``: it asks again, every second
+        or two, until the machine runs; ``offer``: it shows a button;
         ``never``: nothing that the page holds can open the console again.
     """
 
@@ -546,6 +547,7 @@ class InstancePoweredOff(BackendError):
     close_code = 4409
     reason = "powered-off"
     public = "This machine is powered off. Start it, then open its console again."
+    retry = "wait"
 
 
 class InstanceSuspended(BackendError):
@@ -555,6 +557,7 @@ class InstanceSuspended(BackendError):
     close_code = 4409
     reason = "suspended"
     public = "This machine is suspended. Resume it, then open its console again."
+    retry = "wait"
 
 
 class ConsoleNotPermitted(BackendError):

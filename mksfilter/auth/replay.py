@@ -81,6 +81,15 @@ class ReplayGuard(abc.ABC):
             raise TokenReplayed(f"token {jti} was used before")
         return True
 
+    def require_unused(self, jti: str) -> None:
+        """Whether the name *jti* is free; it is not taken.
+
+        :raises TokenReplayed: it is taken.
+        :raises ReplayCacheUnavailable: the memory cannot be asked.
+        """
+        if self._has(jti):
+            raise TokenReplayed(f"token {jti} was used before")
+
     def give_back(self, jti: str) -> None:
         """Nothing came of a claim that was ours: the token may be used again."""
         try:
@@ -91,6 +100,13 @@ class ReplayGuard(abc.ABC):
     @abc.abstractmethod
     def _add(self, jti: str, lifetime: int) -> bool:
         """Remember *jti* for *lifetime* seconds; False when it is there already. Atomic.
+
+        :raises ReplayCacheUnavailable: no answer in time.
+        """
+
+    @abc.abstractmethod
+    def _has(self, jti: str) -> bool:
+        """Whether *jti* is remembered.
 
         :raises ReplayCacheUnavailable: no answer in time.
         """
@@ -163,6 +179,10 @@ class _Local(ReplayGuard):
             heapq.heappush(self._ends, (now + lifetime, jti))
             return True
 
+    def _has(self, jti: str) -> bool:
+        with self._lock:
+            return jti in self._names
+
     def _remove(self, jti: str) -> None:
         with self._lock:
             if jti in self._names:
@@ -196,6 +216,11 @@ class _Memcached(ReplayGuard):
             expire = int(self._clock()) + lifetime
         client = self._clients[server]
         return self._ask(server, lambda: client.add(name, b"1", expire=expire, noreply=False))
+
+    def _has(self, jti: str) -> bool:
+        name = _PREFIX + jti
+        server = self._hash.get_node(name)
+        return self._ask(server, lambda: self._clients[server].get(name))
 
     def _remove(self, jti: str) -> None:
         name = _PREFIX + jti
@@ -234,6 +259,12 @@ class _Redis(ReplayGuard):
     def _add(self, jti: str, lifetime: int) -> bool:
         try:
             return bool(self._client.set(_PREFIX + jti, b"1", nx=True, ex=lifetime))
+        except (OSError, self._error) as exc:
+            raise self._unavailable(exc, self._address) from exc
+
+    def _has(self, jti: str) -> bool:
+        try:
+            return bool(self._client.exists(_PREFIX + jti))
         except (OSError, self._error) as exc:
             raise self._unavailable(exc, self._address) from exc
 

@@ -38,6 +38,7 @@ from mksfilter.backends.base import Backend
 from mksfilter.backends.vsphere import faults
 from mksfilter.backends.vsphere.call_queue import Call
 from mksfilter.backends.vsphere.client import VM, About, Connection
+from mksfilter.backends.vsphere.power_watch import PowerWatch
 from mksfilter.backends.vsphere.session import Session, log_out
 from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.config import VCenterSettings
@@ -47,6 +48,8 @@ from mksfilter.exceptions import (
     ConfigurationError,
     ConnectionLimitReached,
     InstanceNotFound,
+    InstancePoweredOff,
+    InstanceSuspended,
     TicketRefused,
     VCenterUnreachable,
 )
@@ -138,18 +141,27 @@ class Consoles:
         if self._built is None:
             with self._building:
                 self._built = self._built or {
-                    settings.name: _Site(
-                        Session(
-                            settings,
-                            queue_timeout=self._queue_timeout,
-                            record=SharedRecord.of(settings, self._runtime_directory),
-                            clock=self._clock,
-                        ),
-                        registry.load(settings),
-                    )
-                    for settings in self._vcenters
+                    settings.name: self._site(settings) for settings in self._vcenters
                 }
         return self._built
+
+    def _site(self, settings: VCenterSettings) -> _Site:
+        session = Session(
+            settings,
+            queue_timeout=self._queue_timeout,
+            record=SharedRecord.of(settings, self._runtime_directory),
+            clock=self._clock,
+        )
+        power = SharedRecord.of(settings, self._runtime_directory, "power")
+        return _Site(session, PowerWatch.of(session, power), registry.load(settings))
+
+    def require_running(self, instance_id: str) -> None:
+        """Nothing is asked of anybody: whether a machine that is waited for may run by now.
+
+        :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
+        """
+        for site in self._sites.values():
+            site.power.require_running(_canonical(instance_id))
 
     def connect(
         self,
@@ -249,6 +261,8 @@ class Consoles:
         :param timeout: seconds for all vCenters to take leave.
         """
         sessions = [site.session for site in self._sites.values()]
+        for site in self._sites.values():
+            site.power.close()
         log_out(sessions, timeout=timeout)
         for session in sessions:
             session.close()
@@ -399,6 +413,7 @@ class _Site:
     """A vCenter session and the kind of console taken from there."""
 
     session: Session
+    power: PowerWatch
     backend_for: Callable[[About], Backend]
 
     def with_vm(self, instance_uuid: str, use: Callable[[VM], T]) -> T:
@@ -413,6 +428,14 @@ class _Site:
         return use(self.backend().find(self.session, instance_uuid))
 
     def open(self, vm: VM) -> Endpoint:
+        try:
+            return self._open(vm)
+        except (InstancePoweredOff, InstanceSuspended):
+            # Who is told so will ask again and again.
+            self.power.watch(vm.instance_uuid, vm.moid)
+            raise
+
+    def _open(self, vm: VM) -> Endpoint:
         backend = self.backend()
         if not vm.remembered:
             faults.check_state(vm, self.session.name)

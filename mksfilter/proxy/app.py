@@ -21,6 +21,7 @@ from mksfilter.exceptions import (
     KeysUnavailable,
     LimitReached,
     MksFilterError,
+    OriginDenied,
     TokenError,
     UpgradeOverHTTP10,
     UpgradeRequired,
@@ -246,7 +247,7 @@ class ConsoleProxy:
         if path == "/healthz":
             return self._health()
         if path == "/websockify":
-            raise UpgradeRequired("no Upgrade header")
+            return self._judge(environ)
         return self._pages.static(path, environ) or _NOT_FOUND
 
     def _page(self, environ: WSGIEnvironment) -> Answer:
@@ -284,6 +285,15 @@ class ConsoleProxy:
             return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
         return page()
 
+    def _judge(self, environ: WSGIEnvironment) -> Answer:
+        """For a page whose WebSocket did not open. Browsers hide why, and a link that is refused is
+        to be told from a network that lets no WebSocket through."""
+        token = environ.get("HTTP_MKS_TOKEN", "")
+        if not token:
+            raise UpgradeRequired("no Upgrade header")
+        self._running().broker.judge(environ, token, environ.get("HTTP_MKS_ORIGIN", ""))
+        return Answer(204, [("Cache-Control", "no-store")])
+
     def _health(self) -> Answer:
         return plain(503, "draining\n") if self._out_of_service() else plain(200, "ok\n")
 
@@ -317,6 +327,9 @@ def _refusal(exc: ConsoleError) -> Answer:
         headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     if isinstance(exc, LimitReached):
         headers.append(("Retry-After", "5"))
+    if isinstance(exc, OriginDenied):
+        # Whoever set this server up finds the remedy sooner; to anybody else it tells nothing.
+        headers.append(("Mks-Reason", exc.reason))
     if isinstance(exc, UpgradeOverHTTP10):
         headers.append(("Content-Type", "text/plain; charset=utf-8"))
         return Answer(exc.status, headers, f"{exc.hint}\n".encode())

@@ -13,13 +13,13 @@ const base64url = (bytes) =>
         .replaceAll("/", "_")
         .replace(/=+$/, "");
 
-/** The `jti` of a token of the proxy's; empty for anything else. */
-function tokenId(token) {
+/** What a token of the proxy's says; nothing for anything else. Only the proxy can verify it. */
+export function claimsOf(token) {
     try {
         const payload = token.split(".")[2].replaceAll("-", "+").replaceAll("_", "/");
-        return String(JSON.parse(atob(payload)).jti ?? "");
+        return JSON.parse(atob(payload)) ?? {};
     } catch {
-        return "";
+        return {};
     }
 }
 
@@ -55,6 +55,11 @@ export class Binding {
         if (Number.isFinite(now)) this.#ahead = now - Date.now() / 1000;
     }
 
+    /** Seconds since the epoch by the proxy's clock, as far as it is known. */
+    get now() {
+        return Date.now() / 1000 + this.#ahead;
+    }
+
     /**
      * The subprotocols to offer beside the token.
      *
@@ -66,8 +71,8 @@ export class Binding {
         const pair = await this.#pair;
         if (!pair) return [];
         if (!resumes) return [`mks.key.${this.#publicKey}`];
-        const time = Math.floor(Date.now() / 1000 + this.#ahead);
-        const text = `mks.proof\n${location.origin}\n${tokenId(token)}\n${time}`;
+        const time = Math.floor(this.now);
+        const text = `mks.proof\n${location.origin}\n${claimsOf(token).jti ?? ""}\n${time}`;
         const signature = await crypto.subtle.sign(
             SIGNATURE,
             pair.privateKey,

@@ -1,7 +1,6 @@
 // The page: what the URL says goes in, a console and words about it come out.
 
 import { toolBar } from "./bar.js";
-import { ATTEMPTS } from "./endings.js";
 import { address, binding, opening, url } from "./first.js";
 import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
@@ -24,6 +23,7 @@ let machine = "";
 let deadline = 0;
 let ticker = 0;
 let hintTimer = 0;
+let countdown = 0;
 
 // Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
 function showName() {
@@ -46,6 +46,11 @@ function say(heading, detail = "") {
     byId("detail").textContent = detail;
 }
 
+// Not in the part that screen readers announce: they would do so each second.
+function countDown(text) {
+    byId("countdown").textContent = text;
+}
+
 function offer(label, canStop = false) {
     const retry = byId("retry");
     retry.hidden = !label;
@@ -62,10 +67,13 @@ function hint(text, milliseconds) {
 }
 
 const show = {
-    connecting({ established, attempt, slow }) {
-        if (attempt) say(words.RECONNECTING, words.attempt(attempt, ATTEMPTS));
-        else say(words.CONNECTING, slow ? words.STILL_CONNECTING : "");
-        offer("", established);
+    connecting({ attempt, slow }) {
+        const detail = slow ? words.STILL_CONNECTING : "";
+        // The reason for which it was lost stays there until it is back.
+        if (!attempt) say(words.CONNECTING, detail);
+        else if (slow) say(words.RECONNECTING, detail);
+        countDown(attempt ? words.TRYING : "");
+        offer("", true);
     },
 
     connected() {
@@ -79,11 +87,17 @@ const show = {
         if (!strip.hasFocus) toConsole();
     },
 
-    waiting({ message, attempt, moving }) {
-        say(
-            moving ? words.MOVING : words.RECONNECTING,
-            `${moving ? "" : `${message}\n`}${words.attempt(attempt, ATTEMPTS)}`,
-        );
+    waiting({ message, moving, asleep, at }) {
+        if (asleep) {
+            say(words.ASLEEP[asleep] ?? words.ASLEEP_OTHERWISE);
+            countDown("");
+        } else {
+            say(moving ? words.MOVING : words.RECONNECTING, moving ? "" : message);
+            const tick = () =>
+                countDown(words.tryingAgainIn((at - performance.now()) / 1000));
+            tick();
+            countdown = setInterval(tick, 1_000);
+        }
         offer(words.RETRY_NOW, true);
     },
 
@@ -99,6 +113,8 @@ const show = {
 session.addEventListener("change", ({ detail }) => {
     document.body.dataset.state = detail.state;
     delete document.body.dataset.silent;
+    clearInterval(countdown);
+    countDown("");
     if (detail.state !== "connected") {
         setDeadline(0);
         byId("hint").hidden = true;

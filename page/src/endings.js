@@ -5,6 +5,8 @@ import REASONS from "./reasons.json" with { type: "json" };
 
 /** Come back without being asked. */
 export const AUTOMATIC = "automatic";
+/** The machine is off: ask again until it runs. */
+export const WAIT = "wait";
 /** Show a button; whoever sits in front decides. */
 export const OFFER = "offer";
 /** Nothing this page holds can open the console again. */
@@ -18,6 +20,7 @@ const LOST_CODES = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
 const OUTCOMES = {
     automatic: () => AUTOMATIC,
     reopen: (established) => (established ? AUTOMATIC : OFFER),
+    wait: () => WAIT,
     offer: () => OFFER,
     never: () => FINAL,
 };
@@ -26,26 +29,28 @@ const OUTCOMES = {
 export const wordsFor = (reason) => REASONS[reason]?.words;
 
 /**
- * @param {{reason?: string, code?: number, established: boolean}} ending `reason` from an `end`
- *     frame or, without one, the close `code`; `established`: a console was seen before
- * @returns {"automatic"|"offer"|"final"}
+ * @param {{reason?: string, retry?: string, code?: number, established: boolean}} ending `reason`
+ *     from an `end` frame or, without one, the close `code`; `established`: a console was seen
+ *     before
+ * @returns {"automatic"|"wait"|"offer"|"final"}
  */
-export function policy({ reason, code, established }) {
-    // A newer server may have reasons that this page does not know.
-    if (reason) return OUTCOMES[REASONS[reason]?.retry]?.(established) ?? OFFER;
+export function policy({ reason, retry, code, established }) {
+    // A newer server may have reasons that this page does not know, and says what to do then.
+    if (reason) return OUTCOMES[REASONS[reason]?.retry ?? retry]?.(established) ?? OFFER;
     return established && LOST_CODES.has(code) ? AUTOMATIC : OFFER;
 }
 
-/** Attempts to come back before the page gives up: about a minute in all. */
-export const ATTEMPTS = 8;
 /** Milliseconds that a connection must last before the attempts count from one again. */
 export const STABLE = 10_000;
+
+// Milliseconds between two attempts.
+const LONGEST = 30_000;
 
 /**
  * Milliseconds to wait before an attempt: doubling, capped, and spread so that the consoles of a
  * node that went down do not all knock at the next one together.
  */
 export function backOff(attempt, random = Math.random) {
-    const ceiling = Math.min(15_000, 500 * 2 ** (attempt - 1));
+    const ceiling = Math.min(LONGEST, 500 * 2 ** (attempt - 1));
     return ceiling * (0.5 + random() / 2);
 }

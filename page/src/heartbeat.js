@@ -7,6 +7,8 @@ const EVERY = 2_000;
 export const SILENT_AFTER = 10_000;
 /** Then the connection is given up. */
 const GIVEN_UP_AFTER = 15_000;
+/** After a sleep, through which hardly any connection lives. */
+const GIVEN_UP_AFTER_SLEEP = 4_000;
 // A tab that was asleep, or a machine: what was due meanwhile says nothing.
 const SLEPT = 5_000;
 
@@ -22,6 +24,9 @@ export class Heartbeat extends EventTarget {
     #dueAt = 0;
     #heardAt = 0;
     #tickedAt = 0;
+    // By the clock on the wall: performance.now() stands still while some computers sleep.
+    #tickedOn = 0;
+    #slept = false;
     #silent = false;
 
     /** @param {Channel} channel emits `heard` for whatever arrives */
@@ -35,6 +40,7 @@ export class Heartbeat extends EventTarget {
     /** Begin; nothing is sent while the page is hidden. */
     start() {
         this.#heardAt = this.#tickedAt = performance.now();
+        this.#tickedOn = Date.now();
         this.#timer = setInterval(() => this.#tick(), 1_000);
         document.addEventListener("visibilitychange", this.#look);
         window.addEventListener("online", this.#look);
@@ -62,10 +68,13 @@ export class Heartbeat extends EventTarget {
 
     #tick() {
         const now = performance.now();
-        const slept = now - this.#tickedAt > SLEPT;
+        const today = Date.now();
+        const slept = Math.max(now - this.#tickedAt, today - this.#tickedOn) > SLEPT;
         this.#tickedAt = now;
+        this.#tickedOn = today;
         if (document.visibilityState !== "visible") return;
         if (slept) {
+            this.#slept = true;
             this.#heardAt = now;
             this.#sentAt = 0;
         }
@@ -74,7 +83,7 @@ export class Heartbeat extends EventTarget {
             return;
         }
         const quiet = now - Math.max(this.#heardAt, this.#sentAt);
-        if (quiet >= GIVEN_UP_AFTER) {
+        if (quiet >= (this.#slept ? GIVEN_UP_AFTER_SLEEP : GIVEN_UP_AFTER)) {
             this.stop();
             this.#emit("dead");
         } else if (quiet >= SILENT_AFTER) {
@@ -92,6 +101,7 @@ export class Heartbeat extends EventTarget {
 
     #heard() {
         this.#heardAt = performance.now();
+        this.#slept = false;
         if (this.#silent) {
             this.#silent = false;
             this.#emit("heard");

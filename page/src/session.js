@@ -1,10 +1,12 @@
 // One console, over as many connections as it takes.
 
-import { Binding } from "./binding.js";
+import { Binding, claimsOf } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
-import { ATTEMPTS, AUTOMATIC, FINAL, OFFER, STABLE, backOff, policy, wordsFor } from "./endings.js";
+import { AUTOMATIC, FINAL, OFFER, STABLE, WAIT, backOff, policy, wordsFor } from "./endings.js";
 import { Host } from "./host.js";
 import { Heartbeat } from "./heartbeat.js";
+import { whyRefused } from "./refusal.js";
+import { onWake } from "./wake.js";
 import * as words from "./words.js";
 
 // Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
@@ -14,11 +16,17 @@ const FIRST_LIMIT = 60_000;
 const LATER_LIMIT = 30_000;
 // A close frame follows an `end` frame at once; the connection is cut when it does not.
 const END_GRACE = 1_000;
+// Until a proxy of another release, which names no pause, is asked again about a machine that is off.
+const PAUSE = 2_000;
+// Seconds by which the proxy lets the time of a proof be wrong, and a bit less.
+const CLOCK_IS_OFF = 60;
 
 /**
  * States: `connecting`, `connected`, `waiting` (until the next attempt), `ended`.
  *
- * Events: `change` (detail: {state, message, attempt, moving, slow, offer, byUser, established});
+ * Events: `change` (detail: {state, message, moving, slow, offer, byUser, established, asleep: the
+ * reason for which the machine has no console now, at: when the next attempt is due, by
+ * performance.now()});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
  * it); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
  * machine); `scancodes` (the host takes them); `character` (detail: {keysym}, without a key).
@@ -40,6 +48,8 @@ export class Session extends EventTarget {
     #ending = null;
     #established = false;
     #attempt = 0;
+    // Why the machine has no console, while the page waits for it to start.
+    #asleep = "";
     #connectedAt = 0;
     // Keys that were down when a connection was cut: the machine goes on seeing them pressed.
     #stuck = new Map();
@@ -57,9 +67,7 @@ export class Session extends EventTarget {
         this.#url = url;
         this.#token = token;
         this.#stage = stage;
-        window.addEventListener("online", () => {
-            if (this.#state === "waiting") this.retry();
-        });
+        onWake(() => this.#hurry());
         window.addEventListener("pagehide", () => this.rfb?.releaseKeys());
     }
 
@@ -79,8 +87,18 @@ export class Session extends EventTarget {
     /** Connect, or connect now instead of later. */
     retry() {
         if (this.#state === "connecting" || this.#state === "connected") return;
-        if (this.#state === "ended") this.#attempt = 0;
+        if (this.#state === "ended") {
+            this.#attempt = 0;
+            this.#asleep = "";
+        }
         this.#open();
+    }
+
+    // The network is back, somebody looks again, or the computer has woken: no reason to wait.
+    #hurry() {
+        if (this.#state !== "waiting" || document.visibilityState !== "visible") return;
+        this.#attempt = Math.min(this.#attempt, 1);
+        this.retry();
     }
 
     /** End the console because its user wants it. */
@@ -119,6 +137,8 @@ export class Session extends EventTarget {
         this.#opening = null;
         const early = await opening;
         const offers = early ? [] : await this.#binding.offers(this.#token, this.#resumes);
+        // To one that asks again the proxy tells what it knows; for others it asks vCenter.
+        if (this.#asleep) offers.push("mks.wait");
         // Whoever pressed the button for leaving meanwhile has left.
         if (this.#state !== "connecting" || this.#channel) {
             early?.close();
@@ -156,6 +176,8 @@ export class Session extends EventTarget {
             this.#ending = {
                 reason: String(message.reason ?? ""),
                 message: String(message.message ?? ""),
+                retry: message.retry,
+                after: message.after,
             };
             this.#after(END_GRACE, () => this.#channel?.close());
         }
@@ -220,6 +242,7 @@ export class Session extends EventTarget {
     #connected() {
         this.#clearTimers();
         this.#established = true;
+        this.#asleep = "";
         this.#connectedAt = performance.now();
         this.#releaseStuckKeys();
         this.#stage.querySelector(".still")?.remove();
@@ -254,16 +277,31 @@ export class Session extends EventTarget {
         // noVNC closes the connection itself when it does not understand what it reads.
         const ending = this.#ending ?? (local ? { message: words.SCREEN_BROKEN, outcome: OFFER } : {});
         ending.code ??= code;
-        ending.established = this.#established;
+        // Who has waited for a machine to start is as far as who has seen it.
+        ending.established = this.#established || Boolean(this.#asleep);
         if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture();
         if (!opened && !ending.message) {
-            // Browsers do not tell why a WebSocket was refused. That the same server still
-            // delivers this script tells a refusal from an outage.
-            if (await serverAnswers()) Object.assign(ending, { message: words.DENIED, outcome: OFFER });
-            else ending.message = words.UNREACHABLE;
+            Object.assign(ending, await this.#whyRefused(ending.established));
             if (this.#state !== "connecting") return;
         }
         this.#finish(ending);
+    }
+
+    async #whyRefused(established) {
+        const why = await whyRefused(this.#url, this.#token);
+        const before = this.#binding.now;
+        this.#binding.synchronise(why.time);
+        // The computer's clock was set meanwhile, and the proof had another time than the proxy.
+        const isOff = this.#resumes && Math.abs(this.#binding.now - before) > CLOCK_IS_OFF;
+        if (why.isTaken && isOff) return { message: words.UNREACHABLE, outcome: AUTOMATIC };
+        if (why.isFinal) {
+            const { max, exp } = claimsOf(this.#token);
+            const { now } = this.#binding;
+            if (now >= max) return { message: wordsFor("lifetime-reached"), outcome: FINAL };
+            if (now >= exp) return { message: words.EXPIRED, outcome: FINAL };
+            return { message: why.message, outcome: FINAL };
+        }
+        return { message: why.message, outcome: established ? AUTOMATIC : OFFER };
     }
 
     #outcome(ending) {
@@ -279,19 +317,43 @@ export class Session extends EventTarget {
             moving: Boolean(ending.moving),
             byUser: Boolean(ending.byUser),
         };
-        if (outcome === AUTOMATIC && this.#attempt < ATTEMPTS) {
+        if (outcome === AUTOMATIC) {
+            this.#asleep = "";
             this.#attempt += 1;
-            this.#enter("waiting", facts);
-            this.#after(backOff(this.#attempt), () => this.#open());
+            const pause = backOff(this.#attempt);
+            this.#enter("waiting", { ...facts, at: performance.now() + pause });
+            this.#after(pause, () => this.#open());
             return;
         }
+        if (outcome === WAIT) {
+            this.#waitForStart(ending, facts);
+            return;
+        }
+        this.#asleep = "";
         this.#clearTimers();
         this.#stage.querySelector(".still")?.remove();
         this.#enter("ended", { ...facts, offer: outcome !== FINAL });
     }
 
+    #waitForStart({ reason, after }, facts) {
+        this.#clearTimers();
+        this.#attempt = 0;
+        const isTold = this.#asleep === reason;
+        this.#asleep = reason;
+        this.#stage.querySelector(".still")?.remove();
+        this.#state = "waiting";
+        if (!isTold) this.#enter("waiting", { ...facts, asleep: reason });
+        const pause = Number.isFinite(after) ? after * 1_000 : PAUSE;
+        // Nobody looks at a page that is hidden; it asks as soon as somebody does.
+        this.#after(pause * (0.9 + 0.2 * Math.random()), () => {
+            if (document.visibilityState === "visible") this.#open();
+        });
+    }
+
     #enter(state, facts = {}) {
         this.#state = state;
+        // The questions while a machine is off are nothing that a person has to see.
+        if (state === "connecting" && this.#asleep && !facts.slow) return;
         this.#emit("change", { state, attempt: this.#attempt, established: this.#established, ...facts });
     }
 
@@ -322,14 +384,5 @@ export class Session extends EventTarget {
 
     #emit(name, detail) {
         this.dispatchEvent(new CustomEvent(name, { detail }));
-    }
-}
-
-async function serverAnswers() {
-    try {
-        const answer = await fetch(import.meta.url, { method: "HEAD", cache: "no-store" });
-        return answer.ok;
-    } catch {
-        return false;
     }
 }

@@ -5,8 +5,16 @@ import { wordsFor } from "./endings.js";
 export const CONSOLE = "Console";
 export const CONNECTING = "Connecting to the console";
 export const STILL_CONNECTING = "This takes longer than usual. The host of the machine may be busy.";
-export const RECONNECTING = "Connection lost, reconnecting";
-export const MOVING = "The console server is restarting, reconnecting";
+export const RECONNECTING = "Connection lost";
+export const MOVING = "The console server is restarting";
+/** Why a machine has no console now, by the reason of the `end` frame; and what the page does. */
+export const ASLEEP = {
+    "powered-off": "Powered off. I open it when it starts.",
+    suspended: "Suspended. I open it when it resumes.",
+};
+export const ASLEEP_OTHERWISE = "This machine has no console now. I open it when it has.";
+export const tryingAgainIn = (seconds) => `Trying again in ${Math.max(0, Math.ceil(seconds))} s`;
+export const TRYING = "Trying now";
 export const ENDED = "The console has ended";
 export const DISCONNECTED = "You disconnected from the console";
 export const NOT_OPENED = "The console could not be opened";
@@ -14,7 +22,7 @@ export const NO_LINK = "This console link has been used up";
 export const BROKEN = "The console page stopped working";
 
 export const RETRY = "Reconnect";
-export const RETRY_NOW = "Reconnect now";
+export const RETRY_NOW = "Try now";
 export const TRY_AGAIN = "Try again";
 
 export const FIT = "Fit window";
@@ -28,6 +36,23 @@ export const UNREACHABLE = "The console server cannot be reached. Check your net
 export const DENIED =
     "The console server did not accept this link. It may have expired: open the console again " +
     "from where you got it. If that does not help, something on the way may block WebSockets.";
+export const OFFLINE = "The network is gone.";
+export const BUSY = "The console server takes nobody at the moment.";
+export const EXPIRED =
+    "This console link has expired. Open the console again from where you got it.";
+export const REFUSED =
+    "The console server does not accept this link any more: it was used already, or access was " +
+    "withdrawn. Open the console again from where you got it.";
+export const BLOCKED =
+    "Something between this browser and the console server blocks WebSockets: a proxy, a " +
+    "firewall or an extension. The link itself is good. Try another network, or ask whoever runs " +
+    "this one.";
+export const otherAddress = (origin) =>
+    `This console server takes no consoles from pages at ${origin}. Ask your cloud's operator to ` +
+    "see its allowed_origins.";
+export const INTERCEPTED =
+    "Something on the way answered in the console server's place. Do you have to log in to this " +
+    "network first?";
 export const OTHER_SERVER =
     "This link names a path that is not a console's on this server. Do not use it: open the " +
     "console again from the dashboard.";
@@ -49,8 +74,6 @@ export const screenLabel = (name, viewOnly) =>
     viewOnly
         ? `Screen of ${name}, view only`
         : `Screen of ${name}. Keys go to the machine. ${HINT}.`;
-
-export const attempt = (number, of) => `Attempt ${number} of ${of}`;
 
 export const securityFailure = (reason) =>
     reason

@@ -110,7 +110,10 @@ class TestSharedMemory:
     def test_a_name_that_is_given_back_can_be_taken_once_more(self, server):
         here, there = replay_guard(server.url), replay_guard(server.url)
         assert here.claim(JTI, exp())
+        with pytest.raises(TokenReplayed):
+            here.require_unused(JTI)
         here.give_back(JTI)
+        here.require_unused(JTI)
         assert there.claim(JTI, exp())
         with pytest.raises(TokenReplayed):
             here.claim(JTI, exp())

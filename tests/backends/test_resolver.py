@@ -40,6 +40,22 @@ def soap_calls(vsphere: SimulatedVSphere, vcenter: int = 0) -> dict[str, int]:
     return {name: counted.get(name, 0) for name in ("FindByUuid", "AcquireTicket")}
 
 
+def _is_off(consoles: Consoles, instance: str) -> bool:
+    """As far as is known without asking."""
+    try:
+        consoles.require_running(instance)
+    except InstancePoweredOff:
+        return True
+    return False
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def consoles(vsphere: SimulatedVSphere, consoles_of: MakeConsoles) -> Consoles:
     """Of the simulated vCenter, whose first console was opened already."""
@@ -187,6 +203,22 @@ class TestFault:
             consoles.connect(OFF_1)
         vsphere.power_on("off-1")
         assert consoles.connect(OFF_1)
+
+    def test_that_is_waited_for_costs_a_call_a_second_and_is_seen_to_start(
+        self, vsphere: SimulatedVSphere, consoles: Consoles
+    ) -> None:
+        vsphere.power_off("web-1")
+        with pytest.raises(InstancePoweredOff):
+            consoles.connect(WEB_1)
+        before, began = vsphere.calls()["total"], time.monotonic()
+        _until(lambda: _is_off(consoles, WEB_1))
+        for _ in range(500):
+            assert _is_off(consoles, WEB_1)
+        seconds = time.monotonic() - began
+        assert vsphere.calls()["total"] - before <= seconds + 2
+        vsphere.power_on("web-1")
+        _until(lambda: not _is_off(consoles, WEB_1))
+        assert consoles.connect(WEB_1)
 
     def test_powered_off_is_known_before_a_ticket_is_asked_for(
         self, vsphere: SimulatedVSphere, consoles: Consoles

@@ -12,6 +12,8 @@ import json
 import queue
 import struct
 import threading
+import time
+from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,6 +43,8 @@ class Plan:
     refuse: HTTPStatus | None = None
     #: An ``end`` frame instead of a console: reason and message.
     end: tuple[str, str] | None = None
+    #: More of that frame.
+    more: dict[str, object] = dataclasses.field(default_factory=dict)
     mode: str = "full"
     #: Answer ``binary`` alone, as a proxy without the control channel would.
     plain: bool = False
@@ -112,7 +116,7 @@ class Connection:
     def _announce(self) -> None:
         if self.plan.end is not None:
             reason, message = self.plan.end
-            self.control(type="end", reason=reason, message=message)
+            self.control(type="end", reason=reason, message=message, **self.plan.more)
             self.websocket.close(4409)
             return
         resume = f"resume-{self.number}"
@@ -228,6 +232,12 @@ class FakeServer:
         self.script = threading.Event()
         self.script.set()
         self.script_status = HTTPStatus.OK
+        #: No upgrade comes through, to play a proxy on the way that knows no WebSockets.
+        self.blocks = False
+        #: What the page is told that asks whether its token is good.
+        self.judgement = HTTPStatus.NO_CONTENT
+        #: Seconds by which this server's clock is ahead.
+        self.ahead = 0.0
         self._count = 0
         self._server = serve(
             self._handle,
@@ -273,10 +283,15 @@ class FakeServer:
             return self._response(HTTPStatus.SERVICE_UNAVAILABLE)
         path = "/" + path.removeprefix(self._path)
         if path == "/websockify":
+            if "Mks-Token" in request.headers:
+                return self._response(self.judgement)
+            if self.blocks:
+                return self._response(HTTPStatus.BAD_REQUEST)
             refuse = self._plan().refuse
             if refuse is None:
                 return None
             self.plans.pop(0)
+            self.judgement = refuse
             return self._response(refuse)
         if path in PAGES:
             body = (_PROXY / "templates" / "console.html").read_bytes()
@@ -306,6 +321,7 @@ class FakeServer:
                 "X-Content-Type-Options": "nosniff",
                 "Cache-Control": "no-store",
                 "Connection": "close",
+                "Date": formatdate(time.time() + self.ahead, usegmt=True),
             }
         )
         return Response(status.value, status.phrase, headers, body)

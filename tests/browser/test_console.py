@@ -106,26 +106,6 @@ def test_an_expired_link_is_a_page_that_says_so(proxy_factory, vsphere, new_scre
     assert vsphere.connections("web-1") == []
 
 
-def test_a_powered_off_machine_is_said_to_be(open_console):
-    screen = open_console("off-1")
-    screen.wait_until("ended")
-    screen.wait_for_words("This machine is powered off.")
-    expect(screen.button("Try again")).to_be_visible()
-    assert screen.complaints == []
-
-
-def test_powering_off_ends_the_console_in_words_and_powering_on_reopens_it(console, vsphere):
-    vsphere.power_off("web-1")
-    console.wait_until("ended")
-    console.wait_for_words("This machine is powered off.")
-    vsphere.power_on("web-1")
-    console.button("Reconnect").click()
-    console.wait_until("connected")
-    console.page.keyboard.type("back")
-    assert vsphere.shows("web-1", "back")
-    assert console.complaints == []
-
-
 def test_a_host_that_does_not_answer_is_told_in_words(open_console, vsphere, proxy_factory):
     vsphere.set_all("host", silent=True)
     screen = open_console("web-1", through=proxy_factory(connect_timeout=1))

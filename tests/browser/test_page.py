@@ -260,7 +260,7 @@ def test_without_a_title_the_consoles_own_name_is_shown_as_text(opened):
 
 
 def test_markup_in_the_reason_of_an_end_stays_text_cve_2017_18635(opened):
-    screen, _ = opened(Plan(end=("powered-off", "<script>alert(1)</script> is off")))
+    screen, _ = opened(Plan(end=("host-unreachable", "<script>alert(1)</script> is off")))
     screen.wait_for_words("<script>alert(1)</script> is off")
     assert screen.find("#card script").count() == 0
 
@@ -284,8 +284,6 @@ def test_a_token_that_no_header_can_carry_is_refused_in_words(fake, new_screen):
 @pytest.mark.parametrize(
     ("reason", "button"),
     [
-        ("powered-off", "Try again"),
-        ("suspended", "Try again"),
         ("connection-limit", "Try again"),
         ("host-unreachable", "Try again"),
         ("vcenter-unreachable", "Try again"),
@@ -385,48 +383,12 @@ def test_while_it_waits_the_last_picture_stays_and_a_button_hurries(console, fak
     screen.stop_clock()
     connection.drop()
     screen.wait_until("waiting")
-    screen.wait_for_words("Attempt 1 of 8")
+    screen.wait_for_words("Connection lost")
     expect(screen.find(".still")).to_be_visible()
-    screen.button("Reconnect now").click()
+    screen.button("Try now").click()
     fake.next_connection()
     screen.wait_until("connected")
     expect(screen.find(".still")).to_have_count(0)
-
-
-def test_it_gives_up_after_eight_attempts_and_leaves_a_button(console, fake):
-    screen, connection = console
-    screen.stop_clock()
-    fake.down = True
-    connection.drop()
-    for attempt in range(1, 9):
-        screen.wait_for_words(f"Attempt {attempt} of 8")
-        screen.wait_until("waiting")
-        screen.pass_time(15)
-    screen.wait_until("ended")
-    screen.wait_for_words("The console server cannot be reached")
-    fake.down = False
-    screen.button("Reconnect").click()
-    assert fake.next_connection().token == "resume-1"
-    screen.wait_until("connected")
-
-
-def test_powered_off_under_way_is_said_after_one_attempt_to_come_back(console, fake):
-    screen, connection = console
-    fake.plans.append(Plan(end=("powered-off", "This machine is powered off.")))
-    connection.control(type="end", reason="upstream-lost", message="The machine went away.")
-    connection.websocket.close(1011)
-    screen.wait_until("ended")
-    screen.wait_for_words("This machine is powered off.")
-    expect(screen.button("Reconnect")).to_be_visible()
-
-
-def test_a_refused_link_is_told_from_a_server_that_is_gone(fake, new_screen):
-    fake.plans.append(Plan(refuse=HTTPStatus.FORBIDDEN))
-    screen = new_screen(f"{fake.url}?token={TOKEN}")
-    screen.wait_for_words("did not accept this link")
-    fake.down = True
-    screen.button("Try again").click()
-    screen.wait_for_words("cannot be reached")
 
 
 def test_a_draining_node_is_left_for_another_one_without_being_asked(console, fake):

@@ -56,7 +56,9 @@ class TestSession:
             assert told(client)["type"] == "hello"
             vsphere.power_off("web-1")
             said, code = until_closed(client)
-        assert said == [{"type": "end", "reason": "upstream-lost", "message": said[0]["message"]}]
+        assert [(each["reason"], each["retry"]) for each in said] == [
+            ("upstream-lost", "automatic")
+        ]
         assert code == 1011
 
     def test_a_session_has_an_end_that_is_announced(self, proxy):

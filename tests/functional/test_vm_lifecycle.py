@@ -62,7 +62,12 @@ def test_both_sides_are_closed_within_a_second_with_the_reason(
             code = viewer.until_closed()
             taken.append(time.monotonic() - started)
         assert said(viewer) == [
-            {"type": "end", "reason": "upstream-lost", "message": UpstreamLost.public}
+            {
+                "type": "end",
+                "reason": "upstream-lost",
+                "message": UpstreamLost.public,
+                "retry": "automatic",
+            }
         ]
         assert code == UpstreamLost.close_code == 1011
         # The line is written when both connections are closed.

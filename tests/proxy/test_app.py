@@ -50,6 +50,32 @@ class Response:
         self.body = b"".join(app(fields, start_response))
 
 
+def test_a_page_whose_websocket_did_not_open_is_told_whether_its_link_is_good(make):
+    """Browsers hide why: a network that lets no WebSocket through is not a link that is refused."""
+    app = make(replay_cache="local")
+    codec = TokenCodec(KeyRepository(app._settings.key_repository), app._settings.audience)
+    issued = codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60)
+    own = {"HTTP_MKS_ORIGIN": "http://console.example.com"}
+
+    def judge(token: str, **environ: str) -> Response:
+        return Response(app, "/websockify", HTTP_MKS_TOKEN=token, **{**own, **environ})
+
+    good = judge(issued.token)
+    assert (good.status, good.body) == (204, b"")
+    assert "content-length" not in good.headers
+    foreign = judge(issued.token, HTTP_MKS_ORIGIN="https://evil.example.net")
+    assert (foreign.status, foreign.headers["mks-reason"]) == (403, "origin-denied")
+    resume = codec.renew(issued.claims, ttl=60, cnf="A" * 43)
+    assert judge(resume).status == 204
+    for bad in ("x", issued.token[:-4] + "AAAA"):
+        refused = judge(bad)
+        assert (refused.status, refused.body) == (403, b"")
+        assert "mks-reason" not in refused.headers
+    app._running().authorization.use_up(issued.claims)
+    assert judge(issued.token).status == 403
+    assert judge(resume).status == 204
+
+
 @pytest.mark.page
 def test_every_route(make):
     app = make()

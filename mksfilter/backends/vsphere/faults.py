@@ -21,8 +21,10 @@ from mksfilter.exceptions import (
 __all__ = [
     "CONSOLE_PRIVILEGE",
     "as_error",
+    "check_power",
     "check_state",
     "forgot_us",
+    "is_asleep",
     "limit_error",
     "login_error",
     "unreadable",
@@ -39,7 +41,7 @@ def check_state(vm: VM, vcenter: str) -> None:
 
     :raises InstancePoweredOff, InstanceSuspended, HostDisconnected: it cannot.
     """
-    _check_power(vm.power_state, vcenter, vm.instance_uuid)
+    check_power(vm.power_state, vcenter, vm.instance_uuid)
     if vm.connection_state not in ("", "connected"):
         raise HostDisconnected(
             f"vcenter {vcenter}: instance {vm.instance_uuid} is {vm.connection_state}; "
@@ -47,7 +49,16 @@ def check_state(vm: VM, vcenter: str) -> None:
         )
 
 
-def _check_power(state: str, vcenter: str, instance_uuid: str) -> None:
+def is_asleep(state: str) -> bool:
+    """Whether a machine in this power state has no console until it is started or resumed."""
+    return state in (_POWERED_OFF, _SUSPENDED)
+
+
+def check_power(state: str, vcenter: str, instance_uuid: str) -> None:
+    """Whether a machine can have a console, by its power state; one that is not known can.
+
+    :raises InstancePoweredOff, InstanceSuspended: it cannot.
+    """
     if state == _POWERED_OFF:
         raise InstancePoweredOff(
             f"vcenter {vcenter}: instance {instance_uuid} is powered off; start it"
@@ -114,7 +125,7 @@ def as_error(fault: Exception, vcenter: str, username: str, instance_uuid: str) 
         return limit_error(vcenter, instance_uuid, fault.connectionLimit)
     if isinstance(fault, vim.fault.InvalidPowerState):
         try:
-            _check_power(str(fault.existingState), vcenter, instance_uuid)
+            check_power(str(fault.existingState), vcenter, instance_uuid)
         except BackendError as error:
             return error
     if isinstance(fault, vmodl.fault.HostCommunication):

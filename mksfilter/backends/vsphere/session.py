@@ -422,9 +422,12 @@ class Session:
         unique = {event.key: event for event in found}
         return sorted(unique.values(), key=lambda event: (event.time, event.key))
 
-    def ask(self, question: Callable[[VSphereClient], T]) -> T:
-        """What *question* finds out by the client; for what consoles do not need."""
-        return self._ask(lambda: question(self._client))
+    def ask(self, question: Callable[[VSphereClient], T], *, about: str = _NO_INSTANCE) -> T:
+        """What *question* finds out by the client; for what opening a console does not need.
+
+        :param about: the instance that it concerns.
+        """
+        return self._ask(lambda: question(self._client), about)
 
     def connect(self) -> About:
         """Log in unless that is done; what the server says about itself."""

@@ -45,16 +45,18 @@ class SharedRecord:
         self._complained = False
 
     @classmethod
-    def of(cls, settings: VCenterSettings, directory: str) -> SharedRecord:
+    def of(cls, settings: VCenterSettings, directory: str, topic: str = "") -> SharedRecord:
         """That of a vCenter and the account there, which two groups may name.
 
         :param directory: where the records of this node are; ``""``: nowhere.
+        :param topic: what is shared, where it has a record of its own.
         """
         if not directory:
             return cls()
         account = (settings.host.lower(), str(settings.port), settings.username.lower())
         name = hashlib.sha256("\0".join(account).encode()).hexdigest()[:16]
-        return cls(os.path.join(directory, f"vcenter-{name}.json"))
+        suffix = f"-{topic}" if topic else ""
+        return cls(os.path.join(directory, f"vcenter-{name}{suffix}.json"))
 
     @property
     def shared(self) -> bool:

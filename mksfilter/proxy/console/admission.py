@@ -14,6 +14,7 @@ from gevent.event import Event
 from mksfilter.exceptions import DrainingError, OpeningLimitReached, RateLimitReached
 from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits, network
 from mksfilter.proxy.console.openings import Openings
+from mksfilter.proxy.console.waiting import WaitingPages
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
@@ -57,6 +58,7 @@ class Admission:
         self._draining = draining
         self._clock = clock
         self._patience = patience
+        self._waiting = WaitingPages(clock=clock)
 
     def require_service(self) -> None:
         """
@@ -64,6 +66,13 @@ class Admission:
         """
         if self._draining():
             raise DrainingError("this node is being taken out of service")
+
+    def count(self, address: str) -> None:
+        """Count what the client at *address* asks, as a new session would be.
+
+        :raises RateLimitReached: it asks too much.
+        """
+        self._rate.take(address, self._clock())
 
     @contextlib.contextmanager
     def question(self, address: str) -> Iterator[None]:
@@ -86,13 +95,35 @@ class Admission:
                 del self._asking[client]
 
     def admit(self, claims: Claims, address: str) -> Reservation:
-        """Take a place for one session of the client at *address*.
+        """Take a place for one session of the client at *address*; a page that waits has one, and
+        is no new session as long as it asks when it was told to.
 
         :returns: to be released when the session ends, or does not come about.
         :raises LimitReached: one of its subclasses, for the limit that is reached.
         """
-        self._rate.take(address, self._clock())
-        return self._limits.reserve(claims.iid, claims.uid)
+        kept = self._waiting.leave(claims.session_id)
+        if kept is None:
+            self._rate.take(address, self._clock())
+            return self._limits.reserve(claims.iid, claims.uid)
+        place, in_time = kept
+        if not in_time:
+            try:
+                self._rate.take(address, self._clock())
+            except RateLimitReached:
+                place.release()
+                raise
+        return place
+
+    def waits(self, claims: Claims) -> bool:
+        """Whether the session of *claims* has a page here that waits for its machine."""
+        return claims.session_id in self._waiting
+
+    def keep(self, claims: Claims, place: Reservation) -> float:
+        """The page of *claims* waits for its machine to start, and keeps *place*.
+
+        :returns: seconds after which it may ask again.
+        """
+        return self._waiting.keep(claims.session_id, place)
 
     @contextlib.contextmanager
     def turn(self, claims: Claims, address: str) -> Iterator[None]:

@@ -36,6 +36,12 @@ class OnceOnly(Protocol):
         :raises ReplayCacheUnavailable: the memory does not answer.
         """
 
+    def require_unused(self, jti: str) -> None:
+        """
+        :raises TokenReplayed: the token *jti* was used before.
+        :raises ReplayCacheUnavailable: the memory does not answer.
+        """
+
     def give_back(self, jti: str) -> None:
         """The token *jti* was used for nothing, and may be used again."""
 
@@ -117,6 +123,22 @@ class Authorization:
         if self._nova is None or not is_nova_token(token):
             self._refuse_revoked(self._verify(token, ("connect",)))
 
+    def judge(self, token: str) -> bool:
+        """Whether this token would open a console, with the proof that goes with it; for a page
+        whose WebSocket did not open, since browsers hide why.
+
+        :returns: false: it is Nova's, which is not asked twice.
+        :raises TokenError: it would not.
+        :raises KeysUnavailable, ReplayCacheUnavailable: nobody can tell at the moment.
+        """
+        if self._nova is not None and is_nova_token(token):
+            return False
+        claims = self._verify(token, ("connect", "resume"))
+        self._refuse_revoked(claims)
+        if self._once_only is not None:
+            self._once_only.require_unused(claims.jti)
+        return True
+
     @contextlib.contextmanager
     def claim(self, claims: Claims) -> Iterator[None]:
         """Use the token of *claims*, where each is good for once, for what the context does.
@@ -135,6 +157,15 @@ class Authorization:
             if once_only is not None and ours:
                 once_only.give_back(claims.jti)
             raise
+
+    def use_up(self, claims: Claims) -> None:
+        """Use the token of *claims* for good, as its bearer gets another one in its place.
+
+        :raises TokenReplayed: it was used before.
+        :raises ReplayCacheUnavailable: that cannot be told at the moment.
+        """
+        if self._once_only is not None:
+            self._once_only.claim(claims.jti, claims.exp)
 
     def confirm(self, claims: Claims) -> None:
         """Ask once more, where a session of *claims* is to go on.

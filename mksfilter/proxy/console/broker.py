@@ -23,7 +23,9 @@ from mksfilter.exceptions import (
     HandshakeError,
     KeysUnavailable,
     MksFilterError,
+    ReplayCacheUnavailable,
     TokenServiceUnavailable,
+    UpgradeRequired,
 )
 from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
@@ -106,6 +108,19 @@ class Broker:
         self._audit = audit
         self._refusals = refusals or RefusalLog()
 
+    def judge(self, environ: Mapping[str, Any], token: str, origin: str) -> None:
+        """Whether *token* would be taken from a page of *origin*; nothing is opened, and nobody
+        but the memory of used tokens is asked.
+
+        :raises AccessDenied: it would not.
+        :raises UpgradeRequired: that cannot be told without an upgrade.
+        :raises ConsoleError: that cannot be told at the moment.
+        """
+        self._origins.check({**environ, "HTTP_ORIGIN": origin})
+        self._admission.count(self._proxies.client_address(environ))
+        if not self._authorization.judge(token):
+            raise UpgradeRequired("a token of nova's own")
+
     def open(self, environ: Mapping[str, Any]) -> None:
         """Serve one upgrade request.
 
@@ -131,6 +146,11 @@ class Broker:
         self._refuse(attempt, refusal)
 
     def _refuse(self, attempt: _Attempt, refusal: ConsoleError) -> None:
+        if not (attempt.waited and refusal.retry == "wait"):  # told when it began to wait
+            self._tell(attempt, refusal)
+        self._answer(attempt, refusal)
+
+    def _tell(self, attempt: _Attempt, refusal: ConsoleError) -> None:
         self._metrics.refuse(refusal.reason)
         if self._refusals.has_room(refusal.reason, attempt.address):
             LOG.info(
@@ -143,6 +163,8 @@ class Broker:
                 )
             )
         self._record(attempt, refusal)
+
+    def _answer(self, attempt: _Attempt, refusal: ConsoleError) -> None:
         if isinstance(refusal, ClientGone) or attempt.accepted:
             return
         # Outside, all reasons why a token is not good enough look alike. That nobody can tell is no
@@ -156,7 +178,8 @@ class Broker:
             raise refusal
         with contextlib.suppress(OSError):
             attempt.upgrade.refuse(
-                handshake.response(attempt.request), control_channel.refusal_frames(refusal)
+                handshake.response(attempt.request),
+                control_channel.refusal_frames(refusal, after=attempt.pause, resume=attempt.token),
             )
 
     def _record(self, attempt: _Attempt, refusal: ConsoleError) -> None:
@@ -192,16 +215,43 @@ class Broker:
         attempt.claims = claims
         name_session(claims.session_id, claims.rid)
         self._admission.require_service()
+        attempt.waited = self._admission.waits(claims)
         place = self._admission.admit(claims, attempt.address)
         try:
+            if attempt.request.waits:
+                self._connector.require_running(claims)
             with self._admission.turn(claims, attempt.address):
                 # Whoever has left meanwhile uses up no token and no ticket.
                 _refuse_early_data(upgrade)
                 with self._authorization.claim(claims):
                     self._connect(attempt, claims, endpoint, place)
+        except BaseException as exc:
+            if not self._waits(attempt, claims, place, exc):
+                place.release()
+            raise
+
+    def _waits(
+        self, attempt: _Attempt, claims: Claims, place: Reservation, exc: BaseException
+    ) -> bool:
+        """Whether the page goes on waiting for its machine to start, and keeps *place*.
+
+        :raises TokenError: it may not.
+        """
+        if not (isinstance(exc, ConsoleError) and exc.retry == "wait" and attempt.request.control):
+            return False
+        try:
+            token = self._sessions.token_to_wait_with(claims, attempt.request)
+            if token is not None and claims.use == "connect":
+                # Else the link would open a console beside that of the page it was exchanged for.
+                self._authorization.use_up(claims)
+        except ReplayCacheUnavailable:
+            token = None
         except BaseException:
             place.release()
             raise
+        attempt.token = token
+        attempt.pause = self._admission.keep(claims, place)
+        return True
 
     def _verify(self, attempt: _Attempt, origin: str) -> tuple[Claims, Endpoint | None]:
         if not self._authorization.asks_nova(attempt.request):
@@ -250,9 +300,22 @@ class _Attempt:
     :ivar recorded: the audit trail knows of its session.
     :ivar request: its handshake; there when *claims* are.
     :ivar upgrade: its connection; there when *claims* are.
+    :ivar waited: its page was waiting for the machine to start already.
+    :ivar pause: seconds after which the page may ask again; None where it does not wait.
+    :ivar token: to do so with, in place of the one that it has.
     """
 
-    __slots__ = ("accepted", "address", "claims", "recorded", "request", "upgrade")
+    __slots__ = (
+        "accepted",
+        "address",
+        "claims",
+        "pause",
+        "recorded",
+        "request",
+        "token",
+        "upgrade",
+        "waited",
+    )
 
     request: handshake.Handshake
     upgrade: Upgrade
@@ -262,6 +325,9 @@ class _Attempt:
         self.address = address
         self.claims: Claims | None = None
         self.recorded = False
+        self.waited = False
+        self.pause: float | None = None
+        self.token: str | None = None
 
     def facts(self) -> dict[str, str]:
         if self.claims is None:

@@ -26,6 +26,12 @@ class Endpoints(Protocol):
         :raises BackendError: there is none.
         """
 
+    def require_running(self, claims: Claims) -> None:
+        """Whether the machine may run, as far as this node knows; nobody is asked.
+
+        :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
+        """
+
     def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
         """Where to try once more after the console's host refused.
 
@@ -62,6 +68,10 @@ class Connector:
         self._endpoints = endpoints
         self._dial_host = dial
         self._took = took
+
+    def require_running(self, claims: Claims) -> None:
+        """See :class:`Endpoints`."""
+        self._endpoints.require_running(claims)
 
     def connect(self, claims: Claims, endpoint: Endpoint | None = None) -> ConnectedConsole:
         """Find the console of *claims* and connect to its host.

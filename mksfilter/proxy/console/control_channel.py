@@ -72,14 +72,28 @@ def notice(kind: str, seconds: int) -> str:
     return _message(type="notice", notice=kind, **{"in": seconds})
 
 
-def end(reason: ConsoleError) -> str:
-    """Why the session ends, in words for its user; the close frame follows."""
-    return _message(type="end", reason=reason.reason, message=reason.public)
+def end(reason: ConsoleError, **more: object) -> str:
+    """Why the session ends, in words for its user; the close frame follows.
+
+    What the page does next is said too (see ``ConsoleError.retry``): it may be of a release that
+    does not know the reason.
+    """
+    return _message(
+        type="end", reason=reason.reason, message=reason.public, retry=reason.retry, **more
+    )
 
 
-def refusal_frames(reason: ConsoleError) -> bytes:
-    """The frames that tell *reason* to a client whose session never began."""
-    text = Frame(Opcode.TEXT, end(reason).encode("utf-8"))
+def refusal_frames(
+    reason: ConsoleError, *, after: float | None = None, resume: str | None = None
+) -> bytes:
+    """The frames that tell *reason* to a client whose session never began.
+
+    :param after: seconds after which a page that waits may ask again.
+    :param resume: the token to do so with, in place of a link; None: the one that it has.
+    """
+    more = {"after": after, "resume": resume}
+    message = end(reason, **{name: value for name, value in more.items() if value is not None})
+    text = Frame(Opcode.TEXT, message.encode("utf-8"))
     close = Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize())
     return text.serialize(mask=False) + close.serialize(mask=False)
 

@@ -90,6 +90,11 @@ class EndpointSource:
             )
         return _connect(self._consoles, claims)
 
+    def require_running(self, claims: Claims) -> None:
+        """See :meth:`mksfilter.backends.resolver.Consoles.require_running`."""
+        if self._consoles is not None:
+            self._consoles.require_running(claims.iid)
+
     def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
         """A second endpoint, where the first one's host refused because of the VM's limit.
 

@@ -39,6 +39,8 @@ TOKEN_PREFIX = "mks.token."  # noqa: S105
 #: Subprotocols by which a page offers its public key, and proves that it has the private one.
 KEY_PREFIX = "mks.key."
 PROOF_PREFIX = "mks.proof."
+#: Subprotocol of a page that asks once more whether its machine has started.
+WAIT = "mks.wait"
 
 _COOKIE_TOKEN = re.compile(r"(?:^|[;&])\s*token=([^;&]*)")
 #: Elements of one header. The parsers take milliseconds for thousands.
@@ -56,6 +58,7 @@ class Handshake:
     :ivar in_subprotocol: the token came as a subprotocol, as only a page sends it.
     :ivar page_key: the public key of the page's; see :mod:`mksfilter.auth.proof`.
     :ivar proof: its proof of possession; empty when there is none.
+    :ivar waits: it was told that its machine is off, and asks again.
     """
 
     key: str
@@ -64,6 +67,7 @@ class Handshake:
     in_subprotocol: bool = False
     page_key: str = ""
     proof: str = dataclasses.field(default="", repr=False)
+    waits: bool = False
 
     @property
     def control(self) -> bool:
@@ -125,6 +129,7 @@ def read(environ: Mapping[str, str]) -> Handshake:
         in_subprotocol=bool(offered_token),
         page_key=_value_of(KEY_PREFIX, offered),
         proof=_value_of(PROOF_PREFIX, offered),
+        waits=WAIT in offered,
     )
 
 

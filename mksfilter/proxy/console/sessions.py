@@ -55,9 +55,12 @@ __all__ = ["LIFETIME_NOTICE", "RESUME_TTL", "SessionRegistry"]
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which a page may be away (asleep, moved to another network) and still reconnect.
-RESUME_TTL: Final = 600
-_RENEW_EVERY = RESUME_TTL / 3
+#: Seconds for which a page may be away (asleep, moved to another network) and still reconnect,
+#: where the session has no end of its own; it may do so until that end where there is one.
+RESUME_TTL: Final = 43_200
+#: Seconds between two tokens. Each is signed by the primary key of its time, so that a page that
+#: was away is let in for as long as that key is in the repository.
+_RENEW_EVERY: Final = 200.0
 #: Seconds before the end of a session at which its user is told.
 LIFETIME_NOTICE: Final = 60
 _COUNT_EVERY = 10.0
@@ -144,6 +147,23 @@ class SessionRegistry:
         if session.has_control:
             session.greeting = self._greeting(session, endpoint.name)
         return session
+
+    def token_to_wait_with(self, claims: Claims, request: Handshake) -> str | None:
+        """The token with which a page asks again whose machine is off.
+
+        A link expires while a machine is off overnight, and a resume token's key may be rotated
+        out of the repository.
+
+        :returns: None: it has no key, or a token that is young enough.
+        :raises TokenError: the session's end has come, or the page's key is malformed.
+        """
+        if claims.use == "connect":
+            cnf = thumbprint(request.page_key) if request.page_key else ""
+        else:
+            cnf = (claims.cnf or "") if self._clock() - claims.iat > _RENEW_EVERY else ""
+        if not cnf:
+            return None
+        return self._mint(claims, self._end_of(claims), cnf, key_name(request.token))
 
     def record_opening(self, session: Session) -> None:
         """Tell the audit trail, before the client is told that it has a console.
@@ -399,8 +419,11 @@ class SessionRegistry:
         session.relay.send_control(control_channel.notice("lifetime", left))
 
     def _resume_token(self, session: Session) -> str:
-        claims = dataclasses.replace(session.claims, max=session.ends)
-        return self._tokens.renew(claims, ttl=RESUME_TTL, cnf=session.cnf, kid=session.kid)
+        return self._mint(session.claims, session.ends, session.cnf, session.kid)
+
+    def _mint(self, claims: Claims, ends: int | None, cnf: str, kid: str) -> str:
+        ttl = RESUME_TTL if ends is None else max(0, ends - int(self._clock()))
+        return self._tokens.renew(dataclasses.replace(claims, max=ends), ttl=ttl, cnf=cnf, kid=kid)
 
     def _count(self) -> None:
         arrived = sent = 0

@@ -79,7 +79,7 @@ def plain(status: int, text: str = "") -> Answer:
 
 def framed(answer: Answer) -> _Headers:
     """Its headers, and how long it is."""
-    if answer.status == HTTPStatus.NOT_MODIFIED:
+    if answer.status in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
         return answer.headers
     return [*answer.headers, ("Content-Length", str(len(answer.body)))]
 

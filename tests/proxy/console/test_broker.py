@@ -38,12 +38,27 @@ from mksfilter.proxy.console.connector import Connector
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.sessions import SessionRegistry
+from mksfilter.proxy.console.waiting import SHORTEST
 from mksfilter.proxy.web.metrics import Metrics
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
 from tests.support.proofs import BrowserKey
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
+
+
+class Clock:
+    """Monotonic seconds, which pass when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 class Upgrade:
@@ -147,6 +162,10 @@ class World:
 
     def endpoint(self, claims) -> Endpoint:
         return self._do("ticket", Endpoint("websocket", "esxi-1", 443))
+
+    def require_running(self, claims) -> None:
+        if "power" in self.fails:
+            raise self.fails["power"]
 
     def after_refusal(self, claims, refusal) -> Endpoint:
         raise refusal
@@ -267,7 +286,7 @@ def test_a_token_that_was_used_before_looks_like_a_bad_one_to_our_page_too():
     ],
 )
 def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_others(what, error):
-    world = World()
+    world = World(total=2)
     world.fails[what] = error
     world.open("mks.v1")
     expected = error if isinstance(error, ConsoleError) else ConsoleError()
@@ -275,11 +294,84 @@ def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_other
         "type": "end",
         "reason": expected.reason,
         "message": expected.public,
+        "retry": expected.retry,
+        **({"after": SHORTEST} if expected.retry == "wait" else {}),
     }
     assert "101" not in world.did
-    assert world.has_room()
+    assert world.limits.use["max_sessions"][1] == (expected.retry == "wait")
     with pytest.raises(type(expected)):
         world.open("binary")
+
+
+def test_a_page_waits_for_its_machine_with_one_place_and_a_token_of_its_own(caplog, clock):
+    """Waiting costs vCenter nothing, uses up no token, and is told once."""
+    caplog.set_level("INFO", logger="mksfilter")
+    world = World(rate=1e-9, clock=clock)
+    key = BrowserKey()
+    off = world.fails["ticket"] = InstancePoweredOff("vm-1 is off")
+    link = world.codec.issue(ConsoleRequest(INSTANCE, mode="full"), ttl=60).token
+    world.open("mks.v1", f"mks.key.{key.public}", token=link)
+    said = world.upgrade.said()
+    assert (said["reason"], said["retry"], said["after"]) == ("powered-off", "wait", SHORTEST)
+    assert len(world.used) == 1, "the link was exchanged, and opens nothing beside the page"
+    assert not world.has_room(), "whoever waits counts"
+
+    # From now on this node knows that it is off.
+    world.fails["power"] = off
+    origin = "http://h"
+    claims = world.codec.verify(said["resume"], uses=("resume",))
+    assert claims.exp - world.codec.now() > 8 * 3600 - 5
+
+    def ask() -> None:
+        proof = key.proof(origin=origin, jti=claims.jti, time=world.codec.now())
+        world.open(
+            "mks.v1",
+            f"mks.token.{said['resume']}",
+            f"mks.proof.{proof}",
+            "mks.wait",
+            HTTP_ORIGIN=origin,
+            QUERY_STRING="",
+        )
+
+    world.did.clear()
+    for _ in range(100):
+        clock.now += SHORTEST
+        ask()
+        assert world.upgrade.said()["reason"] == "powered-off"
+    assert world.did == [], "nobody was asked"
+    assert world.used != {claims.jti}
+    assert world.refused("powered-off") == 1
+    assert caplog.text.count("console-refused") == 1
+    assert not world.has_room()
+    ask()
+    assert world.upgrade.said()["reason"] == "rate-limit", "who asks too often is no page of ours"
+    assert world.has_room()
+
+    world.fails.clear()
+    world.broker._admission._rate = AddressRate(0)
+    ask()
+    assert world.did == ["once-only", "ticket", "dial", "101", "hello", "relay"]
+    assert len(world.sessions) == 1
+
+
+def test_a_page_that_is_gone_while_it_waits_gives_its_place_back(clock):
+    world = World(clock=clock)
+    world.fails["ticket"] = InstancePoweredOff("vm-1 is off")
+    world.open("mks.v1")
+    assert not world.has_room()
+    world.fails.clear()
+    clock.now += 3 * SHORTEST
+    world.open("mks.v1")
+    assert len(world.sessions) == 1
+
+
+def test_a_link_that_was_used_before_does_not_wait():
+    world = World()
+    world.fails["ticket"] = InstancePoweredOff("vm-1 is off")
+    world.fails["once-only"] = TokenReplayed("x")
+    with pytest.raises(TokenReplayed):
+        world.open("mks.v1", f"mks.key.{BrowserKey().public}")
+    assert world.has_room()
 
 
 def test_limits_are_reached_before_vcenter_is_asked():

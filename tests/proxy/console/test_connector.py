@@ -31,6 +31,9 @@ class Site:
         assert claims is CLAIMS
         return FIRST
 
+    def require_running(self, claims: Claims) -> None:
+        pass
+
     def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
         assert claims is CLAIMS
         if self.room is not None:

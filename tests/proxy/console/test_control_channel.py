@@ -68,6 +68,7 @@ def test_a_session_that_never_began_ends_with_words_and_a_code():
         "type": "end",
         "reason": "powered-off",
         "message": InstancePoweredOff.public,
+        "retry": "wait",
     }
     assert Close.parse(close.data) == Close(4409, "powered-off")
 

@@ -1,0 +1,201 @@
+"""The console does not give up while the machine exists: power cycles, networks, sleep, clocks."""
+
+from __future__ import annotations
+
+import re
+import time
+from http import HTTPStatus
+
+import pytest
+from playwright.sync_api import expect
+
+from mksfilter.simulator.client import OFF_1, WEB_1
+from tests.support.wire import Wire
+
+from .fake_server import Plan
+
+TOKEN = "mks1.k1.cGF5bG9hZA.bWFj"
+OFF = "Powered off. I open it when it starts."
+COUNTDOWN = re.compile(r"^Trying again in \d+ s$")
+
+
+@pytest.fixture
+def wire(proxy):
+    """Between the browser and the proxy."""
+    wire = Wire(proxy.port)
+    yield wire
+    wire.stop()
+
+
+@pytest.fixture
+def console(fake, new_screen):
+    """A console before the fake server, open and drawn; and the server's end of it."""
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    connection = fake.next_connection()
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    return screen, connection
+
+
+def show(screen, visible):
+    """The tab comes to the front, or goes to the back."""
+    state = "visible" if visible else "hidden"
+    screen.page.evaluate(
+        f"""Object.defineProperty(document, "visibilityState", {{value: "{state}",
+            configurable: true}});
+        document.dispatchEvent(new Event("visibilitychange"))"""
+    )
+
+
+def test_a_machine_that_is_off_is_waited_for_and_opened_when_it_starts(
+    proxy_factory, vsphere, new_screen
+):
+    proxy = proxy_factory(replay_cache="local", max_sessions_per_user=1)
+    screen = new_screen(proxy.page_url(proxy.token(OFF_1)))
+    screen.wait_for_words(OFF)
+    expect(screen.find("body")).to_have_attribute("data-state", "waiting")
+    expect(screen.button("Try now")).to_be_visible()
+    expect(screen.button("Cancel")).to_be_visible()
+    calls, began = vsphere.calls()["total"], time.monotonic()
+    screen.button("Try now").click()
+    screen.page.wait_for_timeout(3_000)
+    assert vsphere.calls()["total"] - calls <= time.monotonic() - began + 4
+    expect(screen.find("body")).to_have_attribute("data-state", "waiting")
+    states = screen.page.evaluate("window.states.slice(window.states.indexOf('waiting'))")
+    assert set(states) == {"waiting"}, "the questions are not seen"
+
+    # Nobody is asked while nobody looks.
+    show(screen, visible=False)
+    vsphere.power_on("off-1")
+    screen.page.wait_for_timeout(2_500)
+    assert vsphere.connections("off-1") == []
+    show(screen, visible=True)
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+
+    vsphere.power_off("off-1")
+    screen.wait_for_words(OFF)
+    vsphere.power_on("off-1")
+    began = time.monotonic()
+    screen.wait_until("connected")
+    assert len(vsphere.connections("off-1", count=1)) == 1
+    print(f"open {time.monotonic() - began:.1f} s after its start")
+    vsphere.suspend("off-1")
+    screen.wait_for_words("Suspended. I open it when it resumes.")
+    screen.button("Cancel").click()
+    screen.wait_for_words("You disconnected from the console")
+    screen.button("Reconnect").click()
+    screen.wait_for_words("Suspended.")
+    vsphere.delete("off-1")
+    screen.wait_for_words("This machine does not exist any more")
+    expect(screen.find("#retry")).to_be_hidden()
+    assert screen.complaints == []
+
+
+def test_it_goes_on_for_as_long_as_the_session_may_live(console, fake):
+    screen, connection = console
+    screen.stop_clock()
+    fake.down = True
+    connection.drop()
+    for _ in range(9):
+        screen.wait_until("waiting")
+        # Chromium itself delays a WebSocket to where others have failed, by seconds.
+        expect(screen.find("#countdown")).to_have_text(COUNTDOWN, timeout=20_000)
+        screen.pass_time(30)
+    screen.wait_until("waiting")
+    screen.wait_for_words("The console server takes nobody at the moment.")
+    expect(screen.button("Try now")).to_be_visible()
+    screen.button("Cancel").click()
+    screen.wait_for_words("You disconnected from the console")
+    screen.button("Reconnect").click()
+    screen.wait_until("waiting")
+    fake.down = False
+    # The network is back.
+    screen.page.evaluate("window.dispatchEvent(new Event('online'))")
+    again = fake.next_connection()
+    assert again.token == "resume-1"
+    screen.wait_until("connected")
+
+    # Somebody looks again.
+    fake.down = True
+    again.drop()
+    screen.wait_until("waiting")
+    show(screen, visible=False)
+    fake.down = False
+    show(screen, visible=True)
+    again = fake.next_connection()
+    screen.wait_until("connected")
+
+    # A token that is refused is final, whatever was there before.
+    fake.plans.append(Plan(refuse=HTTPStatus.FORBIDDEN))
+    again.drop()
+    screen.wait_until("waiting")
+    screen.button("Try now").click()
+    screen.wait_until("ended")
+    screen.wait_for_words("does not accept this link any more")
+    expect(screen.find("#retry")).to_be_hidden()
+
+
+def test_what_keeps_a_websocket_from_opening_is_told_in_words(fake, new_screen):
+    fake.blocks = True
+    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    screen.wait_for_words("blocks WebSockets")
+    screen.wait_for_words("The link itself is good")
+    for judgement, words in (
+        (HTTPStatus.OK, "answered in the console server's place"),
+        (HTTPStatus.UPGRADE_REQUIRED, "did not accept this link"),
+        (HTTPStatus.BAD_GATEWAY, "takes nobody at the moment"),
+        (HTTPStatus.TOO_MANY_REQUESTS, "takes nobody at the moment"),
+    ):
+        fake.judgement = judgement
+        screen.button("Try again").click()
+        screen.wait_for_words(words)
+    screen.page.context.set_offline(True)
+    screen.button("Try again").click()
+    screen.wait_for_words("The network is gone.")
+    screen.page.context.set_offline(False)
+    fake.judgement = HTTPStatus.FORBIDDEN
+    screen.button("Try again").click()
+    screen.wait_for_words("does not accept this link any more")
+    expect(screen.find("#retry")).to_be_hidden()
+
+
+def test_a_newer_server_s_reason_says_itself_what_to_do(console, fake):
+    screen, connection = console
+    fake.plans += [
+        Plan(end=("hibernated", "It hibernates."), more={"retry": "wait", "after": 0.1}),
+        Plan(end=("hibernated", "It hibernates."), more={"retry": "wait", "after": 0.1}),
+        Plan(end=("abducted", "It is gone."), more={"retry": "unheard-of"}),
+    ]
+    connection.drop()
+    screen.wait_for_words("I open it when it has.")
+    screen.wait_until("ended")
+    screen.wait_for_words("It is gone.")
+    expect(screen.button("Reconnect")).to_be_visible()
+
+
+def test_after_eight_hours_of_sleep_and_with_another_clock_it_comes_back(
+    proxy, vsphere, wire, new_screen
+):
+    page = f"http://127.0.0.1:{wire.port}/?token={proxy.token(WEB_1)}"
+    screen = new_screen("about:blank")
+    # The computer's clock is a year slow, until somebody sets it while the page is open.
+    screen.page.clock.install(time=time.time() - 366 * 86_400)
+    screen.page.goto(page)
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    vsphere.drop("web-1")
+    screen.wait_until("waiting")
+    screen.wait_until("connected")
+    screen.page.clock.set_system_time(time.time())
+    vsphere.drop("web-1")
+    screen.wait_until("waiting")
+    screen.wait_until("connected")
+    # As when the lid is closed: the connection is dead, and nobody says so.
+    wire.silent = True
+    screen.page.clock.fast_forward("08:00:00")
+    screen.wait_until("waiting")
+    wire.silent = False
+    screen.wait_until("connected")
+    screen.page.keyboard.type("awake")
+    assert vsphere.shows("web-1", "awake")
