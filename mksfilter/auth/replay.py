@@ -156,14 +156,18 @@ def replay_guard(url: str, *, fail_open: bool = False) -> ReplayGuard | None:
 
 
 class _Local(ReplayGuard):
-    def __init__(self, name: str, **options: Any) -> None:
+    # Not the time of day: a clock that is set forward and back must not make a name free.
+    def __init__(
+        self, name: str, *, monotonic: Callable[[], float] = time.monotonic, **options: Any
+    ) -> None:
         super().__init__(name, **options)
         self._lock = threading.Lock()
+        self._now = monotonic
         self._names: set[str] = set()
         self._ends: list[tuple[float, str]] = []
 
     def _add(self, jti: str, lifetime: int) -> bool:
-        now = self._clock()
+        now = self._now()
         with self._lock:
             while self._ends and self._ends[0][0] <= now:
                 self._names.discard(heapq.heappop(self._ends)[1])

@@ -120,14 +120,18 @@ class ProxyConfiguration:
         from mksfilter.checks import site
         from mksfilter.checks.vcenters import check_vcenters
 
-        directory = runtime_directory.find(self.conf[config.GROUP].runtime_directory)
-        checked = check_vcenters(vcenters, runtime_directory=directory)
+        checked = check_vcenters(vcenters, runtime_directory=self._runtime_directory)
         for settings, (name, good, words) in zip(vcenters, checked, strict=True):
             kind = Kind.GOOD if good else Kind.ERROR
             where = self._files.where(f"vcenter.{name}", "host")
             yield Finding(where, words, kind=kind)
             if good:
-                yield from site.look_at(settings, where)
+                yield from site.look_at(settings, where, runtime_directory=self._runtime_directory)
+
+    @property
+    def _runtime_directory(self) -> str:
+        """The node's: log-ins that are refused to a check count with the proxy's own."""
+        return runtime_directory.find(self.conf[config.GROUP].runtime_directory)
 
     def _codec(self, settings: config.ProxySettings) -> TokenCodec | None:
         keys = KeyRepository(settings.key_repository)
@@ -176,7 +180,11 @@ class ProxyConfiguration:
         from mksfilter.checks.walk import Walk
 
         with contextlib.closing(
-            Consoles(vcenters, allowed_networks=settings.allowed_networks)
+            Consoles(
+                vcenters,
+                allowed_networks=settings.allowed_networks,
+                runtime_directory=self._runtime_directory,
+            )
         ) as consoles:
             walk = Walk(where, codec, consoles, base_url=url)
             yield from walk.findings(instance)

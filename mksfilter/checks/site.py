@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from mksfilter.backends.base import console_host, console_port
 from mksfilter.backends.vsphere.faults import CONSOLE_PRIVILEGE
 from mksfilter.backends.vsphere.session import Session, log_out
+from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.checks.finding import Finding, Kind
 from mksfilter.exceptions import BackendError
 
@@ -32,12 +33,14 @@ _CLOCK_ERROR: Final = 300.0
 _PORTS: Final = {"mks": 902}
 
 
-def look_at(settings: VCenterSettings, where: str) -> Iterator[Finding]:
+def look_at(settings: VCenterSettings, where: str, *, runtime_directory: str) -> Iterator[Finding]:
     """What is wrong with the site of one vCenter that can be logged in to, and what is good.
 
     :param where: for the findings.
+    :param runtime_directory: as for :func:`.vcenters.check_vcenters`.
     """
-    with contextlib.closing(Session(settings)) as session:
+    record = SharedRecord.of(settings, runtime_directory)
+    with contextlib.closing(Session(settings, record=record)) as session:
         for look in (_clock, _privileges, _hosts):
             try:
                 yield from look(session, where)

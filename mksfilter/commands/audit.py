@@ -11,7 +11,7 @@ import time
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
-from mksfilter import config
+from mksfilter import config, runtime_directory
 from mksfilter.audit.events import AuditEvent, timestamp
 from mksfilter.audit.reading import read
 from mksfilter.audit.reconcile import Foreign, VCenterEvent, reconcile
@@ -153,10 +153,16 @@ def _reconcile(args: argparse.Namespace, conf: Any, events: list[AuditEvent]) ->
     since = until - _DAY if args.since is None else args.since
     # pyVmomi is imported only for a configuration that can use it.
     from mksfilter.backends.vsphere.session import Session, log_out
+    from mksfilter.backends.vsphere.shared_record import SharedRecord
 
+    # A log-in that is refused here counts with the proxy's own, lest the account be locked.
+    directory = runtime_directory.find(conf[config.GROUP].runtime_directory)
     with contextlib.ExitStack() as stack:
         sessions = [
-            stack.enter_context(contextlib.closing(Session(settings))) for settings in vcenters
+            stack.enter_context(
+                contextlib.closing(Session(settings, record=SharedRecord.of(settings, directory)))
+            )
+            for settings in vcenters
         ]
         calls = [
             session.submit(lambda session=session: _ask(session, since, until))  # type: ignore[misc]

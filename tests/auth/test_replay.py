@@ -255,13 +255,24 @@ class TestLocal:
 
     def test_forgets_names_when_their_tokens_are_long_expired(self):
         clock = Clock()
-        guard = self.guard(clock=clock)
+        guard = self.guard(clock=clock, monotonic=clock)
         for number in range(100):
             guard.claim(str(number), int(clock()) + 10)
         clock.advance(10 + GRACE)
         guard.claim("new", int(clock()) + 10)
         assert guard._names == {"new"}
         assert len(guard._ends) == 1
+
+    def test_a_clock_that_is_set_forward_and_back_frees_no_name(self):
+        clock = Clock()
+        guard = self.guard(clock=clock)
+        end = int(clock()) + 600
+        guard.claim(JTI, end)
+        clock.advance(3600)
+        guard.claim("meanwhile", int(clock()) + 600)
+        clock.advance(-3600)
+        with pytest.raises(TokenReplayed):
+            guard.claim(JTI, end)
 
     def test_refuses_rather_than_forgets_when_it_is_full(self, monkeypatch):
         monkeypatch.setattr(replay, "MAX_LOCAL_NAMES", 2)

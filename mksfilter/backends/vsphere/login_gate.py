@@ -11,8 +11,9 @@ a node that share a :class:`SharedRecord`:
   was away. A password that has not been refused may be tried at once.
 
 The record holds no password, and no digest that could be tried against a list of them: 16 bits of
-an HMAC tell one password from the next, and nothing else. No clock but the one passed in: the
-node's, for processes come and go.
+an HMAC tell one password from the next, and nothing else. No clock but the one passed in, which is
+the same for all processes of the node and is not set: a clock that jumps must not let a password be
+tried once more.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class LoginGate:
     """
 
     def __init__(
-        self, record: SharedRecord, *, window: float, clock: Callable[[], float] = time.time
+        self, record: SharedRecord, *, window: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._record = record
         self._window = window
@@ -115,7 +116,7 @@ class LoginGate:
         return max(first, min(_LONGEST, first * 2.0 ** (min(times, 16) - 1)))
 
     def _refusals(self, record: dict[str, Any]) -> list[_Refusal]:
-        """Those that still matter. A clock that was set back makes none of them last for ever."""
+        """Those that still matter; a time to come is of a machine that has started anew since."""
         now = self._clock()
         found = []
         for written in record.get("refused", ()):

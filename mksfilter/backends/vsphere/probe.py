@@ -72,7 +72,7 @@ class Prober:
         health: Health,
         record: SharedRecord,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._health = health
         self._record = record
@@ -117,7 +117,7 @@ class Prober:
 
     def healed(self) -> bool:
         """Whether another process had an answer since this one had none."""
-        return _time(self._record.read(), "answered") > self._failed_at
+        return self._time(self._record.read(), "answered") > self._failed_at
 
     def close(self) -> None:
         """Let the thread end."""
@@ -164,7 +164,7 @@ class Prober:
             if well and self._health.answered_ago < IDLE * _MARGIN:
                 return
             since = self._clock() - IDLE * _MARGIN if well else self._failed_at
-            if _time(self._record.read(), "answered") > since:
+            if self._time(self._record.read(), "answered") > since:
                 self._answered()
                 return
             if self._asked_by_another():
@@ -190,7 +190,7 @@ class Prober:
 
         def note(record: dict[str, Any]) -> None:
             nonlocal taken
-            taken = 0 <= self._clock() - _time(record, "asked") < pause
+            taken = 0 <= self._clock() - self._time(record, "asked") < pause
             if not taken:
                 record["asked"] = self._clock()
 
@@ -205,7 +205,9 @@ class Prober:
     def _note_answer(self, record: dict[str, Any]) -> None:
         record["answered"] = self._clock()
 
-
-def _time(record: dict[str, Any], name: str) -> float:
-    written = record.get(name, 0.0)
-    return float(written) if isinstance(written, (int, float)) else 0.0
+    def _time(self, record: dict[str, Any], name: str) -> float:
+        """When it was written; a time to come is of a machine that has started anew since."""
+        written = record.get(name, 0.0)
+        if not isinstance(written, (int, float)) or written > self._clock():
+            return -math.inf
+        return float(written)

@@ -76,7 +76,7 @@ class Session:
 
     :param queue_timeout: seconds a caller waits for its turn.
     :param record: what the processes of this node share about the vCenter and the account.
-    :param wall_clock: seconds, the same for these processes.
+    :param clock: seconds, the same for these processes and never set: CLOCK_MONOTONIC is.
     :ivar healthy: whether the last call or probe was answered; False before the first.
     """
 
@@ -87,11 +87,8 @@ class Session:
         queue_timeout: float = 30.0,
         record: SharedRecord | None = None,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] | None = None,
     ) -> None:
         record = record or SharedRecord()
-        # A record that no other process sees can as well go by this one's clock.
-        wall_clock = wall_clock or (time.time if record.shared else clock)
         self.settings = settings
         self.name = settings.name
         self.vms = VMCache(clock=clock)
@@ -111,8 +108,8 @@ class Session:
             clock=clock,
         )
         self._record = record
-        self._login_gate = LoginGate(record, window=settings.lockout_window, clock=wall_clock)
-        self._prober = Prober(settings, self, record, clock=wall_clock)
+        self._login_gate = LoginGate(record, window=settings.lockout_window, clock=clock)
+        self._prober = Prober(settings, self, record, clock=clock)
         self._client = VSphereClient(settings, abortable=self._abortable)
         self._login_lock = threading.Lock()
         self._epoch = 0

@@ -66,9 +66,11 @@ class SharedRecord:
     def read(self) -> dict[str, Any]:
         """What it holds now; a file that is missing, or cannot be read, holds nothing new."""
         if self._path:
-            with self._lock, contextlib.suppress(FileNotFoundError):
+            with self._lock:
                 try:
                     self._load()
+                except FileNotFoundError:
+                    pass  # nobody has written anything yet; where nobody can, change() tells
                 except (OSError, ValueError) as exc:
                     self._complain(exc)
         return dict(self._own)

@@ -96,6 +96,15 @@ def test_a_directory_that_is_gone_leaves_each_process_with_its_own(
     assert caplog.text.count("event=record-not-shared") == 1
 
 
+def test_the_first_process_of_a_node_finds_nothing_and_has_nothing_to_complain_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = SharedRecord(str(tmp_path / "record"))
+    assert record.read() == {}
+    record.change(count)
+    assert not caplog.records
+
+
 def test_without_a_file_it_is_the_processs_own() -> None:
     record = SharedRecord()
     record.change(count)
