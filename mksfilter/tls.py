@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import datetime
 import hmac
+import logging
+import os
 import ssl
 from collections.abc import Sequence
 
@@ -19,9 +21,20 @@ from cryptography import x509
 from mksfilter.config import VCenterSettings
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
+from mksfilter.log import event
 from mksfilter.tcp import host_and_port
 
-__all__ = ["check_digests", "expiry", "expiry_of_pem", "pins", "ssl_context", "strongest"]
+__all__ = [
+    "FollowingContext",
+    "check_digests",
+    "expiry",
+    "expiry_of_pem",
+    "pins",
+    "ssl_context",
+    "strongest",
+]
+
+LOG = logging.getLogger(__name__)
 
 
 def strongest(digests: Sequence[CertificateDigest]) -> tuple[CertificateDigest, ...]:
@@ -127,6 +140,48 @@ def ssl_context(trust: Endpoint | VCenterSettings) -> ssl.SSLContext:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context
+
+
+class FollowingContext:
+    """:func:`ssl_context` of a vCenter, as its ``ca_file`` is now.
+
+    A vCenter that comes back with the certificate of another CA is trusted again as soon as the
+    file names that one; nothing has to be restarted. A file that cannot be used, as while it is
+    replaced, changes nothing.
+
+    :raises ConfigurationError: as :func:`ssl_context`, at the beginning.
+    """
+
+    def __init__(self, trust: VCenterSettings) -> None:
+        self._trust = trust
+        self._seen = self._look()
+        self._context = ssl_context(trust)
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """The context for a connection that is made now."""
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context = ssl_context(self._trust)
+            except ConfigurationError as exc:
+                LOG.warning(
+                    event("ca-file-not-read", detail=exc, kept="what it held before is trusted")
+                )
+            else:
+                LOG.info(event("ca-file-read", vcenter=self._trust.name, file=self._trust.ca_file))
+        return self._context
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """What tells one state of the file from another."""
+        if not self._trust.ca_file:
+            return None
+        try:
+            info = os.stat(self._trust.ca_file)
+        except OSError:
+            return None
+        return info.st_ino, info.st_mtime_ns, info.st_size
 
 
 def _subject(trust: Endpoint | VCenterSettings) -> str:

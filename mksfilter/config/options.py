@@ -433,7 +433,11 @@ VCENTER_OPTS = [
         "lockout policy; 180 by default). All processes of this node together never have more than "
         "two refused in it.",
     ),
-    cfg.StrOpt("ca_file", help="CA certificates (PEM) that vouch for the vCenter and its hosts."),
+    cfg.StrOpt(
+        "ca_file",
+        help="CA certificates (PEM) that vouch for the vCenter and its hosts. Read again when the "
+        "file has changed.",
+    ),
     cfg.StrOpt(
         "thumbprint",
         help="SHA-256 (or, for older ones, SHA-1) digest of the vCenter's certificate in hex. "

@@ -21,7 +21,7 @@ from mksfilter.log import event
 from mksfilter.simulator.control import Control
 from mksfilter.simulator.esxi.authd import Authd
 from mksfilter.simulator.esxi.consoles import Consoles
-from mksfilter.simulator.esxi.endpoint import Endpoint, hold, secure
+from mksfilter.simulator.esxi.endpoint import Endpoint
 from mksfilter.simulator.esxi.webmks import WebMKS
 from mksfilter.simulator.model import inventory as inventories
 from mksfilter.simulator.model import states
@@ -35,11 +35,11 @@ from mksfilter.simulator.model.inventory import (
     VCenter,
 )
 from mksfilter.simulator.model.tickets import Tickets
-from mksfilter.simulator.net.certificates import Authority
+from mksfilter.simulator.net.certificates import Authority, Certificate
 from mksfilter.simulator.net.httpd import serve_connection
 from mksfilter.simulator.net.listeners import Listeners, own_loopback, reachable
-from mksfilter.simulator.net.sockets import PeerAddress, Socket
 from mksfilter.simulator.vcenter.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
+from mksfilter.simulator.vcenter.front import Front
 from mksfilter.simulator.vcenter.methods import Methods
 from mksfilter.simulator.vcenter.service import VCenterService
 from mksfilter.simulator.vcenter.sessions import Sessions
@@ -87,13 +87,20 @@ class Simulator:
         self.tickets = Tickets()
         self.consoles = Consoles()
         self.authority = Authority(context_class=SSLContext)
+        self.other_authority = Authority("another CA", context_class=SSLContext)
         self._listeners = Listeners()
         self._services: dict[str, VCenterService] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._fronts: dict[str, Front] = {}
         self._directory = tempfile.TemporaryDirectory(prefix="mksfilter-simulator-")
         self.ca_file = os.path.join(self._directory.name, "ca.pem")
-        with open(self.ca_file, "wb") as file:
-            file.write(self.authority.pem)
+        self.other_ca_file = os.path.join(self._directory.name, "other-ca.pem")
+        for path, authority in (
+            (self.ca_file, self.authority),
+            (self.other_ca_file, self.other_authority),
+        ):
+            with open(path, "wb") as file:
+                file.write(authority.pem)
         for kind, key, changes in options.settings:
             self._preset(kind, key, changes)
         self.inventory.remember()
@@ -116,6 +123,8 @@ class Simulator:
         self.tickets.clear()
         for service in self._services.values():
             service.reset()
+        for front in self._fronts.values():
+            front.follow()
         self._release_silent()
 
     def change(self, item: Item, changes: Mapping[str, object]) -> None:
@@ -135,8 +144,10 @@ class Simulator:
                 self.consoles.drop(item)
             if close:
                 self.consoles.finish(item)
-        elif expire:
-            self._services[item.name].sessions.clear()
+        elif isinstance(item, VCenter):
+            self._fronts[item.name].follow()
+            if expire:
+                self._services[item.name].sessions.clear()
         self._release_silent()
 
     def state(self) -> Description:
@@ -146,6 +157,7 @@ class Simulator:
             connections=lambda vm: len(self.consoles.of(vm)),
             credentials=self.credentials,
             ca_file=self.ca_file,
+            other_ca_file=self.other_ca_file,
             control=f"http://127.0.0.1:{self._control_port}",
         )
 
@@ -188,8 +200,6 @@ class Simulator:
     def _start_vcenter(self, vcenter: VCenter, port: int) -> None:
         address = self.options.host
         vcenter.address = reachable(address)
-        certificate = self.authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
-        vcenter.digests = certificate.digests()
         sessions = Sessions(vcenter, self.credentials)
         methods = Methods(
             vcenter,
@@ -201,14 +211,13 @@ class Simulator:
         service = VCenterService(sessions, methods)
         self._services[vcenter.name] = service
 
-        def handle(sock: Socket, peer: PeerAddress) -> None:
-            service.counts.connections += 1
-            if vcenter.state.silent:
-                hold(sock, service.released)
-            elif (tls := secure(sock, certificate.context)) is not None:
-                serve_connection(tls, peer[0], service.handle)
+        def issue(name: str) -> Certificate:
+            authority = self.other_authority if name == "foreign" else self.authority
+            return authority.issue(vcenter.fqdn, ["127.0.0.1", vcenter.address])
 
-        vcenter.port = self._listeners.serve(address, port, handle)
+        front = self._fronts[vcenter.name] = Front(vcenter, service, issue)
+        certificate = front.certificate
+        vcenter.port = self._listeners.serve(address, port, front.handle)
         for name, path, context in (
             ("ws", OLD_PATH, None),
             ("wss", OLD_PATH, certificate.context),

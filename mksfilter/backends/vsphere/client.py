@@ -32,7 +32,7 @@ from mksfilter.exceptions import (
     VCenterUnreachable,
 )
 from mksfilter.tcp import host_and_port
-from mksfilter.tls import pins, ssl_context
+from mksfilter.tls import FollowingContext, pins
 
 __all__ = ["VM", "About", "Connection", "ConsoleEvent", "Ticket", "VSphereClient"]
 
@@ -139,7 +139,7 @@ class VSphereClient:
         self.about: About | None = None
         self.certificate: bytes | None = None
         self.subject = f"vcenter {settings.name} ({host_and_port(settings.host, settings.port)})"
-        self._context = ssl_context(settings)
+        self._context = FollowingContext(settings)
         self._pins = pins(settings)
         self._abortable = abortable
         self._adapter: Adapter | None = None
@@ -152,7 +152,7 @@ class VSphereClient:
             host,
             port,
             timeout=self._timeout,
-            context=self._context,
+            context=self._context.current,
             digests=self._pins,
             subject=self.subject,
             announce=self.announce,

@@ -36,6 +36,7 @@ class VCenterDescription(TypedDict):
     thumbprint: str
     digests: dict[str, str]
     ca_file: str
+    other_ca_file: str
     fqdn: str
     instance_uuid: str
     console_ports: dict[str, int]
@@ -91,13 +92,16 @@ def describe(
     connections: Callable[[VM], int],
     credentials: Credentials,
     ca_file: str,
+    other_ca_file: str,
     control: str,
 ) -> Description:
     """Everything that a client or a test wants to know.
 
     :param connections: how many consoles of a VM are open.
+    :param other_ca_file: of the CA that signs ``foreign`` certificates.
     """
-    vcenters = [_vcenter(vcenter, credentials, ca_file) for vcenter in inventory.vcenters]
+    ca_files = (ca_file, other_ca_file)
+    vcenters = [_vcenter(vcenter, credentials, *ca_files) for vcenter in inventory.vcenters]
     return {
         "vcenter": vcenters[0],
         "vcenters": vcenters,
@@ -107,7 +111,9 @@ def describe(
     }
 
 
-def _vcenter(vcenter: VCenter, credentials: Credentials, ca_file: str) -> VCenterDescription:
+def _vcenter(
+    vcenter: VCenter, credentials: Credentials, ca_file: str, other_ca_file: str
+) -> VCenterDescription:
     return {
         "name": vcenter.name,
         "host": vcenter.address,
@@ -117,6 +123,7 @@ def _vcenter(vcenter: VCenter, credentials: Credentials, ca_file: str) -> VCente
         "thumbprint": vcenter.digests["sha256"],
         "digests": vcenter.digests,
         "ca_file": ca_file,
+        "other_ca_file": other_ca_file,
         "fqdn": vcenter.fqdn,
         "instance_uuid": vcenter.uuid,
         "console_ports": vcenter.console_ports,

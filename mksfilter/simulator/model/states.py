@@ -140,6 +140,8 @@ class VCenterState:
     """What can be changed about a vCenter.
 
     :ivar api_version: 5.5 to 9.0; decides which methods and ticket fields there are.
+    :ivar certificate: which one it presents: the ``first``, a ``renewed`` one of the same CA, or
+        one of another CA (``foreign``). A change is a restart: logins and connections end.
     :ivar silent: accepts connections and never says a word.
     :ivar delay: seconds that every call takes.
     :ivar clock_offset: seconds by which its clock is ahead.
@@ -156,6 +158,7 @@ class VCenterState:
     """
 
     api_version: str = _pattern("8.0", r"\d+(\.\d+)*")
+    certificate: str = _choice("first", "renewed", "foreign")
     silent: bool = False
     delay: float = 0.0
     clock_offset: float = 0.0

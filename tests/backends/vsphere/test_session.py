@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -168,6 +169,32 @@ class TestCertificate:
     ) -> None:
         assert consoles_of(vsphere.vcenter_settings(ca_file=None, insecure=True)).connect(WEB_1)
         assert "event=certificate-not-verified vcenter=vc1" in caplog.text
+
+    def test_of_another_ca_is_trusted_when_the_file_names_that_one(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles, tmp_path: Path
+    ) -> None:
+        ca_file = tmp_path / "ca.pem"
+        ca_file.write_text(Path(vsphere.vcenter["ca_file"]).read_text())
+        consoles = consoles_of(vsphere.vcenter_settings(ca_file=str(ca_file)))
+        consoles.connect(WEB_1)
+        vsphere.set_vcenter(certificate="foreign")
+        for _ in range(2):
+            with pytest.raises(CertificateMismatch, match="ca_file"):
+                consoles.connect(WEB_1)
+        ca_file.write_text("half of it")
+        with pytest.raises(CertificateMismatch):
+            consoles.connect(WEB_1)
+        ca_file.write_text(Path(vsphere.vcenter["other_ca_file"]).read_text())
+        assert consoles.connect(WEB_1)
+
+    def test_that_is_renewed_by_the_same_ca_is_not_noticed(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles
+    ) -> None:
+        consoles = consoles_of(vsphere.vcenter_settings())
+        consoles.connect(WEB_1)
+        vsphere.set_vcenter(certificate="renewed")
+        assert consoles.connect(WEB_1)
+        assert vsphere.calls()["calls"]["Login"] == 2
 
 
 class TestDeadline:
