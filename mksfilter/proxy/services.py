@@ -147,7 +147,12 @@ class Process:
             self.metrics, endpoints.vcenters, {one.name: one.pool_size for one in vcenters}
         )
         gauges.watch_keys(self.metrics, keys)
-        gauges.watch_limits(self.metrics, lambda: limits.use)
+        openings = Openings(
+            _OPENINGS,
+            per_user=settings.max_openings_per_user,
+            per_address=settings.max_openings_per_address,
+        )
+        gauges.watch_limits(self.metrics, lambda: {**limits.use, **openings.use})
         gauges.watch_certificates(
             self.metrics,
             lambda: {
@@ -159,6 +164,7 @@ class Process:
                 },
             },
         )
+        gauges.watch_clock(self.metrics, settings.clock_skew)
         gauges.watch_log(self.metrics)
         gauges.watch_build(self.metrics)
         self.report.start()
@@ -171,11 +177,7 @@ class Process:
                 AddressRate(settings.connection_rate),
                 limits,
                 questions=AddressRate(settings.connection_rate * QUESTION_SHARE),
-                openings=Openings(
-                    _OPENINGS,
-                    per_user=settings.max_openings_per_user,
-                    per_address=settings.max_openings_per_address,
-                ),
+                openings=openings,
                 draining=draining,
             ),
             connector=Connector(

@@ -66,6 +66,7 @@ class Openings:
         waiting: int = 512,
     ) -> None:
         self._total = total
+        self._configured = (per_user, per_address)
         self._per_user = per_user or total
         self._per_address = per_address or total
         self._per_line = per_line
@@ -85,6 +86,18 @@ class Openings:
     def waiting(self) -> int:
         """How many wait for a place."""
         return self._waiting
+
+    @property
+    def use(self) -> dict[str, tuple[int, int]]:
+        """As :attr:`.limits.SessionLimits.use`; ``openings`` and ``openings_waiting`` have no
+        option."""
+        per_user, per_address = self._configured
+        return {
+            "max_openings_per_user": (per_user, max(self._users.values(), default=0)),
+            "max_openings_per_address": (per_address, max(self._addresses.values(), default=0)),
+            "openings": (self._total, self._taken),
+            "openings_waiting": (self._most_waiting, self._waiting),
+        }
 
     def ask(self, user: str, address: str, wake: Callable[[], object]) -> Opening:
         """A place for *user* at *address*, or a place in the line for one.

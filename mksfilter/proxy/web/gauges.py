@@ -5,6 +5,8 @@ Each worker looks for itself, once a second; a gauge says how those of several w
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +15,7 @@ from prometheus_client import Counter
 import mksfilter
 from mksfilter import log
 from mksfilter.exceptions import KeyRepositoryError
+from mksfilter.log import event
 
 if TYPE_CHECKING:
     from mksfilter.backends.resolver import VCenterState
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "watch_build",
     "watch_certificates",
+    "watch_clock",
     "watch_keys",
     "watch_limits",
     "watch_log",
     "watch_vcenters",
 ]
+
+LOG = logging.getLogger(__name__)
 
 #: As :class:`VCenterState` has them.
 _STATES = ("new", "up", "down", "probing", "login-refused")
@@ -135,7 +141,8 @@ def watch_limits(metrics: Metrics, use: Callable[[], Mapping[str, tuple[float, f
     """
     limit = metrics.gauge(
         "limit",
-        "A limit of each worker, by the name of its option; 0: none.",
+        "A limit of each worker, by the name of its option (openings: consoles being opened); "
+        "0: none.",
         ("limit",),
         merge="max",
     )
@@ -169,6 +176,44 @@ def watch_certificates(metrics: Metrics, expiry: Callable[[], Mapping[str, float
     def look() -> None:
         for name, when in expiry().items():
             ends.labels(name).set(when)
+
+    metrics.look_with(look)
+
+
+def watch_clock(
+    metrics: Metrics,
+    skew: float,
+    *,
+    wall: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
+) -> None:
+    """Jumps of the clock: tokens of a node whose clock is wrong are good nowhere else.
+
+    :param skew: seconds that tokens put up with (option ``clock_skew``).
+    :param wall: seconds since the epoch.
+    :param steady: seconds that nobody sets.
+    """
+    jumps = Counter(
+        "mksfilter_clock_jumps",
+        "How often this machine's clock was set by more than clock_skew.",
+        registry=metrics.registry,
+    )
+    before = wall() - steady()
+
+    def look() -> None:
+        nonlocal before
+        now = wall() - steady()
+        if abs(now - before) > skew:
+            jumps.inc()
+            LOG.warning(
+                event(
+                    "clock-jumped",
+                    seconds=round(now - before),
+                    detail="open consoles go on; tokens of nodes with another time are refused "
+                    "here, and this node's there: check NTP",
+                )
+            )
+            before = now
 
     metrics.look_with(look)
 

@@ -10,6 +10,7 @@ import pytest
 import mksfilter
 from mksfilter import log
 from mksfilter.exceptions import KeyRepositoryError
+from mksfilter.proxy.console.openings import Openings
 from mksfilter.proxy.web import gauges
 from mksfilter.proxy.web.metrics import Metrics
 
@@ -68,10 +69,42 @@ def test_limits_are_shown_with_what_is_used_of_them(metrics):
     assert shown['mksfilter_limit_used{limit="max_sessions"}'] == 17
 
 
+def test_consoles_that_are_being_opened_and_that_wait_are_limits_too(metrics):
+    openings = Openings(2, per_user=1, per_address=0)
+    for user in ("alice", "alice", "bob", "carol"):
+        openings.ask(user, "192.0.2.1", lambda: None)
+    gauges.watch_limits(metrics, lambda: openings.use)
+    shown = scrape(metrics)
+    figures = {
+        name: (shown[f'mksfilter_limit{{limit="{name}"}}'], used)
+        for name in openings.use
+        for used in (shown[f'mksfilter_limit_used{{limit="{name}"}}'],)
+    }
+    assert figures == {
+        "max_openings_per_user": (1, 1),
+        "max_openings_per_address": (0, 2),
+        "openings": (2, 2),
+        "openings_waiting": (512, 2),
+    }
+
+
 def test_the_end_of_a_certificate_is_shown(metrics):
     gauges.watch_certificates(metrics, lambda: {"server": 1_800_000_000.0})
     name = 'mksfilter_certificate_expiry_timestamp_seconds{certificate="server"}'
     assert scrape(metrics)[name] == 1_800_000_000
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_is_counted_and_said_once(metrics, caplog, jump):
+    wall, steady = [1_800_000_000.0], [50.0]
+    gauges.watch_clock(metrics, 30, wall=lambda: wall[0], steady=lambda: steady[0])
+    for seconds, set_by in ((1, 0), (1, jump), (1, 0), (86400, 5)):
+        steady[0] += seconds
+        wall[0] += seconds + set_by
+        shown = scrape(metrics)
+    assert shown["mksfilter_clock_jumps_total"] == 1
+    (record,) = caplog.records
+    assert f"event=clock-jumped seconds={jump}" in record.getMessage()
 
 
 def test_lost_lines_of_the_log_are_counted(metrics, monkeypatch):
