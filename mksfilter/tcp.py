@@ -72,6 +72,8 @@ def split_address(text: str, option: str) -> tuple[str, int]:
     if (
         not colon
         or not host.strip("[]")
+        or "[" in host
+        or "]" in host
         or not port.isascii()
         or not port.isdigit()
         or int(port) > 65535

@@ -71,7 +71,9 @@ def test_an_address_has_two_parts(text, parts):
     assert split_address(text, "o") == parts
 
 
-@pytest.mark.parametrize("text", ["", "6091", ":6091", "h:", "h:x", "h:65536", "[]:1", "h:-1"])
+@pytest.mark.parametrize(
+    "text", ["", "6091", ":6091", "h:", "h:x", "h:65536", "[]:1", "h:-1", "[::1:6091"]
+)
 def test_and_none_is_guessed(text):
     with pytest.raises(ConfigurationError, match="not of the form HOST:PORT"):
         split_address(text, "o")

@@ -259,6 +259,14 @@ class _Redis(ReplayGuard):
             retry=retry.Retry(backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             retry_on_timeout=False,
         )
+        # What the URL's query asks for is looked at when a connection is made; none is opened here.
+        pool = self._client.connection_pool
+        try:
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError, redis.RedisError) as exc:
+            raise ConfigurationError(
+                "replay_cache has an option behind '?' that the redis client does not know"
+            ) from exc
 
     def _add(self, jti: str, lifetime: int) -> bool:
         try:

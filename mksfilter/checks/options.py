@@ -115,6 +115,8 @@ def vcenters(
     conf: cfg.ConfigOpts, files: config.ConfigurationFiles, names: Sequence[str]
 ) -> Iterator[Finding]:
     """Is every ``[vcenter.NAME]`` group among *names* there and complete?"""
+    if twice := config.repeated(names):
+        yield Finding(files.where(config.GROUP, "vcenters"), f"vcenters names {twice!r} twice")
     for name in names:
         where = files.where(config.GROUP, "vcenters").partition(" [")[0]
         if next(files.named(f"vcenter.{name}"), None) is None:

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from mksfilter import config, runtime_directory
+from mksfilter import config, extras, runtime_directory, tls
+from mksfilter.audit.places import make_trail
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.replay import replay_guard
 from mksfilter.auth.token import TokenCodec
@@ -14,8 +15,11 @@ from mksfilter.checks import node, options
 from mksfilter.checks.finding import Finding, Kind
 from mksfilter.checks.reached import Reached
 from mksfilter.exceptions import ConfigurationError
+from mksfilter.issuer import token_url
 from mksfilter.proxy import fd_budget
+from mksfilter.proxy.ancestors import parse_ancestor
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, parse_networks
+from mksfilter.tcp import split_address
 
 __all__ = ["ProxyConfiguration"]
 
@@ -45,7 +49,12 @@ class ProxyConfiguration:
             refused.append(Finding(self._where(option), f"option {option}: {words}"))
 
         settings = config.proxy_settings(self.conf, refused=refuse)
+        audit = config.audit_settings(self.conf, refused=refuse)
         yield from refused
+        yield from options.errors_of(
+            self._where("audit_transport_url"), partial(make_trail, audit, "proxy")
+        )
+        yield from self._promises()
         yield from options.key_repository(self._where("key_repository"), settings.key_repository)
         yield from self._values(settings)
         yield from self._contradictions(settings, names)
@@ -189,6 +198,19 @@ class ProxyConfiguration:
             walk = Walk(where, codec, consoles, base_url=url)
             yield from walk.findings(instance)
 
+    def _promises(self) -> Iterator[Finding]:
+        """What each vCenter's certificates and kind of console are told to be."""
+        try:
+            vcenters = config.vcenter_settings(self.conf)
+        except ConfigurationError:
+            return  # findings() has said so
+        for settings in vcenters:
+            yield from options.errors_of(
+                self._files.where(f"vcenter.{settings.name}", "host"),
+                partial(tls.ssl_context, settings),
+                partial(_backend, settings),
+            )
+
     def _has_nova(self) -> bool:
         try:
             return config.nova_settings(self.conf) is not None
@@ -203,7 +225,15 @@ class ProxyConfiguration:
             "allowed_origins": partial(OriginPolicy, settings.allowed_origins, TrustedProxies()),
             "trusted_proxies": partial(TrustedProxies, settings.trusted_proxies),
             "replay_cache": partial(replay_guard, settings.replay_cache),
+            "frame_ancestors": partial(list, map(parse_ancestor, settings.frame_ancestors)),
         }
+        if settings.management_bind:
+            attempts["management_bind"] = partial(
+                split_address, settings.management_bind, "management_bind"
+            )
+        url = settings.webmks_proxy_base_url
+        if url and config.VCENTER_PLACE not in url:
+            attempts["webmks_proxy_base_url"] = partial(token_url, url, "")
         for option in ("allowed_networks", "metrics_networks"):
             attempts[option] = partial(parse_networks, getattr(settings, option), option)
         for option, attempt in attempts.items():
@@ -243,3 +273,10 @@ class ProxyConfiguration:
                 f"{settings.session_lifetime}, so it never comes to it",
                 "make it shorter, or 0",
             )
+
+
+def _backend(settings: config.VCenterSettings) -> None:
+    with extras.needed(f"[vcenter.{settings.name}] backend"):
+        from mksfilter.backends import registry
+
+        registry.load(settings)

@@ -16,6 +16,7 @@ from mksfilter.config.loading import (
     proxy_settings,
     refuse_unknown,
     register,
+    repeated,
     vcenter_faults,
     vcenter_settings,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "proxy_settings",
     "refuse_unknown",
     "register",
+    "repeated",
     "unknown_in_environment",
     "unknown_in_files",
     "unknown_in_section",

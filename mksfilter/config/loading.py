@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import logging
+import math
 import os
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -39,6 +42,7 @@ from mksfilter.config.unknown import (
     Role,
     unknown_in_environment,
     unknown_in_files,
+    unknown_in_nova,
     unknown_in_section,
     unused_groups,
 )
@@ -58,10 +62,13 @@ __all__ = [
     "proxy_settings",
     "refuse_unknown",
     "register",
+    "repeated",
     "vcenter_faults",
     "vcenter_settings",
 ]
 
+#: Of a password. None of it can stand in vCenter's XML, or was typed on purpose.
+_NO_PASSWORD = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ufeff]")
 _REQUIRED = ("host", "username", "password")
 
 LOG = logging.getLogger(__name__)
@@ -207,6 +214,15 @@ def audit_settings(
     """
     register(conf)
     values = _resolve(conf, AUDIT_OPTS, local_conf or {}, refused or _raise(conf))
+    if values["audit_fail_closed"] and not any(
+        values[place] for place in ("audit_file", "audit_syslog", "audit_transport_url")
+    ):
+        (refused or _raise(conf))(
+            "audit_fail_closed",
+            "there is no place to keep events in; set audit_file, audit_syslog or "
+            "audit_transport_url",
+            in_section="audit_fail_closed" in (local_conf or {}),
+        )
     named = {name.removeprefix("audit_"): value for name, value in values.items()}
     return AuditSettings(conf=conf, **named)
 
@@ -220,6 +236,8 @@ def vcenter_settings(
         file is unreadable or open to others, or two ways of verifying certificates are mixed.
     """
     names = _resolve(conf, SHARED_OPTS, local_conf or {}, _raise(conf))["vcenters"]
+    if twice := repeated(names):
+        raise ConfigurationError(f"vcenters names {twice!r} twice")
     settings = []
     for name in names:
         faults: list[str] = []
@@ -227,6 +245,13 @@ def vcenter_settings(
         if faults:
             raise ConfigurationError("; ".join(faults))
     return tuple(settings)
+
+
+def repeated(names: Sequence[str]) -> str:
+    """The first of *names* that is there before; empty: none is. The case of a group's name makes
+    no difference to oslo.config."""
+    lower = [name.lower() for name in names]
+    return next((name for at, name in enumerate(names) if name.lower() in lower[:at]), "")
 
 
 def vcenter_faults(conf: cfg.ConfigOpts, name: str) -> list[str]:
@@ -281,6 +306,7 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
     loading.register_auth_conf_options(conf, NOVA_GROUP)
     loading.register_session_conf_options(conf, NOVA_GROUP)
     loading.register_adapter_conf_options(conf, NOVA_GROUP)
+    _refuse_unknown_in_nova(conf)
     if not conf[NOVA_GROUP].auth_type:
         return None
     if mangled := _mangled(conf, NOVA_GROUP):
@@ -323,6 +349,33 @@ def nova_settings(conf: cfg.ConfigOpts) -> NovaSettings | None:
     )
 
 
+def _refuse_unknown_in_nova(conf: cfg.ConfigOpts) -> None:
+    """:raises ConfigurationError: ``[nova]`` holds what neither we nor keystoneauth reads."""
+    from keystoneauth1 import exceptions, loading
+
+    try:
+        opts = [
+            *NOVA_OPTS,
+            *loading.get_auth_common_conf_options(),
+            *loading.get_session_conf_options(),
+            *loading.get_adapter_conf_options(),
+            *loading.get_auth_plugin_conf_options(conf[NOVA_GROUP].auth_type or "password"),
+        ]
+    except exceptions.ClientException:
+        return  # the kind of log-in is unknown, which is told when it is loaded
+    known = {
+        name.replace("-", "_")
+        for opt in opts
+        for name in (opt.dest, *(old.name for old in opt.deprecated_opts if old.name))
+    }
+    written: list[str] = []
+    with contextlib.suppress(ConfigurationError):
+        files = ConfigurationFiles(files_of(conf))
+        written = [name for group in files.named(NOVA_GROUP) for name in group.options]
+    if found := list(unknown_in_nova(written, known)):
+        raise ConfigurationError("; ".join(map(str, found)))
+
+
 def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSettings:
     group = f"vcenter.{name}"
     conf.register_opts(VCENTER_OPTS, group=group)
@@ -334,6 +387,7 @@ def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSetti
             continue
         try:
             values[opt.dest] = conf[group][opt.dest]
+            _require_sound(opt, values[opt.dest])
         except (cfg.Error, ValueError) as exc:
             faults.append(f"[{group}] option {opt.dest}: {_words(exc)}")
             # Not None: it is set, if not well.
@@ -343,6 +397,12 @@ def _vcenter(conf: cfg.ConfigOpts, name: str, faults: list[str]) -> VCenterSetti
             faults.append(f"[{group}] {required} is not set, and vcenters names {name!r}")
     for option in ("host", "console_host"):
         values[option] = values[option] and unbracketed(values[option])
+        if values[option] and not _is_host(values[option].replace("{host}", "host")):
+            # Not the value: a URL may hold a password.
+            faults.append(
+                f"[{group}] {option} is not the name or address of a host alone; its port stands "
+                f"in {option.removesuffix('host')}port"
+            )
     password_file = values["password_file"]
     if password_file:
         values["password"] = _read_password(group, password_file, faults)
@@ -371,6 +431,14 @@ def current_password(vcenter: VCenterSettings) -> str:
     return password
 
 
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return re.fullmatch(r"[^\s/@?#\[\]{}]+", text) is not None
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.IPv6Address(text))
+    return False
+
+
 def _mangled(conf: cfg.ConfigOpts, group: str, file_option: str = "") -> str:
     """Why oslo.config takes the password of *group* for another one than is written; ``""``: it
     does not."""
@@ -392,7 +460,14 @@ def _read_password(group: str, path: str, faults: list[str]) -> str:
             # Root reads what is kept for another user.
             fault = place.fault or file_fault(info, path, volume=place.volume, owner=info.st_uid)
             if not fault:
-                return file.read().rstrip("\r\n")
+                password = file.read().rstrip("\r\n")
+                if not _NO_PASSWORD.search(password):
+                    return password
+                # Each log-in that vCenter refuses brings its lock-out nearer.
+                fault = (
+                    f"{path}: holds more than one line of text (a byte order mark, a second line, "
+                    f"a control character); write the password alone"
+                )
     except OSError as exc:
         fault = f"{path}: {exc.strerror}"
     except UnicodeDecodeError:
@@ -433,6 +508,7 @@ def _resolve(
                 values[opt.dest] = _parse(opt, local_conf[opt.dest])
             else:
                 values[opt.dest] = conf[GROUP][opt.dest]
+            _require_sound(opt, values[opt.dest])
         except (cfg.Error, ValueError, TypeError) as exc:
             refused(opt.dest, _words(exc), in_section=in_section)
             values[opt.dest] = opt.default
@@ -446,6 +522,17 @@ def _words(exc: Exception) -> str:
         return "refers with '$' to an option that there is not; a '$' itself is written '$$'"
     text = " ".join(str(exc).split())
     return text.partition(" is not valid: ")[2] or text
+
+
+def _require_sound(opt: cfg.Opt, value: Any) -> None:
+    """oslo.config takes an empty number for none at all, and ``nan`` for one.
+
+    :raises ValueError: it is such a value.
+    """
+    if value is None and opt.default is not None:
+        raise ValueError("is empty; write a value, or remove it")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("is not a finite number")
 
 
 def _parse(opt: cfg.Opt, text: str) -> Any:

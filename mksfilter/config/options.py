@@ -42,6 +42,7 @@ SHARED_OPTS = [
     cfg.StrOpt(
         "audience",
         default="mksfilter",
+        max_length=255,
         help="Name of this deployment. A token made for one audience is refused by another, so "
         "that two clouds that share a key by mistake do not share consoles.",
     ),

@@ -16,6 +16,7 @@ from mksfilter.config.options import (
     AUDIT_OPTS,
     FILTER_OPTS,
     GROUP,
+    NOVA_GROUP,
     PROXY_OPTS,
     SHARED_OPTS,
     VCENTER_OPTS,
@@ -28,6 +29,7 @@ __all__ = [
     "Unknown",
     "unknown_in_environment",
     "unknown_in_files",
+    "unknown_in_nova",
     "unknown_in_section",
     "unused_groups",
 ]
@@ -43,6 +45,8 @@ _OF_FILTER = frozenset(opt.dest for opt in FILTER_OPTS)
 _OF_PROXY = frozenset(opt.dest for opt in PROXY_OPTS)
 _OF_VCENTER = frozenset(opt.dest for opt in VCENTER_OPTS)
 _OF_GROUP = _SHARED | _OF_FILTER | _OF_PROXY
+#: Names that other services' [DEFAULT] has or had too.
+_OTHERS = frozenset({"api", "audience", "identity", "log_format", "log_level", "policy_file"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +115,20 @@ def unknown_in_files(files: ConfigurationFiles) -> Iterator[Unknown]:
             yield from _in_group(
                 written.where, written.options, _OF_VCENTER, _OF_GROUP, f"[{GROUP}]"
             )
+        elif group == "default":
+            for name in sorted((_OF_GROUP - _OTHERS) & written.options.keys()):
+                yield Unknown(
+                    written.where, f"option {name!r} is not read here", f"it belongs into [{GROUP}]"
+                )
         elif meant := _meant(written.group):
             yield Unknown(written.where, "unknown group", f"did you mean {meant}?")
+
+
+def unknown_in_nova(options: Iterable[str], known: Collection[str]) -> Iterator[Unknown]:
+    """Options of group ``[nova]`` that are none of *known*."""
+    for name in options:
+        if name not in known:
+            yield Unknown(f"[{NOVA_GROUP}]", f"unknown option {name!r}", _suggestion(name, known))
 
 
 def unknown_in_environment(environ: Mapping[str, str] = os.environ) -> Iterator[Unknown]:
@@ -168,6 +184,8 @@ def _meant(group: str) -> str | None:
         if found and name.strip() and _similar(prefix.strip(), _VCENTER):
             # With the name as it was written: vcenters has to name it.
             return f"[{_VCENTER}.{group.strip()[-len(name) :].strip()}]"
+    if plain != NOVA_GROUP and _similar(plain, NOVA_GROUP):
+        return f"[{NOVA_GROUP}]"
     return f"{_VCENTER_GROUP}" if plain in (_VCENTER, f"{_VCENTER}.") else None
 
 

@@ -353,3 +353,10 @@ def test_the_clients_are_imported_only_when_asked_for():
         "assert not {'redis', 'pymemcache'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_option_of_the_url_that_redis_does_not_know_is_told_at_the_start():
+    with pytest.raises(ConfigurationError, match="option behind") as caught:
+        replay_guard("redis://:s3cret@127.0.0.1:6379/0?sokcet_timeout=1")
+    assert "s3cret" not in str(caught.value)
+    assert replay_guard("redis://127.0.0.1:6379/0?health_check_interval=5") is not None

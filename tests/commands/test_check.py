@@ -432,3 +432,30 @@ def test_no_secret_is_printed(setting):
     setting.replace(setting.proxy, "username = nova\n", "")
 
     assert "secret" not in "".join(setting.check_proxy()[1])
+
+
+@pytest.mark.parametrize(
+    ("group", "line", "finding"),
+    [
+        ("mksfilter", "management_bind = 127.0.0.1:99999", "not of the form HOST:PORT"),
+        ("mksfilter", "frame_ancestors = *", "frame_ancestors: '*' is neither self nor"),
+        ("mksfilter", "webmks_proxy_base_url = console", "is not a URL of the form"),
+        ("mksfilter", "max_sessions =", "option max_sessions: is empty"),
+        ("mksfilter", "stall_timeout = inf", "option stall_timeout: is not a finite number"),
+        ("mksfilter", "audit_fail_closed = true", "there is no place to keep events in"),
+        ("mksfilter", "vcenters = dc1, dc1", "vcenters names 'dc1' twice"),
+        ("vcenter.dc1", "backend = webmkss", "backend 'webmkss' is unknown"),
+        ("vcenter.dc1", "thumbprint = aa:bb", "thumbprint: a certificate digest has"),
+        ("vcenter.dc1", "ca_file = /none.pem", "ca_file /none.pem cannot be used"),
+    ],
+)
+def test_what_the_proxy_refuses_at_its_start_is_told_before_it(setting, group, line, finding):
+    text = setting.proxy.read_text()
+    name = line.partition(" =")[0]
+    lines = [each for each in text.splitlines() if not each.startswith(f"{name} =")]
+    setting.proxy.write_text("\n".join(lines).replace(f"[{group}]", f"[{group}]\n{line}") + "\n")
+
+    code, lines = setting.check_proxy()
+
+    assert code == 1
+    assert [each for each in lines if finding in each], lines

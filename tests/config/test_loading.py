@@ -236,3 +236,87 @@ def test_a_password_file_is_read_again(tmp_path):
     path.unlink()
     with pytest.raises(ConfigurationError, match="No such file"):
         config.current_password(settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("s3cret\r\n", "s3cret"),
+        ("s3cret\n\n", "s3cret"),
+        (" s3\tcret ", " s3\tcret "),
+        ("\ufeffs3cret", None),
+        ("s3cret\n# of dc1\n", None),
+        ("s3\x00cret", None),
+        ("s3\x1bcret", None),
+    ],
+)
+def test_a_password_file_that_holds_more_than_the_password_costs_no_log_in(
+    tmp_path, written, password
+):
+    path = tmp_path / "pw"
+    path.touch(0o600)
+    path.write_bytes(written.encode())
+    if password is not None:
+        assert vcenter_with(tmp_path, f"password_file = {path}").password == password
+        return
+    with pytest.raises(ConfigurationError, match="write the password alone") as caught:
+        vcenter_with(tmp_path, f"password_file = {path}")
+    assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["host", "console_host"])
+@pytest.mark.parametrize(
+    "written",
+    ["https://u:s3cret@vc1/", "vc1:443", "[::1]:443", "vc1 dc1", "vc1/sdk", "{hots}.esx", "::1::"],
+)
+def test_a_host_that_is_none_is_refused_without_what_may_be_a_secret(tmp_path, option, written):
+    with pytest.raises(ConfigurationError, match=rf"{option} is not the name or address") as caught:
+        vcenter_with(tmp_path, f"password = x\n{option} = {written}")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "written", ["{host}.esx.example.com", "esx_1", "192.0.2.1", "fe80::1%eth0"]
+)
+def test_a_host_may_be_a_name_an_address_or_complete_a_short_name(tmp_path, written):
+    settings = vcenter_with(tmp_path, f"password = x\nconsole_host = {written}")
+    assert settings.console_host == written
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("drain_time = nan", "option drain_time: is not a finite number"),
+        ("connect_timeout = inf", "option connect_timeout: is not a finite number"),
+        ("max_sessions =", "option max_sessions: is empty; write a value, or remove it"),
+        ("audience = " + "x" * 256, "option audience: "),
+        ("vcenters = dc1, DC1", "vcenters names 'DC1' twice"),
+        ("audit_fail_closed = true", "option audit_fail_closed: there is no place"),
+    ],
+)
+def test_a_value_that_would_mean_something_else_stops_the_start(tmp_path, line, words):
+    conf = config.load([write(tmp_path / "a.conf", f"[mksfilter]\n{line}\n")])
+    with pytest.raises(ConfigurationError, match=words):
+        (config.proxy_settings(conf), config.vcenter_settings(conf), config.audit_settings(conf))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("auth_type = password\nusrname = u", "unknown option 'usrname'; did you mean username?"),
+        ("tickte = issued", "unknown option 'tickte'; did you mean ticket?"),
+        ("auth_typ = password", "unknown option 'auth_typ'; did you mean auth_type?"),
+    ],
+)
+def test_an_option_of_nova_that_nobody_reads_stops_the_start(tmp_path, line, words):
+    conf = config.load([write(tmp_path / "a.conf", f"[nova]\n{line}\n")])
+    with pytest.raises(ConfigurationError, match=rf"\[nova\]: {words}"):
+        config.nova_settings(conf)
+
+
+def test_the_options_of_keystoneauth_are_read_by_their_old_names_too(tmp_path):
+    text = (
+        "[nova]\nauth_plugin = password\nauth_url = http://127.0.0.1:5000/v3\nuser_name = u\n"
+        "password = p\ntenant_name = service\nregion_name = one\ntimeout = 5\nticket = own\n"
+    )
+    assert config.nova_settings(config.load([write(tmp_path / "a.conf", text)])) is not None

@@ -164,3 +164,16 @@ def test_novas_own_configuration_directory_is_asked_too(file):
 
     with pytest.raises(ConfigurationError, match=r"10-mks\.conf \[mksfilter\]: .*token_ttl"):
         config.filter_settings(conf)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("[DEFAULT]\nmax_sessions = 5", "option 'max_sessions' is not read here; it belongs into"),
+        ("[novaa]\nticket = own", r"unknown group; did you mean \[nova\]\?"),
+    ],
+)
+def test_options_where_nobody_looks_are_told(tmp_path, written, words):
+    (tmp_path / "a.conf").write_text(f"{written}\n")
+    with pytest.raises(ConfigurationError, match=words):
+        config.proxy_settings(config.load([str(tmp_path / "a.conf")]))

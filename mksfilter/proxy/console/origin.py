@@ -15,14 +15,23 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from urllib.parse import urlsplit
 
 from mksfilter.exceptions import ConfigurationError, OriginDenied
+from mksfilter.tcp import unbracketed
 
-__all__ = ["Origin", "OriginPolicy", "TrustedProxies", "parse_origin"]
+__all__ = [
+    "Origin",
+    "OriginPolicy",
+    "TrustedProxies",
+    "contains",
+    "parse_networks",
+    "parse_origin",
+]
 
 #: Characters; a host name has 253 at most.
 _LONGEST = 512
 #: Addresses of X-Forwarded-For that are looked at, from the right.
 _MOST_HOPS = 32
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -156,16 +165,22 @@ class OriginPolicy:
 
 
 def parse_networks(texts: Iterable[str], option: str) -> _Networks:
-    """Read CIDR networks of a configuration option.
+    """Read CIDR networks of a configuration option. An IPv6 address may stand in brackets.
 
     :raises ConfigurationError: naming *option* and the value.
     """
     networks = []
     for text in texts:
+        address, slash, length = text.strip().partition("/")
         try:
-            networks.append(ip_network(text))
+            network = ip_network(unbracketed(address) + slash + length)
         except ValueError as exc:
             raise ConfigurationError(f"{option}: {exc}") from None
+        if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+            # Addresses of that kind are looked at as IPv4, see contains().
+            mapped = int(network.network_address) & 0xFFFFFFFF
+            network = IPv4Network((mapped, network.prefixlen - 96))
+        networks.append(network)
     return tuple(networks)
 
 

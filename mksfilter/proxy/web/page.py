@@ -24,8 +24,8 @@ from http import HTTPStatus
 from pathlib import Path
 from string import Template
 
-from mksfilter.exceptions import ConfigurationError
 from mksfilter.log import event
+from mksfilter.proxy.ancestors import parse_ancestor
 
 __all__ = ["Answer", "Pages", "framed", "plain"]
 
@@ -41,9 +41,6 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
-_ANCESTOR = re.compile(
-    r"self|https?://(\*\.)?[A-Za-z0-9.\-_]+(:\d+)?|https?://\[[0-9A-Fa-f:]+\](:\d+)?"
-)
 _FILE = re.compile(r'(\b(?:href|src)=")static/')
 _VERSIONED = re.compile(r"/static/([0-9a-f]{16})(/.+)")
 _Headers = list[tuple[str, str]]
@@ -115,7 +112,7 @@ class Pages:
         self, frame_ancestors: Iterable[str] = (), *, hsts: int = 0, root: Path = _HERE
     ) -> None:
         self._hsts = hsts
-        ancestors = [_ancestor(text) for text in frame_ancestors]
+        ancestors = [parse_ancestor(text) for text in frame_ancestors]
         self._policy = "; ".join(
             (
                 "default-src 'none'",
@@ -198,14 +195,6 @@ class Pages:
         if tls and self._hsts:
             headers.append(("Strict-Transport-Security", f"max-age={self._hsts}"))
         return headers
-
-
-def _ancestor(text: str) -> str:
-    if not _ANCESTOR.fullmatch(text):
-        raise ConfigurationError(
-            f"frame_ancestors: {text!r} is neither self nor of the form scheme://host[:port]"
-        )
-    return "'self'" if text == "self" else text
 
 
 def _static_files(root: Path) -> Iterable[tuple[str, _File]]:

@@ -229,3 +229,13 @@ def test_a_header_of_thousands_of_addresses_is_read_from_the_right_and_not_to_it
 def test_an_origin_longer_than_any_host_name_is_none():
     with pytest.raises(ValueError, match="too long"):
         parse_origin("https://" + "a" * 30_000)
+
+
+def test_a_network_may_stand_in_brackets_and_one_of_mapped_addresses_is_ipv4s():
+    networks = parse_networks(["[::1]", "[fd00::]/8", "::ffff:10.0.0.0/104"], "x")
+    for address in ("::1", "fd00::7", "10.1.2.3", "::ffff:10.1.2.3"):
+        assert contains(networks, address)
+    for address in ("::2", "11.1.2.3", "::ffff:11.1.2.3"):
+        assert not contains(networks, address)
+    with pytest.raises(ConfigurationError, match="x: "):
+        parse_networks(["[::1"], "x")
