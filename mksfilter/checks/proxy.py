@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from mksfilter import config, extras, runtime_directory, tls
+from mksfilter import config, runtime_directory, tls
 from mksfilter.audit.places import make_trail
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.replay import replay_guard
@@ -205,11 +205,14 @@ class ProxyConfiguration:
         except ConfigurationError:
             return  # findings() has said so
         for settings in vcenters:
-            yield from options.errors_of(
-                self._files.where(f"vcenter.{settings.name}", "host"),
-                partial(tls.ssl_context, settings),
-                partial(_backend, settings),
-            )
+            where = self._files.where(f"vcenter.{settings.name}", "host")
+            yield from options.errors_of(where, partial(tls.ssl_context, settings))
+            try:
+                from mksfilter.backends import registry
+            except ModuleNotFoundError:  # pyVmomi
+                yield Finding(where, "backend", "pip install 'mksfilter[vcenter]'", Kind.UNCHECKED)
+            else:
+                yield from options.errors_of(where, partial(registry.load, settings))
 
     def _has_nova(self) -> bool:
         try:
@@ -273,10 +276,3 @@ class ProxyConfiguration:
                 f"{settings.session_lifetime}, so it never comes to it",
                 "make it shorter, or 0",
             )
-
-
-def _backend(settings: config.VCenterSettings) -> None:
-    with extras.needed(f"[vcenter.{settings.name}] backend"):
-        from mksfilter.backends import registry
-
-        registry.load(settings)
