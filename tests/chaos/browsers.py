@@ -67,9 +67,10 @@ class Browser:
 
     async def stop(self) -> None:
         """Close the window."""
-        if self._task is not None:
+        # Once may not do: wait_for of Python 3.11 loses a cancellation that comes with the answer.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=1)
         self.working = False
 
     @property

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mksfilter.auth.keys import KeyRepository
 from tests.chaos.fleet import Fleet, Node
@@ -29,12 +30,14 @@ class Fault:
     :param inject: does it, and returns what heals it.
     :param lasts: seconds until it is healed.
     :param keeps: kinds of browsers none of whose consoles may end by it.
+    :param said: whether the fleet has told its operator of it, once it is healed.
     """
 
     name: str
     inject: Callable[[Fleet], Heal]
     lasts: float = 0.0
     keeps: tuple[str, ...] = ("page", "stock")
+    said: Callable[[Fleet], bool] = lambda _fleet: True
 
 
 def _nothing() -> None:
@@ -155,14 +158,19 @@ def _log_unread(fleet: Fleet) -> Heal:
     node = fleet.nodes[0]
     assert node.reader is not None
     node.reader.suspend()
-    for _ in range(3000):  # more than a pipe takes
+    _ask_badly(node, 3000)  # more than a pipe takes
+    return node.reader.resume
+
+
+def _ask_badly(node: Node, times: int) -> None:
+    """Requests without a good token: each is a line of the log, and an event of the audit trail."""
+    for _ in range(times):
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", node.port), 5) as sock,
         ):
             sock.sendall(b"GET /?token=none HTTP/1.1\r\nHost: x\r\n\r\n")
             sock.recv(1)
-    return node.reader.resume
 
 
 def _log_gone(fleet: Fleet) -> Heal:
@@ -187,6 +195,85 @@ def _temporary_files_full(fleet: Fleet) -> Heal:
             file.write(bytes(4096))
     node.workers[0].kill()  # the next worker starts on it
     return lambda: subprocess.run(["umount", "--lazy", place], check=True) and None
+
+
+def _log_disk_full(fleet: Fleet) -> Heal:
+    """The disk that a node's log is on is full, while others' consoles come to it."""
+    disk = fleet.nodes[2].log_disk
+    assert disk is not None
+    disk.fill()
+    _ask_badly(fleet.nodes[2], 100)  # more than the rest of a page
+    fleet.nodes[0].workers[0].kill()
+    return disk.clear
+
+
+def _log_disk_told(fleet: Fleet) -> bool:
+    return fleet.nodes[2].metric("mksfilter_log_lines_dropped_total") > 0
+
+
+def _audit_disk_full(fleet: Fleet) -> Heal:
+    disk = fleet.nodes[2].audit_disk
+    assert disk is not None
+    disk.fill()
+    _ask_badly(fleet.nodes[2], 100)  # more than the rest of a page
+    fleet.nodes[0].workers[0].kill()
+    return disk.clear
+
+
+def _audit_disk_told(fleet: Fleet) -> bool:
+    node = fleet.nodes[2]
+    lost = node.metric("mksfilter_audit_events_lost_total")
+    return not lost and all(map(node.has_said, ("event=audit-failing", "event=audit-restored")))
+
+
+def _clock_jumps(seconds: int) -> Callable[[Fleet], Heal]:
+    """The clock of a node is set, and consoles of another node come back, some to that node."""
+
+    def inject(fleet: Fleet) -> Heal:
+        node = fleet.nodes[0]
+        node.set_clock(seconds)
+        _until(lambda: node.has_said(f"event=clock-jumped seconds={seconds}"))
+        fleet.nodes[1].workers[0].kill()
+        return lambda: node.set_clock(0)
+
+    return inject
+
+
+def _clock_told(fleet: Fleet) -> bool:
+    return fleet.nodes[0].metric("mksfilter_clock_jumps_total") > 0
+
+
+def _until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _vcenter_renewed(fleet: Fleet) -> Heal:
+    """A vCenter is restarted with another certificate of the same CA."""
+    fleet.vsphere.set_vcenter(0, certificate="renewed")
+    fleet.nodes[1].workers[0].kill()
+    return _nothing
+
+
+def _vcenter_of_another_ca(fleet: Fleet) -> Heal:
+    """It has one of a CA that nobody trusts, until an operator writes that one into ca_file."""
+    fleet.vsphere.set_vcenter(0, certificate="foreign")
+    fleet.nodes[1].workers[0].kill()
+
+    def heal() -> None:
+        other = Path(fleet.vsphere.vcenter["other_ca_file"]).read_text()
+        for node in fleet.nodes:
+            text = node.ca_file.read_text()
+            new = node.ca_file.with_suffix(".new")
+            new.write_text(text + other)
+            new.replace(node.ca_file)
+
+    return heal
+
+
+def _new_ca_told(fleet: Fleet) -> bool:
+    return any(node.has_said("certificate-mismatch") for node in fleet.nodes)
 
 
 def _slow_network(fleet: Fleet) -> Heal:
@@ -226,11 +313,29 @@ FAULTS = (
     Fault("a vCenter hangs", _vcenter_hangs, lasts=30),
     Fault("a vCenter hangs, a node is killed", _vcenter_hangs_and_a_node_dies, lasts=20, keeps=()),
     Fault("the vCenters forget our sessions", _vcenter_forgets_us, keeps=()),
+    Fault("a vCenter has a renewed certificate", _vcenter_renewed, keeps=()),
+    Fault(
+        "a vCenter has a new CA's, told after 10 s",
+        _vcenter_of_another_ca,
+        lasts=10,
+        keeps=(),
+        said=_new_ca_told,
+    ),
     Fault("a console host resets its connections", _host_resets, keeps=()),
     Fault("the cache is down in a drain", _cache_down_in_a_drain, lasts=5),
     Fault("nobody reads a node's log", _log_unread, lasts=10),
     Fault("what reads a node's log is gone", _log_gone, lasts=5),
     Fault("a node's temporary files are full", _temporary_files_full, lasts=10, keeps=()),
+    Fault("a node's disk is full: log", _log_disk_full, lasts=10, keeps=(), said=_log_disk_told),
+    Fault(
+        "a node's disk is full: audit file",
+        _audit_disk_full,
+        lasts=10,
+        keeps=(),
+        said=_audit_disk_told,
+    ),
+    Fault("a node's clock jumps: +1 h", _clock_jumps(3600), lasts=10, keeps=(), said=_clock_told),
+    Fault("a node's clock jumps: -1 h", _clock_jumps(-3600), lasts=10, keeps=(), said=_clock_told),
     Fault("a network takes 300 ms", _slow_network, lasts=10),
     Fault("a network is silent for 10 s", _silent_network, lasts=10),
     Fault("all nodes in turn stop and start", _rolling_restart),

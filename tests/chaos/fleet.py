@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -24,7 +26,7 @@ from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
 from tests.support.certificates import SelfSigned
-from tests.support.proxy import configuration, free_port
+from tests.support.proxy import configuration, fetch, free_port
 from tests.support.wire import Wire
 
 __all__ = ["WORKERS", "Fleet", "Node", "fleet"]
@@ -35,17 +37,59 @@ WORKERS = 2
 _EXAMPLE = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
 _NODES = 3
+_DISK = "64m"
+_FAKETIME = (
+    f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+)
+
+
+class Disk:
+    """A file system of its own, for what a node writes. Needs root."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(path)]
+        subprocess.run(command, check=True)
+
+    @property
+    def _filler(self) -> Path:
+        return self.path / "filler"
+
+    def fill(self) -> None:
+        with self._filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+
+    def clear(self) -> None:
+        self._filler.unlink()
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
 
 class Node:
     """One machine of the proxy's: ``mksfilter serve`` with two workers.
 
+    :param log_file: its log is a file on a disk of its own, and no pipe.
+    :param own_clock: its clock can be set (:meth:`set_clock`).
     :ivar directory: its configuration, its copy of the keys, its log and its temporary files.
     :ivar reader: of its log.
+    :ivar log_disk: what its log is on, and ``audit_disk`` its audit file; None without *log_file*.
     """
 
     def __init__(
-        self, directory: Path, keys: Path, vsphere: SimulatedVSphere, **options: object
+        self,
+        directory: Path,
+        keys: Path,
+        vsphere: SimulatedVSphere,
+        *,
+        log_file: bool = False,
+        own_clock: bool = False,
+        **options: object,
     ) -> None:
         self.name = directory.name
         self.directory = directory
@@ -53,7 +97,12 @@ class Node:
         self.keys = directory / "keys"
         shutil.copytree(keys, self.keys)
         self.port, self.management = free_port(), free_port()
-        self.log = directory / "log"
+        self.log_disk = Disk(directory / "logs") if log_file else None
+        self.audit_disk = Disk(directory / "audits") if log_file else None
+        self.log = directory / "logs" / "log" if log_file else directory / "log"
+        self.audit = directory / "audits" / "audit" if log_file else directory / "audit"
+        self._clock = directory / "clock" if own_clock else None
+        self.set_clock(0)
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
         self.reader: psutil.Process | None = None
@@ -64,9 +113,15 @@ class Node:
             "trusted_proxies": "127.0.0.1/32",
             "management_bind": f"127.0.0.1:{self.management}",
             "max_sessions_per_instance": 0,
+            "audit_file": self.audit,
             **options,
         }
-        self._vcenters = [vsphere.vcenter_settings(index) for index in range(len(vsphere.vcenters))]
+        self.ca_file = directory / "ca.pem"
+        shutil.copy(vsphere.vcenter["ca_file"], self.ca_file)
+        self._vcenters = [
+            dataclasses.replace(vsphere.vcenter_settings(index), ca_file=str(self.ca_file))
+            for index in range(len(vsphere.vcenters))
+        ]
         self.configure()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -77,22 +132,65 @@ class Node:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         command = [sys.executable, "-m", "mksfilter", "serve", "--config-file", str(self.config)]
+        with self._log_stream() as stream:
+            self._process = subprocess.Popen(
+                [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={
+                    **os.environ,
+                    "TMPDIR": str(self.temporary),
+                    "PYTHONUNBUFFERED": "1",
+                    **self._faketime(),
+                },
+                start_new_session=True,
+            )
+        self._groups.add(self._process.pid)
+        _wait_for_port(self.port, self._process, self.log)
+
+    @contextlib.contextmanager
+    def _log_stream(self) -> Iterator[IO[bytes]]:
         with self.log.open("ab") as log:
+            if self.log_disk is not None:
+                yield log
+                return
             # A log is a pipe, as under systemd and in a container; somebody has to read it.
             reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
         self.reader = psutil.Process(reader.pid)
-        self._process = subprocess.Popen(
-            [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)],
-            stdin=subprocess.DEVNULL,
-            stdout=reader.stdin,
-            stderr=reader.stdin,
-            env={**os.environ, "TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-        self._groups.add(self._process.pid)
         assert reader.stdin is not None
-        reader.stdin.close()
-        _wait_for_port(self.port, self._process, self.log)
+        with reader.stdin as pipe:
+            yield pipe
+
+    def _faketime(self) -> dict[str, str]:
+        if self._clock is None:
+            return {}
+        library = next((path for path in _FAKETIME if os.path.exists(path)), None)
+        assert library, "libfaketime is missing; run tools/install-test-tools"
+        return {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            # The time of day is what somebody sets; the times of files are the kernel's.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def set_clock(self, ahead: int) -> None:
+        """Set the time of day, *ahead* seconds from everybody else's."""
+        if self._clock is not None:
+            replaced = self._clock.with_suffix(".new")
+            replaced.write_text(f"{ahead:+d}\n")
+            replaced.replace(self._clock)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's values; 0 where there is none yet."""
+        text = fetch(self.management, "/metrics").body.decode()
+        return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)))
+
+    def has_said(self, text: str) -> bool:
+        """Whether *text* is in its log."""
+        return text in self.log.read_text(errors="replace")
 
     @property
     def process(self) -> psutil.Process:
@@ -125,6 +223,13 @@ class Node:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def dispose(self) -> None:
+        """Kill it, and give its disks back."""
+        self.kill()
+        for disk in (self.log_disk, self.audit_disk):
+            if disk is not None:
+                disk.unmount()
+
 
 class Fleet:
     """Nodes, balancer, cache, vCenters.
@@ -154,6 +259,8 @@ class Fleet:
                 self.keys,
                 vsphere,
                 replay_cache=f"memcached://127.0.0.1:{self.memcached_port}",
+                own_clock=number == 1,
+                log_file=number == _NODES,
                 **options,
             )
             for number in range(1, _NODES + 1)
@@ -180,7 +287,7 @@ class Fleet:
 
     def stop(self) -> None:
         for node in self.nodes:
-            node.kill()
+            node.dispose()
         for process in (self._haproxy, self._memcached):
             if process is not None:
                 process.kill()
