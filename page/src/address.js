@@ -2,8 +2,9 @@
 
 import { asName } from "./names.js";
 
-// A language tag (RFC 5646), as far as its form goes.
-const LANGUAGE = /^[a-z]{2,8}(-[a-z0-9]{1,8})*$/i;
+// A language tag (RFC 5646) as far as its form goes, and as long as implementations must take it
+// (its section 4.4.1). Some dashboards write `ja_JP`.
+const LANGUAGE = /^(?=.{2,35}$)[a-z]{2,8}([-_][a-z0-9]{1,8})*$/i;
 // From the root of this origin, with or without its slash: no scheme, no "//host", no backslash.
 const SOCKET_PATH = /^\/?([\w.~%-]+\/)*(websockify)?$/;
 
@@ -24,7 +25,8 @@ export function takeAddress(location, history) {
     const [path, pathQuery] = split(last(query, "path"));
     const token = last(query, "token") || last(new URLSearchParams(pathQuery), "token");
     const title = asName(query.get("title") ?? "");
-    const language = LANGUAGE.test(last(query, "language")) ? last(query, "language") : "";
+    const tag = last(query, "language");
+    const language = LANGUAGE.test(tag) ? tag.replaceAll("_", "-") : "";
     const rest = new URLSearchParams();
     if (path) rest.set("path", path);
     if (title) rest.set("title", title);

@@ -2,7 +2,7 @@
 
 import { COMBOS, press } from "./keys.js";
 import { load, save } from "./memory.js";
-import * as words from "./words.js";
+import { fill, roundTrip, t } from "./words.js";
 
 // Milliseconds.
 const FIRST_LOOK = 4_000;
@@ -72,12 +72,12 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         combos.setAttribute("aria-expanded", "false");
     }
 
-    for (const [name, keys] of COMBOS) {
+    for (const keys of COMBOS) {
         const item = document.createElement("button");
         item.type = "button";
         item.role = "menuitem";
         item.tabIndex = -1;
-        item.textContent = name;
+        item.dataset.chord = keys.join(" ");
         item.addEventListener("click", () => {
             closeMenu();
             press(session.rfb, keys);
@@ -121,7 +121,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
             if (!move(event.key, [...menu.children], "ArrowUp", "ArrowDown")) return;
         } else if (event.key === "ArrowDown" && event.target === combos) {
             openMenu();
-        } else if (!move(event.key, visible(tools), "ArrowLeft", "ArrowRight")) {
+        } else if (!move(event.key, visible(tools), ...sideways())) {
             return;
         }
         event.preventDefault();
@@ -160,8 +160,9 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     const edge = byId("edge");
     function moveTo(where) {
         bar.dataset.edge = where;
-        edge.title = words.MOVE_TO[otherEdge(where)];
-        edge.querySelector(".sr").textContent = edge.title;
+        const key = `move-to-${otherEdge(where)}`;
+        fill(edge, { tTitle: key });
+        fill(edge.querySelector(".sr"), { t: key });
     }
     moveTo(load(EDGE) === "bottom" ? "bottom" : "top");
     edge.addEventListener("click", () => {
@@ -193,11 +194,16 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
             const quality = QUALITIES.find(([most]) => milliseconds <= most)[1];
             element.hidden = false;
             element.dataset.quality = quality;
-            element.textContent = words.roundTrip(milliseconds);
-            element.title = words.QUALITIES[quality];
+            element.textContent = roundTrip(milliseconds);
+            element.title = t(`quality-${quality}`);
         },
     };
 }
+
+const sideways = () =>
+    document.documentElement.dir === "rtl"
+        ? ["ArrowRight", "ArrowLeft"]
+        : ["ArrowLeft", "ArrowRight"];
 
 const otherEdge = (edge) => (edge === "top" ? "bottom" : "top");
 

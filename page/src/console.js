@@ -6,7 +6,7 @@ import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
 import { textStrip } from "./strip.js";
-import * as words from "./words.js";
+import { endsIn, screenLabel, speak, t, translate, why } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const { token, title, language } = address;
@@ -24,16 +24,18 @@ let deadline = 0;
 let ticker = 0;
 let hintTimer = 0;
 let countdown = 0;
+// What was shown last, to say it again in another language.
+let shown = null;
 
 // Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
 function showName() {
-    byId("title").textContent = name || words.CONSOLE;
+    byId("title").textContent = name || t("console");
     byId("title").title = name;
     byId("who").textContent = name;
-    document.title = name ? `${name} - ${words.CONSOLE}` : words.CONSOLE;
+    document.title = name ? t("page-title", { name }) : t("console");
     stage.querySelector("canvas")?.setAttribute(
         "aria-label",
-        words.screenLabel(name || words.CONSOLE, session.viewOnly),
+        screenLabel(name || t("console"), session.viewOnly),
     );
 }
 
@@ -66,13 +68,18 @@ function hint(text, milliseconds) {
     hintTimer = setTimeout(() => (element.hidden = true), milliseconds);
 }
 
+// The reasons for which a machine has no console now.
+const ASLEEP = { "powered-off": "asleep-powered-off", suspended: "asleep-suspended" };
+
+const secondsUntil = (time) => Math.max(0, Math.ceil((time - performance.now()) / 1000));
+
 const show = {
     connecting({ attempt, slow }) {
-        const detail = slow ? words.STILL_CONNECTING : "";
+        const detail = slow ? t("still-connecting") : "";
         // The reason for which it was lost stays there until it is back.
-        if (!attempt) say(words.CONNECTING, detail);
-        else if (slow) say(words.RECONNECTING, detail);
-        countDown(attempt ? words.TRYING : "");
+        if (!attempt) say(t("connecting"), detail);
+        else if (slow) say(t("reconnecting"), detail);
+        countDown(attempt ? t("trying") : "");
         offer("", true);
     },
 
@@ -83,28 +90,28 @@ const show = {
         byId("mode").hidden = !session.viewOnly;
         showName();
         bar.introduce();
-        if (!session.viewOnly) hint(words.HINT, 6_000);
+        if (!session.viewOnly) hint(t("hint"), 6_000);
         if (!strip.hasFocus) toConsole();
     },
 
-    waiting({ message, moving, asleep, at }) {
+    waiting({ ending, moving, asleep, at }) {
         if (asleep) {
-            say(words.ASLEEP[asleep] ?? words.ASLEEP_OTHERWISE);
+            say(t(asleep in ASLEEP ? ASLEEP[asleep] : "asleep"));
             countDown("");
         } else {
-            say(moving ? words.MOVING : words.RECONNECTING, moving ? "" : message);
+            say(t(moving ? "moving" : "reconnecting"), moving ? "" : why(ending));
             const tick = () =>
-                countDown(words.tryingAgainIn((at - performance.now()) / 1000));
+                countDown(t("trying-again-in", { seconds: secondsUntil(at) }));
             tick();
             countdown = setInterval(tick, 1_000);
         }
-        offer(words.RETRY_NOW, true);
+        offer(t("retry-now"), true);
     },
 
-    ended({ message, offer: canRetry, byUser, established }) {
-        const heading = established ? words.ENDED : words.NOT_OPENED;
-        say(byUser ? words.DISCONNECTED : heading, message);
-        offer(canRetry ? (established ? words.RETRY : words.TRY_AGAIN) : "");
+    ended({ ending, offer: canRetry, byUser, established }) {
+        if (byUser) say(t("disconnected"));
+        else say(t(established ? "ended" : "not-opened"), why(ending));
+        offer(canRetry ? t(established ? "retry" : "try-again") : "");
         // Not the button: somebody may be typing, and the next Enter or space would press it.
         byId("card").focus();
     },
@@ -112,6 +119,7 @@ const show = {
 
 session.addEventListener("change", ({ detail }) => {
     document.body.dataset.state = detail.state;
+    shown = detail;
     delete document.body.dataset.silent;
     clearInterval(countdown);
     countDown("");
@@ -137,7 +145,7 @@ session.addEventListener("beat", ({ detail }) => bar.showRoundTrip(detail));
 
 session.addEventListener("silent", ({ detail }) => {
     document.body.dataset.silent = "";
-    say(words.noAnswerFor(detail), words.CHECK_NETWORK);
+    say(t("no-answer-for", { seconds: detail }), t("check-network"));
     offer("", true);
 });
 
@@ -148,7 +156,7 @@ session.addEventListener("heard", () => {
 session.addEventListener("notice", ({ detail }) => {
     if (detail.notice !== "lifetime" || !(detail.in > 0)) return;
     setDeadline(performance.now() + detail.in * 1000);
-    hint(words.endsIn(detail.in), 8_000);
+    hint(endsIn(detail.in), 8_000);
 });
 
 function setDeadline(when) {
@@ -163,8 +171,8 @@ function setDeadline(when) {
 
 function tick() {
     const left = (deadline - performance.now()) / 1000;
-    byId("notice").textContent = words.endsIn(left);
-    if (left < 30) hint(words.endsIn(left), 2_000);
+    byId("notice").textContent = endsIn(left);
+    if (left < 30) hint(endsIn(left), 2_000);
 }
 
 byId("retry").addEventListener("click", () => session.retry());
@@ -203,7 +211,7 @@ window.addEventListener(
         if (!isChord) {
             const isCharacter = event.key.length === 1 && !event.ctrlKey && !event.metaKey;
             if (session.viewOnly && isCharacter && !event.target.closest?.(".bar")) {
-                hint(words.NO_KEYS, 4_000);
+                hint(t("no-keys"), 4_000);
             }
             return;
         }
@@ -211,20 +219,28 @@ window.addEventListener(
         event.stopPropagation();
         // The screen loses the focus, and the machine its keys: their release would not reach it.
         bar.openByKeyboard();
-        hint(words.HINT_IN_BAR, 4_000);
+        hint(t("hint-in-bar"), 4_000);
     },
     { capture: true },
 );
 
 window.addEventListener("error", () => {
-    if (document.body.dataset.state === "starting") say(words.BROKEN);
+    if (document.body.dataset.state === "starting") say(t("broken"));
 });
 
-if (language) document.documentElement.lang = language;
-showName();
-if (token) {
-    session.retry();
-} else {
-    document.body.dataset.state = "ended";
-    say(words.NO_LINK, words.ASK_FOR_NEW);
+function speakTo(languages) {
+    // Nothing is said in English first to who reads another language.
+    document.documentElement.dataset.words = "coming";
+    void speak(languages).then(() => {
+        delete document.documentElement.dataset.words;
+        translate(document);
+        showName();
+        if (shown) show[shown.state](shown);
+        else if (!token) say(t("no-link"), t("ask-for-new"));
+    });
 }
+
+// The connection does not wait for the words.
+if (token) session.retry();
+else document.body.dataset.state = "ended";
+speakTo([language, ...navigator.languages].filter(Boolean));

@@ -25,9 +25,6 @@ const OUTCOMES = {
     never: () => FINAL,
 };
 
-/** The words for a reason whose `end` frame brought none; undefined for one that is not known. */
-export const wordsFor = (reason) => REASONS[reason]?.words;
-
 /**
  * @param {{reason?: string, retry?: string, code?: number, established: boolean}} ending `reason`
  *     from an `end` frame or, without one, the close `code`; `established`: a console was seen

@@ -3,6 +3,7 @@
 
 import { socketURL, takeAddress } from "./address.js";
 import { Binding } from "./binding.js";
+import { broken } from "./broken.js";
 import { Channel, isSendable } from "./channel.js";
 
 export const address = takeAddress(window.location, window.history);
@@ -25,8 +26,8 @@ async function load() {
         await import("./console.js");
     } catch (error) {
         console.error("console:", error);
-        const heading = document.getElementById("heading");
-        heading.textContent = heading.dataset.broken;
+        const wanted = [address.language, ...navigator.languages];
+        document.getElementById("heading").textContent = broken(wanted);
         (await opening)?.close();
     }
 }

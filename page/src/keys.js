@@ -2,29 +2,37 @@
 
 import sym from "../node_modules/@novnc/novnc/core/input/keysym.js";
 
-const CTRL = [sym.XK_Control_L, "ControlLeft"];
-const ALT = [sym.XK_Alt_L, "AltLeft"];
-const SHIFT = [sym.XK_Shift_L, "ShiftLeft"];
-const SUPER = [sym.XK_Super_L, "MetaLeft"];
+// By the names that they have in the catalogue, or that every keyboard has on them.
+const KEYS = {
+    ctrl: [sym.XK_Control_L, "ControlLeft"],
+    alt: [sym.XK_Alt_L, "AltLeft"],
+    esc: [sym.XK_Escape, "Escape"],
+    tab: [sym.XK_Tab, "Tab"],
+    backspace: [sym.XK_BackSpace, "Backspace"],
+    windows: [sym.XK_Super_L, "MetaLeft"],
+    print: [sym.XK_Print, "PrintScreen"],
+    ...Object.fromEntries(
+        Array.from({ length: 12 }, (_, n) => [`F${n + 1}`, [sym[`XK_F${n + 1}`], `F${n + 1}`]]),
+    ),
+};
 
-const functionKey = (n) => [sym[`XK_F${n}`], `F${n}`];
-
-/** Name and keys of each entry of the menu; keys go down in order and up in reverse. */
+/** The chords of the menu: names of keys, which go down in order and up in reverse. */
 export const COMBOS = [
-    ["Esc", [[sym.XK_Escape, "Escape"]]],
-    ["Tab", [[sym.XK_Tab, "Tab"]]],
-    ["Alt-Tab", [ALT, [sym.XK_Tab, "Tab"]]],
-    ["Alt-F4", [ALT, functionKey(4)]],
-    ["Ctrl-Esc", [CTRL, [sym.XK_Escape, "Escape"]]],
-    ["Windows key", [SUPER]],
-    ["Print Screen", [[sym.XK_Print, "PrintScreen"]]],
-    ["Ctrl-Alt-Backspace", [CTRL, ALT, [sym.XK_BackSpace, "Backspace"]]],
-    ...[1, 2, 3, 4, 5, 6, 7].map((n) => [`Ctrl-Alt-F${n}`, [CTRL, ALT, functionKey(n)]]),
-    ...[2, 8, 10, 11, 12].map((n) => [`F${n}`, [functionKey(n)]]),
+    ["esc"],
+    ["tab"],
+    ["alt", "tab"],
+    ["alt", "F4"],
+    ["ctrl", "esc"],
+    ["windows"],
+    ["print"],
+    ["ctrl", "alt", "backspace"],
+    ...[1, 2, 3, 4, 5, 6, 7].map((n) => ["ctrl", "alt", `F${n}`]),
+    ...[2, 8, 10, 11, 12].map((n) => [`F${n}`]),
 ];
 
-/** Press *keys* in order, release them in reverse. */
-export function press(rfb, keys) {
+/** Press the keys that *names* name in order, release them in reverse. */
+export function press(rfb, names) {
+    const keys = names.map((name) => KEYS[name]);
     for (const [keysym, code] of keys) rfb.sendKey(keysym, code, true);
     for (const [keysym, code] of [...keys].reverse()) rfb.sendKey(keysym, code, false);
 }

@@ -18,7 +18,7 @@ export const ROWS = [
 
 export const LAYOUTS = [
     {
-        id: "us", name: "US", languages: "en",
+        id: "us", languages: "en",
         levels: [
             `\`1234567890-= qwertyuiop[] asdfghjkl;'\\ □zxcvbnm,./`,
             `~!@#$%^&*()_+ QWERTYUIOP{} ASDFGHJKL:"| □ZXCVBNM<>?`,
@@ -26,7 +26,7 @@ export const LAYOUTS = [
         windows: ``,
     },
     {
-        id: "us-intl", name: "US International", languages: "nl pt-BR",
+        id: "us-intl", languages: "nl pt-BR",
         levels: [
             `◌̀1234567890-= qwertyuiop[] asdfghjkl;◌́\\ □zxcvbnm,./`,
             `◌̃!@#$%◌̂&*()_+ QWERTYUIOP{} ASDFGHJKL:◌̈| □ZXCVBNM<>?`,
@@ -36,7 +36,7 @@ export const LAYOUTS = [
         windows: `1¡ 2² 3³ 4¤ 5€ 6¼ 7½ 8¾ 9‘ 0’ -¥ =× qä wå eé r® tþ yü uú ií oó pö [« ]» aá sß dð lø ;¶ ◌́´ \\¬ zæ c© nñ mµ ,ç /¿ !¹ $£ +÷ QÄ WÅ EÉ TÞ YÜ UÚ IÍ OÓ PÖ AÁ S§ DÐ LØ :° ◌̈¨ |¦ ZÆ C¢ NÑ <Ç`,
     },
     {
-        id: "uk", name: "UK", languages: "en-GB en-IE",
+        id: "uk", languages: "en-GB en-IE",
         levels: [
             `\`1234567890-= qwertyuiop[] asdfghjkl;'# \\zxcvbnm,./`,
             `¬!"£$%^&*()_+ QWERTYUIOP{} ASDFGHJKL:@~ |ZXCVBNM<>?`,
@@ -46,7 +46,7 @@ export const LAYOUTS = [
         windows: `4€ \`¦ #\\ ~| aá eé ií oó uú AÁ EÉ IÍ OÓ UÚ`,
     },
     {
-        id: "be", name: "Belgian", languages: "fr-BE nl-BE",
+        id: "be", languages: "fr-BE nl-BE",
         levels: [
             `²&é"'(§è!çà)- azertyuiop◌̂$ qsdfghjklmùµ <wxcvbn,;:=`,
             `³1234567890°_ AZERTYUIOP◌̈* QSDFGHJKLM%£ >WXCVBN?./+`,
@@ -56,7 +56,7 @@ export const LAYOUTS = [
         windows: `&| é@ "# §^ ç{ à} ◌̂[ $] ù◌́ µ◌̀ <\\ =◌̃ e€`,
     },
     {
-        id: "dk", name: "Danish", languages: "da",
+        id: "dk", languages: "da",
         levels: [
             `½1234567890+◌́ qwertyuiopå◌̈ asdfghjklæø' <zxcvbnm,.-`,
             `§!"#¤%&/()=?◌̀ QWERTYUIOPÅ◌̂ ASDFGHJKLÆØ* >ZXCVBNM;:_`,
@@ -66,7 +66,7 @@ export const LAYOUTS = [
         windows: `2@ 3£ 4$ 5€ e€ 7{ 8[ 9] 0} ◌́| ◌̈◌̃ <\\ mµ`,
     },
     {
-        id: "de", name: "German", languages: "de",
+        id: "de", languages: "de",
         levels: [
             `◌̂1234567890ß◌́ qwertzuiopü+ asdfghjklöä# <yxcvbnm,.-`,
             `°!"§$%&/()=?◌̀ QWERTZUIOPÜ* ASDFGHJKLÖÄ' >YXCVBNM;:_`,
@@ -76,7 +76,7 @@ export const LAYOUTS = [
         windows: `q@ e€ 2² 3³ 7{ 8[ 9] 0} ß\\ +~ <| mµ ?ẞ`,
     },
     {
-        id: "fi", name: "Finnish", languages: "fi",
+        id: "fi", languages: "fi",
         levels: [
             `§1234567890+◌́ qwertyuiopå◌̈ asdfghjklöä' <zxcvbnm,.-`,
             `½!"#¤%&/()=?◌̀ QWERTYUIOPÅ◌̂ ASDFGHJKLÖÄ* >ZXCVBNM;:_`,
@@ -86,7 +86,7 @@ export const LAYOUTS = [
         windows: `2@ 3£ 4$ 5€ e€ 7{ 8[ 9] 0} +\\ ◌̈◌̃ <| mµ`,
     },
     {
-        id: "fr", name: "French", languages: "fr",
+        id: "fr", languages: "fr",
         levels: [
             `²&é"'(-è_çà)= azertyuiop◌̂$ qsdfghjklmù* <wxcvbn,;:!`,
             `~1234567890°+ AZERTYUIOP◌̈£ QSDFGHJKLM%µ >WXCVBN?./§`,
@@ -97,7 +97,7 @@ export const LAYOUTS = [
         windowsPlain: `~□`,
     },
     {
-        id: "it", name: "Italian", languages: "it",
+        id: "it", languages: "it",
         levels: [
             `\\1234567890'ì qwertyuiopè+ asdfghjklòàù <zxcvbnm,.-`,
             `|!"£$%&/()=?^ QWERTYUIOPé* ASDFGHJKLç°§ >ZXCVBNM;:_`,
@@ -107,7 +107,7 @@ export const LAYOUTS = [
         windows: `è[ +] é{ *} ò@ à# e€ 5€`,
     },
     {
-        id: "jp", name: "Japanese", languages: "ja",
+        id: "jp", languages: "ja",
         levels: [
             `□1234567890-^ qwertyuiop@[ asdfghjkl;:] □zxcvbnm,./\\\\`,
             `□!"#$%&'()□=~ QWERTYUIOP\`{ ASDFGHJKL+*} □ZXCVBNM<>?_|`,
@@ -115,7 +115,7 @@ export const LAYOUTS = [
         windows: ``,
     },
     {
-        id: "no", name: "Norwegian", languages: "no nb nn",
+        id: "no", languages: "no nb nn",
         levels: [
             `|1234567890+\\ qwertyuiopå◌̈ asdfghjkløæ' <zxcvbnm,.-`,
             `§!"#¤%&/()=?◌̀ QWERTYUIOPÅ◌̂ ASDFGHJKLØÆ* >ZXCVBNM;:_`,
@@ -125,7 +125,7 @@ export const LAYOUTS = [
         windows: `2@ 3£ 4$ 5€ e€ 7{ 8[ 9] 0} \\◌́ ◌̈◌̃ mµ`,
     },
     {
-        id: "pl", name: "Polish (programmers)", languages: "pl",
+        id: "pl", languages: "pl",
         levels: [
             `\`1234567890-= qwertyuiop[] asdfghjkl;'\\ □zxcvbnm,./`,
             `~!@#$%^&*()_+ QWERTYUIOP{} ASDFGHJKL:"| □ZXCVBNM<>?`,
@@ -136,7 +136,7 @@ export const LAYOUTS = [
         windowsPlain: `~◌̃`,
     },
     {
-        id: "pt", name: "Portuguese", languages: "pt",
+        id: "pt", languages: "pt",
         levels: [
             `\\1234567890'« qwertyuiop+◌́ asdfghjklçº◌̃ <zxcvbnm,.-`,
             `|!"#$%&/()=?» QWERTYUIOP*◌̀ ASDFGHJKLÇª◌̂ >ZXCVBNM;:_`,
@@ -146,7 +146,7 @@ export const LAYOUTS = [
         windows: `2@ 3£ 4§ 5€ e€ 7{ 8[ 9] 0} +◌̈`,
     },
     {
-        id: "es", name: "Spanish", languages: "es",
+        id: "es", languages: "es",
         levels: [
             `º1234567890'¡ qwertyuiop◌̀+ asdfghjklñ◌́ç <zxcvbnm,.-`,
             `ª!"·$%&/()=?¿ QWERTYUIOP◌̂* ASDFGHJKLÑ◌̈Ç >ZXCVBNM;:_`,
@@ -156,7 +156,7 @@ export const LAYOUTS = [
         windows: `º\\ 1| 2@ 3# 4◌̃ 5€ 6¬ e€ ◌̀[ +] ◌́{ ç}`,
     },
     {
-        id: "se", name: "Swedish", languages: "sv",
+        id: "se", languages: "sv",
         levels: [
             `§1234567890+◌́ qwertyuiopå◌̈ asdfghjklöä' <zxcvbnm,.-`,
             `½!"#¤%&/()=?◌̀ QWERTYUIOPÅ◌̂ ASDFGHJKLÖÄ* >ZXCVBNM;:_`,
@@ -166,7 +166,7 @@ export const LAYOUTS = [
         windows: `2@ 3£ 4$ 5€ e€ 7{ 8[ 9] 0} +\\ ◌̈◌̃ <| mµ`,
     },
     {
-        id: "ch-de", name: "Swiss German", languages: "de-CH de-LI",
+        id: "ch-de", languages: "de-CH de-LI",
         levels: [
             `§1234567890'◌̂ qwertzuiopü◌̈ asdfghjklöä$ <yxcvbnm,.-`,
             `°+"*ç%&/()=?◌̀ QWERTZUIOPè! ASDFGHJKLéà£ >YXCVBNM;:_`,
@@ -176,7 +176,7 @@ export const LAYOUTS = [
         windows: `1¦ 2@ 3# 6¬ 7| 8¢ '◌́ ◌̂◌̃ e€ ü[ ◌̈] ä{ $} <\\`,
     },
     {
-        id: "ch-fr", name: "Swiss French", languages: "fr-CH it-CH",
+        id: "ch-fr", languages: "fr-CH it-CH",
         levels: [
             `§1234567890'◌̂ qwertzuiopè◌̈ asdfghjkléà$ <yxcvbnm,.-`,
             `°+"*ç%&/()=?◌̀ QWERTZUIOPü! ASDFGHJKLöä£ >YXCVBNM;:_`,

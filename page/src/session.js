@@ -2,12 +2,11 @@
 
 import { Binding, claimsOf } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
-import { AUTOMATIC, FINAL, OFFER, STABLE, WAIT, backOff, policy, wordsFor } from "./endings.js";
+import { AUTOMATIC, FINAL, OFFER, STABLE, WAIT, backOff, policy } from "./endings.js";
 import { Host } from "./host.js";
 import { Heartbeat } from "./heartbeat.js";
 import { whyRefused } from "./refusal.js";
 import { onWake } from "./wake.js";
-import * as words from "./words.js";
 
 // Milliseconds. The proxy asks vCenter and dials the host before it answers, within its own
 // deadlines; these only keep a page from waiting for ever.
@@ -24,7 +23,7 @@ const CLOCK_IS_OFF = 60;
 /**
  * States: `connecting`, `connected`, `waiting` (until the next attempt), `ended`.
  *
- * Events: `change` (detail: {state, message, moving, slow, offer, byUser, established, asleep: the
+ * Events: `change` (detail: {state, ending, moving, slow, offer, byUser, established, asleep: the
  * reason for which the machine has no console now, at: when the next attempt is due, by
  * performance.now()});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
@@ -116,17 +115,17 @@ export class Session extends EventTarget {
         this.#clearTimers();
         this.#ending = null;
         if (!this.#url) {
-            this.#finish({ message: words.OTHER_SERVER, outcome: FINAL });
+            this.#finish({ key: "other-server", outcome: FINAL });
             return;
         }
         if (!isSendable(this.#token)) {
-            this.#finish({ message: words.DENIED, outcome: FINAL });
+            this.#finish({ key: "not-accepted", outcome: FINAL });
             return;
         }
         this.#enter("connecting");
         this.#after(SLOW_AFTER, () => this.#enter("connecting", { slow: true }));
         this.#after(this.#established ? LATER_LIMIT : FIRST_LIMIT, () => {
-            this.#ending = { message: words.TIMED_OUT, code: 1006 };
+            this.#ending = { key: "timed-out", code: 1006 };
             this.#channel?.close();
         });
         void this.#connect();
@@ -148,7 +147,7 @@ export class Session extends EventTarget {
         this.#channel = channel;
         channel.addEventListener("control", (event) => this.#control(event.detail));
         channel.addEventListener("data", () => this.#showScreen());
-        channel.addEventListener("broken", () => this.#breakOff(words.SCREEN_BROKEN));
+        channel.addEventListener("broken", () => this.#breakOff("screen-broken"));
         channel.addEventListener("closed", (event) => this.#closed(event.detail));
         early?.release();
     }
@@ -190,7 +189,7 @@ export class Session extends EventTarget {
         heartbeat.addEventListener("silent", (event) => this.#emit("silent", event.detail));
         heartbeat.addEventListener("heard", () => this.#emit("heard"));
         heartbeat.addEventListener("dead", () => {
-            this.#ending ??= { message: words.SILENT, code: 1006 };
+            this.#ending ??= { key: "silent", code: 1006 };
             this.#channel?.close();
         });
         heartbeat.start();
@@ -233,9 +232,11 @@ export class Session extends EventTarget {
         rfb.addEventListener("key", () => this.#emit("key"));
         rfb.addEventListener("scancodes", () => this.#emit("scancodes"));
         rfb.addEventListener("character", (event) => this.#emit("character", event.detail));
-        rfb.addEventListener("credentialsrequired", () => this.#breakOff(words.PASSWORD_WANTED));
+        rfb.addEventListener("credentialsrequired", () => this.#breakOff("password-wanted"));
         rfb.addEventListener("securityfailure", (event) => {
-            this.#ending ??= { message: words.securityFailure(event.detail.reason), outcome: OFFER };
+            const { reason } = event.detail;
+            const key = reason ? "console-refused-because" : "console-refused";
+            this.#ending ??= { key, facts: { reason }, outcome: OFFER };
         });
     }
 
@@ -261,8 +262,8 @@ export class Session extends EventTarget {
         rfb.addEventListener("update", release);
     }
 
-    #breakOff(message) {
-        this.#ending ??= { message, outcome: OFFER };
+    #breakOff(key) {
+        this.#ending ??= { key, outcome: OFFER };
         this.#channel?.close();
     }
 
@@ -275,12 +276,12 @@ export class Session extends EventTarget {
         if (wasConnected && performance.now() - this.#connectedAt > STABLE) this.#attempt = 0;
 
         // noVNC closes the connection itself when it does not understand what it reads.
-        const ending = this.#ending ?? (local ? { message: words.SCREEN_BROKEN, outcome: OFFER } : {});
+        const ending = this.#ending ?? (local ? { key: "screen-broken", outcome: OFFER } : {});
         ending.code ??= code;
         // Who has waited for a machine to start is as far as who has seen it.
         ending.established = this.#established || Boolean(this.#asleep);
         if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture();
-        if (!opened && !ending.message) {
+        if (!opened && !ending.key && !ending.reason && !ending.byUser) {
             Object.assign(ending, await this.#whyRefused(ending.established));
             if (this.#state !== "connecting") return;
         }
@@ -289,19 +290,20 @@ export class Session extends EventTarget {
 
     async #whyRefused(established) {
         const why = await whyRefused(this.#url, this.#token);
+        const { key, facts } = why;
         const before = this.#binding.now;
         this.#binding.synchronise(why.time);
         // The computer's clock was set meanwhile, and the proof had another time than the proxy.
         const isOff = this.#resumes && Math.abs(this.#binding.now - before) > CLOCK_IS_OFF;
-        if (why.isTaken && isOff) return { message: words.UNREACHABLE, outcome: AUTOMATIC };
+        if (why.isTaken && isOff) return { key: "unreachable", outcome: AUTOMATIC };
         if (why.isFinal) {
             const { max, exp } = claimsOf(this.#token);
             const { now } = this.#binding;
-            if (now >= max) return { message: wordsFor("lifetime-reached"), outcome: FINAL };
-            if (now >= exp) return { message: words.EXPIRED, outcome: FINAL };
-            return { message: why.message, outcome: FINAL };
+            if (now >= max) return { reason: "lifetime-reached", outcome: FINAL };
+            if (now >= exp) return { key: "expired", outcome: FINAL };
+            return { key, facts, outcome: FINAL };
         }
-        return { message: why.message, outcome: established ? AUTOMATIC : OFFER };
+        return { key, facts, outcome: established ? AUTOMATIC : OFFER };
     }
 
     #outcome(ending) {
@@ -311,9 +313,7 @@ export class Session extends EventTarget {
     #finish(ending) {
         const outcome = this.#outcome(ending);
         const facts = {
-            message:
-                ending.message ||
-                (ending.byUser ? "" : (wordsFor(ending.reason) ?? words.closed(ending.code))),
+            ending,
             moving: Boolean(ending.moving),
             byUser: Boolean(ending.byUser),
         };

@@ -7,7 +7,7 @@ import { isOnUSKeyboard } from "./keys.js";
 import { LAYOUTS, layout, layoutFor } from "./layouts.js";
 import { load, save } from "./memory.js";
 import { CUT, DONE, STOPPED, typeText } from "./typing.js";
-import * as words from "./words.js";
+import { about, t, typingEnded } from "./words.js";
 
 const KEYBOARD = "mksfilter.keyboard";
 // Characters of the preview around the one that is typed next.
@@ -38,8 +38,8 @@ export function textStrip({ byId, session, toConsole, say }) {
     // How much of the text the machine has, after typing that was cut short.
     let done = 0;
 
-    for (const { id, name } of LAYOUTS) layouts.append(new Option(name, id));
-    for (const id of SYSTEMS) systems.append(new Option(words.SYSTEMS[id], id));
+    for (const { id } of LAYOUTS) layouts.append(choice(`layout.${id}`, id));
+    for (const id of SYSTEMS) systems.append(choice(`system.${id}`, id));
     const [savedLayout, savedSystem] = load(KEYBOARD).split("/");
     layouts.value = (layout(savedLayout) ?? layoutFor(navigator.languages)).id;
     systems.value = SYSTEMS.includes(savedSystem) ? savedSystem : SYSTEMS[0];
@@ -67,8 +67,8 @@ export function textStrip({ byId, session, toConsole, say }) {
         send.disabled =
             Boolean(typing) || !session.rfb || !all.slice(done).some(({ chords }) => chords);
         const lacks = all.slice(done).some(({ chords }) => !chords);
-        send.textContent = done ? words.TYPE_REST : lacks ? words.TYPE_WITHOUT : words.TYPE;
-        cancel.textContent = typing ? words.STOP : words.CANCEL;
+        send.textContent = t(done ? "type-rest" : lacks ? "type-without" : "type");
+        cancel.textContent = t(typing ? "stop" : "cancel");
         text.readOnly = layouts.disabled = systems.disabled = Boolean(typing);
     }
 
@@ -88,19 +88,19 @@ export function textStrip({ byId, session, toConsole, say }) {
     function warnings(all) {
         const rest = all.slice(done);
         const lines = [];
-        const tell = (wording, filter) => {
+        const tell = (what, filter) => {
             const found = [...new Set(rest.filter(filter).map(({ character }) => character))];
             if (!found.length) return;
-            lines.push(wording(mask.checked ? [] : found.map(nameOf), found.length));
+            lines.push(about(what, mask.checked ? [] : found.map(nameOf), found.length));
         };
-        tell(words.notOnKeyboard, ({ chords }) => !chords);
+        tell("missing", ({ chords }) => !chords);
         if (session.rfb && !session.rfb.takesScanCodes) {
-            tell(words.keyNotTaken, ({ chords }) => chords && !chords.flat().every(isOnUSKeyboard));
+            tell("untaken", ({ chords }) => chords && !chords.flat().every(isOnUSKeyboard));
         }
         if (systems.value === SYSTEMS[0]) {
             const windows = keymapOf(SYSTEMS[1]);
             tell(
-                words.otherOnWindows,
+                "windows",
                 ({ character, chords }) => chords && !same(chords, windows.chords(character)),
             );
         }
@@ -122,26 +122,26 @@ export function textStrip({ byId, session, toConsole, say }) {
         if (!strokes.length) return;
         const mine = new AbortController();
         typing = mine;
-        progress.textContent = words.typed(0, strokes.length);
+        progress.textContent = t("typed", { done: 0, total: strokes.length });
         show();
         const { typed, sent, why } = await typeText(session.rfb, strokes, {
             slow: slow.checked,
             signal: mine.signal,
             progress: (count) => {
                 done = places[count - 1];
-                progress.textContent = words.typed(count, strokes.length);
+                progress.textContent = t("typed", { done: count, total: strokes.length });
                 showPreview(all);
             },
         });
         typing = null;
         if (why === DONE) {
-            say(words.typed(typed, strokes.length));
+            say(t("typed", { done: typed, total: strokes.length }));
             close();
             return;
         }
         // What was on its way when the connection went may have arrived, or not.
         done = sent ? places[sent - 1] : start;
-        progress.textContent = words.typingEnded[why](typed, strokes.length, sent > typed);
+        progress.textContent = typingEnded(why, typed, strokes.length, sent > typed);
         show();
     }
 
@@ -237,6 +237,13 @@ function characterOf(keysym) {
         while (point < LAST_LEGACY && keysymOf.lookup(point) !== keysym) point += 1;
     }
     return String.fromCodePoint(point);
+}
+
+// Its words are those of the catalogue.
+function choice(key, id) {
+    const option = new Option("", id);
+    option.dataset.t = key;
+    return option;
 }
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

@@ -1,133 +1,154 @@
-// Everything the page says, in one place; the server's own words are in mksfilter/exceptions.py.
+// Everything the page says, in the language of who reads it: languages/ has the texts.
 
-import { wordsFor } from "./endings.js";
+import ENGLISH from "./languages/en.js";
+// Reasons of `end` frames, as mksfilter/exceptions.py has them; tools/build-page writes the file.
+import REASONS from "./reasons.json" with { type: "json" };
 
-export const CONSOLE = "Console";
-export const CONNECTING = "Connecting to the console";
-export const STILL_CONNECTING = "This takes longer than usual. The host of the machine may be busy.";
-export const RECONNECTING = "Connection lost";
-export const MOVING = "The console server is restarting";
-/** Why a machine has no console now, by the reason of the `end` frame; and what the page does. */
-export const ASLEEP = {
-    "powered-off": "Powered off. I open it when it starts.",
-    suspended: "Suspended. I open it when it resumes.",
+// English comes with the page, the others when they are wanted.
+const OTHERS = {
+    de: () => import("./languages/de.js"),
+    es: () => import("./languages/es.js"),
+    fr: () => import("./languages/fr.js"),
+    ja: () => import("./languages/ja.js"),
 };
-export const ASLEEP_OTHERWISE = "This machine has no console now. I open it when it has.";
-export const tryingAgainIn = (seconds) => `Trying again in ${Math.max(0, Math.ceil(seconds))} s`;
-export const TRYING = "Trying now";
-export const ENDED = "The console has ended";
-export const DISCONNECTED = "You disconnected from the console";
-export const NOT_OPENED = "The console could not be opened";
-export const NO_LINK = "This console link has been used up";
-export const BROKEN = "The console page stopped working";
+const ATTRIBUTES = { t: "", tLabel: "aria-label", tTitle: "title" };
 
-export const RETRY = "Reconnect";
-export const RETRY_NOW = "Try now";
-export const TRY_AGAIN = "Try again";
+let catalogue = ENGLISH;
+let locale = "en";
+let numbers = new Intl.NumberFormat(locale);
+let plurals = new Intl.PluralRules(locale);
 
-export const FIT = "Fit window";
-/** What the button does that moves the tool bar, by the edge that the bar goes to. */
-export const MOVE_TO = { top: "Move to the top", bottom: "Move to the bottom" };
-export const HINT = "Ctrl + Alt + Shift opens the tool bar";
-export const NO_KEYS = "View only: keys do not reach the machine";
-export const HINT_IN_BAR = "Arrow keys move, Esc returns to the machine";
-export const ASK_FOR_NEW = "Open the console again from where you got this link.";
-export const UNREACHABLE = "The console server cannot be reached. Check your network.";
-export const DENIED =
-    "The console server did not accept this link. It may have expired: open the console again " +
-    "from where you got it. If that does not help, something on the way may block WebSockets.";
-export const OFFLINE = "The network is gone.";
-export const BUSY = "The console server takes nobody at the moment.";
-export const EXPIRED =
-    "This console link has expired. Open the console again from where you got it.";
-export const REFUSED =
-    "The console server does not accept this link any more: it was used already, or access was " +
-    "withdrawn. Open the console again from where you got it.";
-export const BLOCKED =
-    "Something between this browser and the console server blocks WebSockets: a proxy, a " +
-    "firewall or an extension. The link itself is good. Try another network, or ask whoever runs " +
-    "this one.";
-export const otherAddress = (origin) =>
-    `This console server takes no consoles from pages at ${origin}. Ask your cloud's operator to ` +
-    "see its allowed_origins.";
-export const INTERCEPTED =
-    "Something on the way answered in the console server's place. Do you have to log in to this " +
-    "network first?";
-export const OTHER_SERVER =
-    "This link names a path that is not a console's on this server. Do not use it: open the " +
-    "console again from the dashboard.";
-export const SILENT = "The console server did not answer any more.";
-export const CHECK_NETWORK = "The picture may be old. Check your network.";
-export const noAnswerFor = (seconds) => `No answer for ${seconds} s`;
-export const roundTrip = (milliseconds) => `${Math.max(1, Math.round(milliseconds))} ms`;
-export const QUALITIES = {
-    good: "Good connection: time to the console server and back",
-    fair: "Slow connection: time to the console server and back",
-    poor: "Poor connection: time to the console server and back",
-};
-export const TIMED_OUT = "The console did not answer in time.";
-export const PASSWORD_WANTED = "The machine's console asks for a password, which this page cannot give.";
-export const SCREEN_BROKEN = "The machine's console sent a picture that this page does not understand.";
+/**
+ * Speak the first of *languages* that there is a catalogue for, else English.
+ *
+ * @param {readonly string[]} languages tags (RFC 5646), most wanted first
+ * @returns {Promise<void>} settled when the catalogue is there; also when it could not be loaded
+ */
+export async function speak(languages) {
+    const wanted = languages.find((tag) => base(tag) === "en" || Object.hasOwn(OTHERS, base(tag)));
+    const load = OTHERS[base(wanted ?? "")];
+    if (load) {
+        try {
+            catalogue = (await load()).default;
+            locale = wanted;
+        } catch {
+            // A page in English is better than none.
+        }
+    } else if (wanted) {
+        locale = wanted;
+    }
+    numbers = new Intl.NumberFormat(locale);
+    plurals = new Intl.PluralRules(locale);
+    document.documentElement.lang = base(locale);
+    document.documentElement.dir = catalogue.direction;
+}
+
+const base = (tag) => tag.toLowerCase().split("-")[0];
+
+/**
+ * The text that *key* has in the catalogue.
+ *
+ * @param {Record<string, string | number>} facts what stands for each {name} in it
+ */
+export function t(key, facts = {}) {
+    let text = catalogue[key] ?? ENGLISH[key] ?? key;
+    if (typeof text === "object") text = text[plurals.select(facts[text.by])] ?? text.other;
+    return text.replace(/\{(\w+)\}/g, (_, name) => {
+        const fact = facts[name] ?? "";
+        return typeof fact === "number" ? numbers.format(fact) : String(fact);
+    });
+}
+
+/**
+ * Fill *root* with words: data-t names the text of an element, data-t-label and data-t-title those
+ * of its attributes, data-chord the keys that it presses.
+ */
+export function translate(root) {
+    const named = "[data-t], [data-t-label], [data-t-title], [data-chord]";
+    for (const element of root.querySelectorAll(named)) fill(element);
+}
+
+/** Give *element* other words; they follow when the language changes. */
+export function fill(element, names = {}) {
+    Object.assign(element.dataset, names);
+    if (element.dataset.chord) element.textContent = chord(element.dataset.chord.split(" "));
+    for (const [name, attribute] of Object.entries(ATTRIBUTES)) {
+        const key = element.dataset[name];
+        if (!key) continue;
+        if (attribute) element.setAttribute(attribute, t(key));
+        else element.textContent = t(key);
+    }
+}
 
 /** The label that screen readers announce for the machine's screen. */
-export const screenLabel = (name, viewOnly) =>
-    viewOnly
-        ? `Screen of ${name}, view only`
-        : `Screen of ${name}. Keys go to the machine. ${HINT}.`;
+export const screenLabel = (name, viewOnly) => t(viewOnly ? "screen-view-only" : "screen", { name });
 
-export const securityFailure = (reason) =>
-    reason
-        ? `The machine's console refused the connection: ${reason}`
-        : "The machine's console refused the connection.";
+export const endsIn = (seconds) => t("ends-in", { time: clock(seconds) });
 
-export const endsIn = (seconds) => `Ends in ${clock(seconds)}`;
+/** *milliseconds* of a round trip. */
+export const roundTrip = (milliseconds) =>
+    t("milliseconds", { number: Math.max(1, Math.round(milliseconds)) });
 
-// --- the strip for text ---
+// Keys by the names that they have in the catalogue; others as they are (F1).
+const chord = (keys) =>
+    keys.map((key) => (Object.hasOwn(ENGLISH, `key.${key}`) ? t(`key.${key}`) : key)).join("-");
 
-export const TYPE = "Type it";
-export const TYPE_WITHOUT = "Type without them";
-export const TYPE_REST = "Type the rest";
-export const STOP = "Stop";
-export const CANCEL = "Cancel";
-export const SYSTEMS = { linux: "Linux", windows: "Windows" };
+/**
+ * Words about characters, that name them or, where they are hidden, count them.
+ *
+ * @param {"missing"|"untaken"|"windows"} what is special about them
+ * @param {string[]} characters empty: they are hidden
+ */
+export const about = (what, characters, count) =>
+    characters.length
+        ? t(`${what}-named`, { characters: characters.join(" ") })
+        : t(`${what}-counted`, { count });
 
-export const typed = (done, total) => `${done} of ${total} characters typed`;
+/** Why typing ended before the end of the text; *why* is one of typing.js. */
+export function typingEnded(why, done, total, isUncertain) {
+    const key = isUncertain && why !== "stopped" ? `typing-${why}-uncertain` : `typing-${why}`;
+    return t(key, { typed: t("typed", { done, total }), number: done + 1 });
+}
 
-const named = (characters, count) =>
-    characters.length ? characters.join(" ") : `${count} of the characters`;
+/**
+ * Why a connection ended or did not begin.
+ *
+ * @param {{key?: string, facts?: object, reason?: string, message?: string, code?: number}} ending
+ *     what is known, best first: a text of ours; the reason of an `end` frame, with the English
+ *     words that came with it; the close code
+ */
+export function why({ key, facts, reason, message, code }) {
+    if (key) return t(key, facts);
+    return (reason && reasonWords(reason, message, facts)) || message || closed(code);
+}
 
-export const notOnKeyboard = (characters, count) =>
-    `Not on this keyboard, left out: ${named(characters, count)}`;
-export const keyNotTaken = (characters, count) =>
-    `May not arrive, as this host does not take their key: ${named(characters, count)}`;
-export const otherOnWindows = (characters, count) =>
-    `Typed otherwise on Windows (choose it if the machine runs it): ${named(characters, count)}`;
+// A reason that this page does not know is shown in the proxy's own words, which are English; so
+// are all reasons to who reads English.
+function reasonWords(reason, message, facts) {
+    const english = Object.hasOwn(REASONS, reason) ? REASONS[reason].words : undefined;
+    // Reasons that have the same words share one translation.
+    const alike = Object.keys(REASONS).filter((one) => REASONS[one].words === english);
+    const key = [reason, ...alike].map((one) => `reason.${one}`).find(isTranslated);
+    return key ? t(key, facts) : message || english;
+}
 
-const uncertain = (number, isUncertain) =>
-    isUncertain ? ` Number ${number} may have arrived: look at the screen.` : "";
-const KEPT = "The rest is still here.";
+const isTranslated = (key) => Object.hasOwn(catalogue, key);
 
-/** Why typing ended before the end of the text; keys are the reasons of typing.js. */
-export const typingEnded = {
-    stopped: (done, total) => `Stopped: ${typed(done, total)}. ${KEPT}`,
-    cut: (done, total, isUncertain) =>
-        `The connection was lost: ${typed(done, total)}.${uncertain(done + 1, isUncertain)} ${KEPT}`,
-    silent: (done, total, isUncertain) =>
-        `The host no longer answers: ${typed(done, total)}.${uncertain(done + 1, isUncertain)} ${KEPT}`,
+// A WebSocket close code that came without an `end` frame (RFC 6455 section 7.4.1).
+const CLOSED = {
+    1000: "closed-by-console",
+    1001: "closed-by-server",
+    1002: "protocol-error",
+    1008: "closed-by-server",
+    1013: "server-busy",
+    1014: "closed-by-host",
 };
+const CLOSED_REASONS = { 1011: "upstream-lost", 1012: "server-draining" };
 
-/** Words for a WebSocket close code that came without an `end` frame (RFC 6455 section 7.4.1). */
-export const closed = (code) =>
-    ({
-        1000: "The machine's console closed the connection.",
-        1001: "The console server closed the connection.",
-        1002: "The connection was closed because of a protocol error.",
-        1008: "The console server closed the connection.",
-        1011: wordsFor("upstream-lost"),
-        1012: wordsFor("server-draining"),
-        1013: "The console server is busy. Try again in a moment.",
-        1014: "The host of the machine closed the connection.",
-    })[code] ?? "The connection to the console was lost.";
+function closed(code) {
+    if (CLOSED_REASONS[code]) return reasonWords(CLOSED_REASONS[code]);
+    return t(CLOSED[code] ?? "lost");
+}
 
 function clock(seconds) {
     const whole = Math.max(0, Math.ceil(seconds));
