@@ -13,6 +13,8 @@ KNOWN = {
     ("audit/messaging.py", "_send_notification"),
     ("backends/vsphere/adapter.py", "_moId"),
     ("checks/paste_loader.py", "_context_from_explicit"),
+    ("backends/vsphere/adapter.py", "_lazyLock"),
+    ("backends/vsphere/adapter.py", "_thread"),
     ("proxy/relay/transport.py", "_socket"),
     ("proxy/server/connection.py", "_socket"),
     # Documented by Python for use after a fork.

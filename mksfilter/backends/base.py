@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "console_host", "console_port", "named_host", "safe_text"]
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_SAFE_TEXT = re.compile(r"[!-~]+")
 
 
 class Backend(abc.ABC):
@@ -102,6 +103,6 @@ def safe_text(text: str, what: str) -> str:
 
     :raises TicketRefused: it is empty, or holds a control character or a space.
     """
-    if not text or not all("!" <= char <= "~" for char in text):
+    if not _SAFE_TEXT.fullmatch(text):
         raise TicketRefused(f"{what} is empty or holds characters that no {what} has")
     return text

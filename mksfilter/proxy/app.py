@@ -191,8 +191,9 @@ class ConsoleProxy:
 
     def flush(self) -> None:
         """Write the audit events that wait, as far as that takes no longer than two seconds, and
-        log out of the vCenters, within another."""
+        log out of the vCenters, within another; what was counted is published a last time."""
         if self._process is not None and self._process.pid == os.getpid():
+            self._process.report.publish()
             self._process.audit.close()
             self._process.leave(_LOG_OUT_SECONDS)
 

@@ -19,12 +19,14 @@ reliably (see :mod:`mksfilter.tls`). So its SOAP adapter is used directly:
 ``.DropConnections``               close what is in the pool
 ``VmomiSupport.versionIdMap``      pyvmomi's name of a version -> its number
 ``VmomiSupport.nsMap``             pyvmomi's name of a version -> its namespace
+``VmomiSupport._lazyLock``         held while a type is looked up; replaced where gevent has made it
 ``ManagedObject._moId``            a managed object's id (``_GetMoId()`` is private too)
 =================================  ================================================================
 """
 
 from __future__ import annotations
 
+import _thread
 import datetime
 import errno
 import http.client
@@ -59,6 +61,11 @@ _REPEATED: Final = frozenset({"AcquireTicket"})
 # Stands for a VM's id in a text that is kept; no id has a space.
 _SLOT: Final = "the VM"
 _USER_AGENT: Final = f"mksfilter/{__version__}"
+
+# It is taken for each element of an answer. gevent's is written in Python, and costs a sixth of the
+# reading. What it guards never waits, so that no greenlet can find it taken by another one of the
+# same thread; threads are kept apart by this one too.
+VmomiSupport._lazyLock = _thread.RLock()
 
 
 class Method(Protocol):

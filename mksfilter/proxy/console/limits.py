@@ -22,6 +22,7 @@ from mksfilter.lru import LRUMap
 __all__ = ["AddressRate", "Reservation", "SessionLimits", "TokenBuckets", "network"]
 
 _Key = TypeVar("_Key", bound=Hashable)
+_REMEMBERED = 4096  # addresses
 
 
 class Reservation:
@@ -151,6 +152,7 @@ class AddressRate:
             raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def network(address: str) -> str:
     """What *address* is counted as: an IPv6 address as its /64, all of which one customer has."""
     try:

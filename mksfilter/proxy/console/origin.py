@@ -10,6 +10,7 @@ allowed never depends on an earlier request.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ __all__ = [
 _LONGEST = 512
 #: Addresses of X-Forwarded-For that are looked at, from the right.
 _MOST_HOPS = 32
+#: Addresses that are remembered: each of a load balancer's requests comes from the same few.
+_REMEMBERED = 4096
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -192,6 +195,7 @@ def contains(networks: _Networks, address: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.partition("%")[0])

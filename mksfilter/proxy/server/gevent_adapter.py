@@ -45,6 +45,7 @@ class Server(PyWSGIServer):
     :ivar closed: nothing is accepted any more (``BaseServer.closed``).
     :ivar handler_class: makes a handler of a connection, its address and this server.
     :ivar application: the WSGI application.
+    :ivar log: gunicorn's logger, behind pywsgi's adapter.
     """
 
     #: gevent-websocket's handler logs here (``server.logger``), and makes a logger that nobody
@@ -55,6 +56,7 @@ class Server(PyWSGIServer):
     closed: bool
     handler_class: Callable[[Connection, Address, Server], Handler]
     application: WSGIApplication
+    log: Any
 
     def __init__(self, listener: socket, *, spawn: Pool, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
@@ -150,6 +152,8 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
 
         gevent-websocket would leave out every 101.
         """
+        if not getattr(self.server.log, "access_log_enabled", True):
+            return
         environ, headers = self.environ, self.headers
         if self.response_headers is None:
             # The client left before it was answered; nginx's status for that.

@@ -7,6 +7,7 @@ the applications of its process through one :class:`ServerState`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -27,6 +28,7 @@ from mksfilter.proxy.server import arbiter, gunicorn_adapter, log_outlet, node, 
 from mksfilter.proxy.server.handler import ConsoleHandler
 from mksfilter.proxy.server.ledger import Ledger, take_over
 from mksfilter.proxy.server.management import ManagementListener
+from mksfilter.proxy.server.memory import Reclaimer
 from mksfilter.proxy.server.roster import State
 from mksfilter.proxy.server.server import ConsoleServer
 from mksfilter.proxy.server.service_manager import ServiceManager
@@ -71,6 +73,7 @@ class ConsoleWorker(GeventWebSocketWorker):
         # Here too: it is the master who makes workers.
         self._unblock_logs()
         self._management: ManagementListener | None = None
+        self._memory = Reclaimer()
         # Here and not later: this still runs in the master, whose memory all workers share.
         self._page = node.shared().board.take(self)
 
@@ -109,6 +112,10 @@ class ConsoleWorker(GeventWebSocketWorker):
             self.state.start()
             self.state.tell_lost(self._left_behind)
             self._service_manager.ready()
+            # What is there now stays: no collection has to look at it again, and find nothing,
+            # while a key press waits.
+            gc.collect()
+            gc.freeze()
         except MksFilterError as exc:
             self.log.critical("%s", exc)
             self._give_up()
@@ -173,6 +180,7 @@ class ConsoleWorker(GeventWebSocketWorker):
             self.state.drain(None)
         self._tell(State.DRAINING if self.state.draining else State.SERVING)
         self._service_manager.alive(draining=self.state.draining)
+        self._memory.look(self.state.sessions)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: our pages move, other sessions are kept for ``drain_time``."""

@@ -1,7 +1,8 @@
 """What one worker says of itself, and what all workers of the node say together.
 
-Every second a worker publishes its state and its metrics on its page of the board. Whichever worker
-is asked by a probe or by Prometheus answers for the node, with what the others have published.
+Every second a worker publishes its state on its page of the board. Every five it gathers its
+metrics for that, which takes longer than to serve a key press. Whichever worker is asked by a probe
+or by Prometheus answers for the node, with what the others have published.
 
 The node is ready when one worker is: it takes sessions, it has turned its loop lately, and none of
 its checks finds anything.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -30,6 +32,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two publications.
 PUBLISH_EVERY: Final = 1.0
+#: Seconds between two gatherings of the metrics.
+_MEASURE_EVERY: Final = 5.0
 #: Seconds without a publication after which a worker's loop does not turn.
 STUCK_AFTER: Final = 5.0
 OK: Final = "ok"
@@ -142,6 +146,8 @@ class NodeReport:
         self._wheel = wheel or shared_wheel()
         self._clock = clock
         self._told = False
+        self._measured: samples.Families = []
+        self._measure_at = -math.inf
         # What the process counted that had this page before, and those before it.
         before = page.read()
         self._left = [] if before is None else _counted(_decoded(before.content))
@@ -153,17 +159,24 @@ class NodeReport:
 
     def on_timer(self, now: float) -> float:
         """Called by the wheel, in the hub."""
-        gevent.spawn(self.publish)
+        gevent.spawn(self.publish, measure=now >= self._measure_at)
         return now + PUBLISH_EVERY
 
-    def publish(self) -> None:
-        """Say what this process is and has."""
+    def publish(self, *, measure: bool = True) -> None:
+        """Say what this process is and has.
+
+        :param measure: its metrics as they are now; else those of up to five seconds ago.
+        """
+        now = self._clock()
+        if measure:
+            self._measured = self._metrics.families()
+            self._measure_at = now + _MEASURE_EVERY
         content = {
-            "time": self._clock(),
+            "time": now,
             "draining": self._draining(),
             "sessions": self._sessions(),
             "checks": {name: check() or OK for name, check in self._checks.items()},
-            "metrics": self._metrics.families(),
+            "metrics": self._measured,
             "left": self._left,
         }
         try:
@@ -175,7 +188,7 @@ class NodeReport:
 
     def workers(self) -> list[Worker]:
         """All of the node, this one first."""
-        self.publish()
+        self.publish(measure=False)
         return self._workers(self._read())
 
     @property
