@@ -26,7 +26,7 @@ from mksfilter.request import ConsoleRequest
 __all__ = ["TestOneInput"]
 
 _INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
-_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z ]+")
+_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 _STATUSES = {101, 200, 304, 400, 403, 404, 405, 414, 426, 431, 502, 503, 505}
 _HEADERS = frozenset(
     b"allow cache-control connection content-encoding content-length content-security-policy "

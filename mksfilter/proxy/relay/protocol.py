@@ -508,13 +508,26 @@ class RelayProtocol:
     def _inject(self, browser: BrowserState, data: bytes) -> None:
         """Send a frame of ours to the browser between two messages of the host's."""
         tracker = self.host.tracker
-        if tracker is None or (not browser.outbox and tracker.between_messages):
+        if (
+            tracker is None
+            or self._unseen(browser)
+            or (not browser.outbox and tracker.between_messages)
+        ):
             self._send(browser, data)
             return
         if browser.outbox is None:
             browser.outbox = []
         browser.outbox.append(data)
         tracker.want_gap(message=True)
+
+    @staticmethod
+    def _unseen(browser: BrowserState) -> bool:
+        """Whether *browser* has seen nothing of the host's yet, so that no frame of ours cuts it.
+
+        Also true of one that broke the rules with the last byte of a handshake that was played:
+        what is kept for it is never released.
+        """
+        return bool(browser.kept) or not browser.settled
 
     def _fill_gap(self) -> None:
         closing = False
@@ -643,10 +656,8 @@ class RelayProtocol:
 
     def _send_close_to_browser(self, browser: BrowserState, code: int) -> None:
         tracker = self.host.tracker
-        # What is kept has not begun to be seen: nothing of the host's is cut by a frame of ours.
-        unseen = browser.kept or not browser.settled
         last = tracker is None or self.host.closed or tracker.closed
-        if (unseen or tracker is None or tracker.between_frames) and (last or not browser.outbox):
+        if (self._unseen(browser) or tracker is None or tracker.between_frames) and (last or not browser.outbox):
             slug = self.reason.reason if self.reason is not None else ""
             self._send(browser, close_frame(code, slug, masked=False))
             browser.close_sent = True

@@ -189,6 +189,7 @@ def test_a_host_that_vanishes_closes_the_browser_with_the_reason():
             "type": "end",
             "reason": "upstream-lost",
             "message": exceptions.UpstreamLost.public,
+            "retry": "automatic",
         }
     ]
     session.browser.send_close(1011)
@@ -1095,9 +1096,10 @@ def test_close_frames_in_pieces_pass_whole():
     assert session.host.pings == [b"p"]
 
 
-def test_a_browser_that_errs_with_the_last_of_the_handshake_hears_a_whole_goodbye():
+@pytest.mark.parametrize("control", [False, True])
+def test_a_browser_that_errs_with_the_last_of_the_handshake_hears_a_whole_goodbye(control):
     """What the host said meanwhile is in the middle of a frame that the browser never saw begin."""
-    session = Session(rfb_handshake="missing", view_only=True)
+    session = Session(rfb_handshake="missing", view_only=True, control=control)
     session.host.send_raw(b"\x82\x52" + bytes(14))
     browser = session.browser
     browser.until(lambda peer: peer.messages == [b"RFB 003.008\n"]).send(b"RFB 003.008\n")
