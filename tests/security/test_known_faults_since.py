@@ -199,6 +199,10 @@ def test_cve_2026_6383_a_view_token_is_not_widened_by_path_or_query(proxy, path)
     assert WEB_1 in line
 
 
+def _claim(authorization: Authorization, token: str) -> contextlib.AbstractContextManager[None]:
+    return authorization.claim(authorization.verify(Handshake("key", "binary", token), "")[0])
+
+
 def test_cve_2026_43002_garbage_is_remembered_nowhere():
     """Not in the once-only memory, whose names the outside would choose."""
     codec = TokenCodec(Keyring(key()), "tests")
@@ -207,11 +211,11 @@ def test_cve_2026_43002_garbage_is_remembered_nowhere():
     good = codec.issue(ConsoleRequest(WEB_1, mode="full"), ttl=60).token
     for number in range(10_000):
         token = f"{good[:20]}{number:06}{good[26:]}"
-        with pytest.raises(TokenError):
-            authorization.claim(authorization.verify(Handshake("key", "binary", token), "")[0])
+        with pytest.raises(TokenError), _claim(authorization, token):
+            pytest.fail("garbage is a token")
     assert len(guard._names) == 0
-    authorization.claim(authorization.verify(Handshake("key", "binary", good), "")[0])
-    assert len(guard._names) == 1
+    with _claim(authorization, good):
+        assert len(guard._names) == 1
 
 
 @pytest.mark.parametrize(
