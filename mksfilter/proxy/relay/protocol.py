@@ -656,8 +656,9 @@ class RelayProtocol:
 
     def _send_close_to_browser(self, browser: BrowserState, code: int) -> None:
         tracker = self.host.tracker
+        uncut = self._unseen(browser) or tracker is None or tracker.between_frames
         last = tracker is None or self.host.closed or tracker.closed
-        if (self._unseen(browser) or tracker is None or tracker.between_frames) and (last or not browser.outbox):
+        if uncut and (last or not browser.outbox):
             slug = self.reason.reason if self.reason is not None else ""
             self._send(browser, close_frame(code, slug, masked=False))
             browser.close_sent = True
