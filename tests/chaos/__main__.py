@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import platform
 import re
 import resource
@@ -232,12 +233,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--consoles", type=int, default=500, help="of two kinds (500)")
     parser.add_argument("--drain-time", type=int, default=20, help="of the nodes, seconds (20)")
+    parser.add_argument(
+        "--look-every",
+        type=float,
+        default=Browser.look_every,
+        metavar="S",
+        help='seconds between two looks at a console (0.5); that much is in "told after"',
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="faults with TEXT in it")
     parser.add_argument("--output", type=Path, default=Path("var/chaos"))
     args = parser.parse_args()
+    Browser.look_every = args.look_every
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print(f"{time.strftime('%Y-%m-%d %H:%M')}  {platform.system()} {platform.release()}\n")
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}  {platform.system()} {platform.release()}  {args}")
+    print(
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors before the first console\n"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="mksfilter-chaos-") as place,
         fleet(Path(place), args.consoles, drain_time=args.drain_time) as made,

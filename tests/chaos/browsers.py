@@ -1,6 +1,6 @@
 """Consoles that people look at, of two kinds: our page's, and stock clients' that never come back.
 
-A browser asks for a pixel twice a second. It works while the answers come.
+A browser asks for a pixel twice a second, or as often as is wanted, and works while answers come.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tests.support.proofs import BrowserKey
 
 __all__ = ["Browser", "Page", "Stock"]
 
-_LOOK_EVERY = 0.5
 # Consoles for which the page knows no way back: see docs/errors.md.
 _GIVES_UP = frozenset({"revoked", "session-lifetime"})
 # Whoever waits longer than this for a pixel takes the console for dead.
@@ -46,6 +45,8 @@ class Browser:
     """
 
     kind = ""
+    #: Seconds between two looks.
+    look_every = 0.5
 
     def __init__(
         self, port: int, context: ssl.SSLContext, address: str, token: Callable[[], str]
@@ -106,7 +107,7 @@ class Browser:
                     if not self.working:
                         self.working = True
                         self._happened("works")
-                    await screen.wait(_LOOK_EVERY)
+                    await screen.wait(self.look_every)
         except ConnectionClosed as exc:
             code = exc.rcvd.code if exc.rcvd else 1006
             return f"closed {code}"

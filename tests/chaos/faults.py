@@ -315,7 +315,7 @@ FAULTS = (
     Fault("the vCenters forget our sessions", _vcenter_forgets_us, keeps=()),
     Fault("a vCenter has a renewed certificate", _vcenter_renewed, keeps=()),
     Fault(
-        "a vCenter has a new CA's, told after 10 s",
+        "a vCenter has another CA's certificate",
         _vcenter_of_another_ca,
         lasts=10,
         keeps=(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from socket import SHUT_RDWR
 
 from mksfilter.simulator.esxi.endpoint import hold, secure
-from mksfilter.simulator.esxi.stream import abort
 from mksfilter.simulator.model.inventory import VCenter
 from mksfilter.simulator.net.certificates import Certificate
 from mksfilter.simulator.net.httpd import serve_connection
@@ -58,4 +59,6 @@ class Front:
         self._vcenter.digests = self.certificate.digests()
         self._service.sessions.clear()
         for sock in list(self._open):
-            abort(sock)
+            # Closing alone would wait for whoever reads from it.
+            with contextlib.suppress(OSError):
+                sock.shutdown(SHUT_RDWR)
