@@ -362,7 +362,8 @@ PROXY_OPTS = [
             ("drop", "vCenter is asked to end the oldest console of that machine first"),
         ],
         help="What happens when a machine allows no further console (vSphere 7.0.1 and later). "
-        "Only a new link takes over; a page that comes back by itself waits for a place.",
+        "Only a new link takes over, and a user who presses the page's button for it; a page that "
+        "comes back by itself does not.",
     ),
     cfg.StrOpt(
         "management_bind",

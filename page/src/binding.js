@@ -4,6 +4,8 @@
 // that the page reconnects with. A reconnect then proves possession (see mksfilter/auth/proof.py):
 // whoever steals such a token cannot use it.
 
+import { keepKey, recallKey } from "./kept.js";
+
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };
 const SIGNATURE = { name: "ECDSA", hash: "SHA-256" };
 
@@ -34,8 +36,42 @@ export class Binding {
     // Seconds by which the proxy's clock is ahead of this machine's, which may be anything.
     #ahead = 0;
 
-    constructor(crypto = globalThis.crypto) {
-        this.#pair = this.#generate(crypto?.subtle);
+    /**
+     * @param {{key: string, ahead: number}|null} kept the key that this tab has kept; null: a new one
+     */
+    constructor(kept = null, crypto = globalThis.crypto) {
+        if (kept?.key) {
+            this.#ahead = Number(kept.ahead) || 0;
+            this.#pair = this.#recall(kept.key);
+        } else {
+            this.#pair = this.#generate(crypto?.subtle);
+        }
+    }
+
+    /** What `new Binding()` takes. */
+    get facts() {
+        return { key: this.#publicKey, ahead: this.#ahead };
+    }
+
+    /** Keep the key in this browser; resolves to whether that may be. */
+    async keep() {
+        const pair = await this.#pair;
+        if (!pair) return false;
+        try {
+            await keepKey(this.#publicKey, pair);
+            return true;
+        } catch {
+            return false;
+        }
+    }
+
+    async #recall(name) {
+        this.#publicKey = name;
+        try {
+            return (await recallKey(name)) ?? null;
+        } catch {
+            return null;
+        }
     }
 
     async #generate(subtle) {

@@ -1,7 +1,8 @@
 // The page: what the URL says goes in, a console and words about it come out.
 
 import { toolBar } from "./bar.js";
-import { address, binding, opening, url } from "./first.js";
+import { address, binding, kept, opening, turn, url } from "./first.js";
+import * as keeper from "./kept.js";
 import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
@@ -9,10 +10,13 @@ import { textStrip } from "./strip.js";
 import { endsIn, screenLabel, speak, t, translate, why } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const { token, title, language } = address;
+const { title, language } = address;
+const token = address.token || (kept?.token ?? "");
 
 const stage = byId("stage");
-const session = new Session({ url, token, stage, binding, opening });
+const session = new Session({
+    url, token, stage, binding, opening, turn, keeper, resumes: Boolean(kept?.resumes),
+});
 const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
 keepSharp(stage);
 const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
@@ -108,10 +112,12 @@ const show = {
         offer(t("retry-now"), true);
     },
 
-    ended({ ending, offer: canRetry, byUser, established }) {
+    ended({ ending, offer: canRetry, byUser, established, elsewhere }) {
         if (byUser) say(t("disconnected"));
+        else if (elsewhere) say(t("elsewhere"), why(ending));
         else say(t(established ? "ended" : "not-opened"), why(ending));
-        offer(canRetry ? t(established ? "retry" : "try-again") : "");
+        const again = elsewhere ? "take-back" : established ? "retry" : "try-again";
+        offer(canRetry ? t(again) : "");
         // Not the button: somebody may be typing, and the next Enter or space would press it.
         byId("card").focus();
     },
@@ -223,6 +229,11 @@ window.addEventListener(
     },
     { capture: true },
 );
+
+// What cannot be kept through a reload is not lost without a question.
+window.addEventListener("beforeunload", (event) => {
+    if (session.state === "connected" && !session.isKept) event.preventDefault();
+});
 
 window.addEventListener("error", () => {
     if (document.body.dataset.state === "starting") say(t("broken"));

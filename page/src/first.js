@@ -5,17 +5,24 @@ import { socketURL, takeAddress } from "./address.js";
 import { Binding } from "./binding.js";
 import { broken } from "./broken.js";
 import { Channel, isSendable } from "./channel.js";
+import { recall } from "./kept.js";
+import { Turn } from "./turn.js";
 
 export const address = takeAddress(window.location, window.history);
 export const url = socketURL(import.meta.url, address.path);
-export const binding = new Binding();
+/** What this tab had before it was reloaded; null where the address has a token. */
+export const kept = address.token ? null : recall();
+const token = address.token || (kept?.token ?? "");
+export const binding = new Binding(kept);
+export const turn = new Turn();
 /** A promise of the first connection; of null where the address leads to none. */
 export const opening = open();
 
 async function open() {
-    if (!url || !address.token || !isSendable(address.token)) return null;
-    const offers = await binding.offers(address.token, false);
-    return new Channel(url, address.token, offers).hold();
+    if (!url || !token || !isSendable(token)) return null;
+    await turn.take(token);
+    const offers = await binding.offers(token, Boolean(kept?.resumes));
+    return new Channel(url, token, offers).hold();
 }
 
 async function load() {

@@ -17,6 +17,9 @@ const LATER_LIMIT = 30_000;
 const END_GRACE = 1_000;
 // Until a proxy of another release, which names no pause, is asked again about a machine that is off.
 const PAUSE = 2_000;
+// Attempts after which a machine that allows no further console is somebody else's: until then it
+// may be our own connection of before, which its host has not missed yet.
+const TAKEN_AFTER = 4;
 // Seconds by which the proxy lets the time of a proof be wrong, and a bit less.
 const CLOCK_IS_OFF = 60;
 
@@ -25,7 +28,7 @@ const CLOCK_IS_OFF = 60;
  *
  * Events: `change` (detail: {state, ending, moving, slow, offer, byUser, established, asleep: the
  * reason for which the machine has no console now, at: when the next attempt is due, by
- * performance.now()});
+ * performance.now(), elsewhere: its user has it in another place});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
  * it); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
  * machine); `scancodes` (the host takes them); `character` (detail: {keysym}, without a key).
@@ -39,7 +42,16 @@ export class Session extends EventTarget {
     #token;
     #binding;
     #opening;
-    #resumes = false;
+    #turn;
+    #keeper;
+    #resumes;
+    // Its key is kept, so that the token that is bound to it is worth keeping.
+    #keyIsKept = false;
+    /** A reload of the page does not lose the console. */
+    isKept = false;
+    // Its user wants it here, whoever has it.
+    #takes = false;
+    #isElsewhere = false;
     #stage;
     #channel = null;
     #heartbeat = null;
@@ -56,11 +68,21 @@ export class Session extends EventTarget {
 
     /**
      * @param {{url: string, token: string, stage: HTMLElement, binding?: Binding,
-     *     opening?: Promise<Channel|null>}} options an empty `url` is refused in words; `stage`
-     *     takes the screen; `opening`: the first connection, begun before and held
+     *     opening?: Promise<Channel|null>, turn?: Turn, keeper?: {keep, forget},
+     *     resumes?: boolean}} options an empty `url` is refused in words; `stage` takes the screen;
+     *     `opening`: the first connection, begun before and held; `turn`: settles which tab has the
+     *     console; `keeper`: keeps the token through a reload; `resumes`: *token* is one that was
+     *     kept to reconnect with
      */
-    constructor({ url, token, stage, binding = new Binding(), opening = null }) {
+    constructor({
+        url, token, stage, binding = new Binding(), opening = null, turn = null, keeper = null,
+        resumes = false,
+    }) {
         super();
+        this.#turn = turn;
+        this.#keeper = keeper;
+        this.#resumes = this.#established = this.#keyIsKept = resumes;
+        turn?.addEventListener("lost", () => this.#leave());
         this.#binding = binding;
         this.#opening = opening;
         this.#url = url;
@@ -89,8 +111,21 @@ export class Session extends EventTarget {
         if (this.#state === "ended") {
             this.#attempt = 0;
             this.#asleep = "";
+            this.#takes = this.#isElsewhere;
         }
         this.#open();
+    }
+
+    // Another tab has been asked for it.
+    #leave() {
+        const ending = { key: "other-tab", elsewhere: true, outcome: OFFER };
+        if (this.#channel) {
+            this.#ending = ending;
+            this.rfb?.releaseKeys();
+            this.#channel.close();
+        } else if (this.#state !== "ended") {
+            this.#finish(ending);
+        }
     }
 
     // The network is back, somebody looks again, or the computer has woken: no reason to wait.
@@ -122,6 +157,8 @@ export class Session extends EventTarget {
             this.#finish({ key: "not-accepted", outcome: FINAL });
             return;
         }
+        this.#isElsewhere = false;
+        this.#keep();
         this.#enter("connecting");
         this.#after(SLOW_AFTER, () => this.#enter("connecting", { slow: true }));
         this.#after(this.#established ? LATER_LIMIT : FIRST_LIMIT, () => {
@@ -135,9 +172,11 @@ export class Session extends EventTarget {
         const opening = this.#opening;
         this.#opening = null;
         const early = await opening;
+        await this.#turn?.take(this.#token);
         const offers = early ? [] : await this.#binding.offers(this.#token, this.#resumes);
         // To one that asks again the proxy tells what it knows; for others it asks vCenter.
         if (this.#asleep) offers.push("mks.wait");
+        if (this.#takes) offers.push("mks.take");
         // Whoever pressed the button for leaving meanwhile has left.
         if (this.#state !== "connecting" || this.#channel) {
             early?.close();
@@ -165,6 +204,7 @@ export class Session extends EventTarget {
                 this.#emit("machine", message.name);
             }
             this.#showScreen();
+            void this.#keepKey();
             // An older proxy takes no text from a page.
             if (message.beat) this.#watch();
         } else if (message.type === "beat") {
@@ -199,6 +239,20 @@ export class Session extends EventTarget {
         if (!token) return;
         this.#token = token;
         this.#resumes = true;
+        this.#keep();
+        void this.#turn?.take(token); // a link of Nova's own does not tell whose console it is
+    }
+
+    #keep() {
+        if (!this.#keeper) return;
+        // A token is nothing without its key, and not every page has one.
+        const facts = { token: this.#token, resumes: this.#resumes, ...this.#binding.facts };
+        this.isKept = this.#keeper.keep(facts) && this.#resumes && this.#keyIsKept;
+    }
+
+    async #keepKey() {
+        if (this.#keeper) this.#keyIsKept = await this.#binding.keep();
+        this.#keep();
     }
 
     #notice(message) {
@@ -244,6 +298,7 @@ export class Session extends EventTarget {
         this.#clearTimers();
         this.#established = true;
         this.#asleep = "";
+        this.#takes = false;
         this.#connectedAt = performance.now();
         this.#releaseStuckKeys();
         this.#stage.querySelector(".still")?.remove();
@@ -279,7 +334,8 @@ export class Session extends EventTarget {
         const ending = this.#ending ?? (local ? { key: "screen-broken", outcome: OFFER } : {});
         ending.code ??= code;
         // Who has waited for a machine to start is as far as who has seen it.
-        ending.established = this.#established || Boolean(this.#asleep);
+        ending.established =
+            this.#established || Boolean(this.#asleep) || Boolean(this.#turn?.moved);
         if (wasConnected && this.#outcome(ending) === AUTOMATIC) this.#keepPicture();
         if (!opened && !ending.key && !ending.reason && !ending.byUser) {
             Object.assign(ending, await this.#whyRefused(ending.established));
@@ -311,11 +367,17 @@ export class Session extends EventTarget {
     }
 
     #finish(ending) {
-        const outcome = this.#outcome(ending);
+        let outcome = this.#outcome(ending);
+        let { elsewhere } = ending;
+        if (outcome === AUTOMATIC && ending.reason === "connection-limit") {
+            elsewhere = this.#attempt >= TAKEN_AFTER;
+            if (elsewhere) outcome = OFFER;
+        }
         const facts = {
             ending,
             moving: Boolean(ending.moving),
             byUser: Boolean(ending.byUser),
+            elsewhere: Boolean(elsewhere),
         };
         if (outcome === AUTOMATIC) {
             this.#asleep = "";
@@ -330,6 +392,9 @@ export class Session extends EventTarget {
             return;
         }
         this.#asleep = "";
+        this.#isElsewhere = facts.elsewhere;
+        this.#turn?.release();
+        if (outcome === FINAL) this.#keeper?.forget();
         this.#clearTimers();
         this.#stage.querySelector(".still")?.remove();
         this.#enter("ended", { ...facts, offer: outcome !== FINAL });

@@ -31,12 +31,13 @@ class Wire:
     """Carries TCP connections to a port of 127.0.0.1, in a thread of its own.
 
     :ivar port: where it listens.
+    :ivar target: the port that new connections go to.
     :ivar delay: seconds that everything takes, one way.
     :ivar silent: nothing arrives any more, and nobody says so.
     """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
@@ -74,7 +75,7 @@ class Wire:
         with contextlib.suppress(BlockingIOError):
             near, _ = self._listener.accept()
             try:
-                far = socket.create_connection(("127.0.0.1", self._target), 5)
+                far = socket.create_connection(("127.0.0.1", self.target), 5)
             except OSError:
                 near.close()
                 return

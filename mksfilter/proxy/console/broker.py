@@ -268,7 +268,7 @@ class Broker:
     ) -> None:
         started = time.monotonic()
         self._authorization.confirm(claims)
-        endpoint, upstream = self._connector.connect(claims, endpoint)
+        endpoint, upstream = self._connector.connect(claims, endpoint, takes=attempt.request.takes)
         try:
             # What can fail of a session is made before the 101: afterwards nobody can be told.
             session = self._sessions.prepare(

@@ -20,9 +20,10 @@ __all__ = ["ConnectedConsole", "Connector", "Endpoints"]
 class Endpoints(Protocol):
     """Tells where consoles are; :class:`.endpoints.EndpointSource` is one."""
 
-    def endpoint(self, claims: Claims) -> Endpoint:
+    def endpoint(self, claims: Claims, *, takes: bool = False) -> Endpoint:
         """Where the console is, with a ticket for it.
 
+        :param takes: its user asks for it, whoever has it.
         :raises BackendError: there is none.
         """
 
@@ -32,7 +33,9 @@ class Endpoints(Protocol):
         :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
         """
 
-    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+    def after_refusal(
+        self, claims: Claims, refusal: BackendError, *, takes: bool = False
+    ) -> Endpoint:
         """Where to try once more after the console's host refused.
 
         :raises BackendError: what the user is told when that is of no use.
@@ -73,20 +76,23 @@ class Connector:
         """See :class:`Endpoints`."""
         self._endpoints.require_running(claims)
 
-    def connect(self, claims: Claims, endpoint: Endpoint | None = None) -> ConnectedConsole:
+    def connect(
+        self, claims: Claims, endpoint: Endpoint | None = None, *, takes: bool = False
+    ) -> ConnectedConsole:
         """Find the console of *claims* and connect to its host.
 
         :param endpoint: where the console is, if the token alone told.
+        :param takes: its user asks for it, whoever has it.
         :raises BackendError: there is no such console, or its host cannot be reached or refuses.
         """
         if endpoint is None:
             started = time.monotonic()
-            endpoint = self._endpoints.endpoint(claims)
+            endpoint = self._endpoints.endpoint(claims, takes=takes)
             self._took("ticket", time.monotonic() - started, endpoint.vcenter)
         try:
             return ConnectedConsole(endpoint, self._dial(endpoint))
         except (TicketRefused, UpstreamRefused) as refusal:
-            endpoint = self._endpoints.after_refusal(claims, refusal)
+            endpoint = self._endpoints.after_refusal(claims, refusal, takes=takes)
             return ConnectedConsole(endpoint, self._dial(endpoint))
 
     def _dial(self, endpoint: Endpoint) -> Upstream:

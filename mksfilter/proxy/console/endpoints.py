@@ -73,9 +73,10 @@ class EndpointSource:
             detail="the oldest console of the machine, for a new one",
         )
 
-    def endpoint(self, claims: Claims) -> Endpoint:
+    def endpoint(self, claims: Claims, *, takes: bool = False) -> Endpoint:
         """Find the VM and take a ticket.
 
+        :param takes: a reconnect, too, may end somebody's console where ``take_over`` says so.
         :raises BackendError: one of its subclasses.
         :raises TokenError: the seal does not open.
         """
@@ -88,16 +89,19 @@ class EndpointSource:
                 f"token {claims.jti} holds no ticket, and this proxy has no vcenters to ask; "
                 "set ticket_at = issue for the filter"
             )
-        return _connect(self._consoles, claims)
+        return _connect(self._consoles, claims, takes)
 
     def require_running(self, claims: Claims) -> None:
         """See :meth:`mksfilter.backends.resolver.Consoles.require_running`."""
         if self._consoles is not None:
             self._consoles.require_running(claims.iid)
 
-    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+    def after_refusal(
+        self, claims: Claims, refusal: BackendError, *, takes: bool = False
+    ) -> Endpoint:
         """A second endpoint, where the first one's host refused because of the VM's limit.
 
+        :param takes: see :meth:`endpoint`.
         :raises ConnectionLimitReached: it did, and nobody's console is to be ended.
         :raises BackendError: *refusal*, which has another cause, or one that cannot be told.
         """
@@ -108,9 +112,9 @@ class EndpointSource:
                 claims.iid,
                 vcenter=claims.vc,
                 user_id=claims.uid,
-                may_take_over=_may_take_over(claims),
+                may_take_over=_may_take_over(claims, takes),
             ):
-                return _connect(self._consoles, claims)
+                return _connect(self._consoles, claims, takes)
         except ConnectionLimitReached:
             raise
         except BackendError as exc:
@@ -132,15 +136,15 @@ class EndpointSource:
         return () if self._consoles is None else self._consoles.state()
 
 
-def _connect(consoles: Consoles, claims: Claims) -> Endpoint:
+def _connect(consoles: Consoles, claims: Claims, takes: bool) -> Endpoint:
     return consoles.connect(
         claims.iid,
         vcenter=claims.vc,
         user_id=claims.uid,
-        may_take_over=_may_take_over(claims),
+        may_take_over=_may_take_over(claims, takes),
     )
 
 
-def _may_take_over(claims: Claims) -> bool:
-    """A page that comes back by itself ends nobody's console."""
-    return claims.use == "connect"
+def _may_take_over(claims: Claims, takes: bool) -> bool:
+    """A page that comes back by itself ends nobody's console, or two would end each other's."""
+    return takes or claims.use == "connect"

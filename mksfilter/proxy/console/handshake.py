@@ -41,6 +41,8 @@ KEY_PREFIX = "mks.key."
 PROOF_PREFIX = "mks.proof."
 #: Subprotocol of a page that asks once more whether its machine has started.
 WAIT = "mks.wait"
+#: Subprotocol of a page whose user asks for the console that has been opened elsewhere.
+TAKE = "mks.take"
 
 _COOKIE_TOKEN = re.compile(r"(?:^|[;&])\s*token=([^;&]*)")
 #: Elements of one header. The parsers take milliseconds for thousands.
@@ -59,6 +61,7 @@ class Handshake:
     :ivar page_key: the public key of the page's; see :mod:`mksfilter.auth.proof`.
     :ivar proof: its proof of possession; empty when there is none.
     :ivar waits: it was told that its machine is off, and asks again.
+    :ivar takes: its user asks for the console, whoever has it.
     """
 
     key: str
@@ -68,6 +71,7 @@ class Handshake:
     page_key: str = ""
     proof: str = dataclasses.field(default="", repr=False)
     waits: bool = False
+    takes: bool = False
 
     @property
     def control(self) -> bool:
@@ -130,6 +134,7 @@ def read(environ: Mapping[str, str]) -> Handshake:
         page_key=_value_of(KEY_PREFIX, offered),
         proof=_value_of(PROOF_PREFIX, offered),
         waits=WAIT in offered,
+        takes=TAKE in offered,
     )
 
 

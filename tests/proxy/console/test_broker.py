@@ -160,14 +160,14 @@ class World:
     def give_back(self, jti: str) -> None:
         self.used.remove(jti)
 
-    def endpoint(self, claims) -> Endpoint:
+    def endpoint(self, claims, *, takes=False) -> Endpoint:
         return self._do("ticket", Endpoint("websocket", "esxi-1", 443))
 
     def require_running(self, claims) -> None:
         if "power" in self.fails:
             raise self.fails["power"]
 
-    def after_refusal(self, claims, refusal) -> Endpoint:
+    def after_refusal(self, claims, refusal, *, takes=False) -> Endpoint:
         raise refusal
 
     def has_room(self) -> bool:

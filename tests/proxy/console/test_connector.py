@@ -27,14 +27,16 @@ class Site:
         self.dialled: list[Endpoint] = []
         self.room: BackendError | None = None
 
-    def endpoint(self, claims: Claims) -> Endpoint:
+    def endpoint(self, claims: Claims, *, takes: bool = False) -> Endpoint:
         assert claims is CLAIMS
         return FIRST
 
     def require_running(self, claims: Claims) -> None:
         pass
 
-    def after_refusal(self, claims: Claims, refusal: BackendError) -> Endpoint:
+    def after_refusal(
+        self, claims: Claims, refusal: BackendError, *, takes: bool = False
+    ) -> Endpoint:
         assert claims is CLAIMS
         if self.room is not None:
             raise self.room
