@@ -7,6 +7,8 @@ import { asFileName, asName } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
 import { textStrip } from "./strip.js";
+import { isTouch, touchKeys } from "./touch.js";
+import { WayOut } from "./way-out.js";
 import { endsIn, screenLabel, speak, t, translate, why } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -19,6 +21,7 @@ const session = new Session({
 });
 const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
 keepSharp(stage);
+touchKeys({ byId, session });
 const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
 
 // The link's title is a hint, which whoever made the link has chosen: a machine's own name counts.
@@ -94,7 +97,7 @@ const show = {
         byId("mode").hidden = !session.viewOnly;
         showName();
         bar.introduce();
-        if (!session.viewOnly) hint(t("hint"), 6_000);
+        if (!session.viewOnly) hint(t(isTouch() ? "hint-for-fingers" : "hint"), 6_000);
         if (!strip.hasFocus) toConsole();
     },
 
@@ -195,24 +198,13 @@ byId("shot").addEventListener("click", () => {
 });
 byId("stop").addEventListener("click", () => session.disconnect());
 
-let altGr = false;
-const altGrUp = (event) => {
-    if (event.type === "blur" || event.code === "AltRight") altGr = false;
-};
-window.addEventListener("keyup", altGrUp, { capture: true });
-window.addEventListener("blur", altGrUp);
+const wayOut = new WayOut(window);
 
-// While the machine has the keyboard every key goes to it, Tab included; this chord is the way
-// out (WCAG 2.1.2, no keyboard trap). The last of its three keys stays here.
+// The last key of the chord that is the way out stays here.
 window.addEventListener(
     "keydown",
     (event) => {
-        if (event.code === "AltRight") altGr = true;
-        // Windows tells AltGr as Ctrl and Alt: with Shift it writes letters, such as Polish Ł.
-        const isChord =
-            event.ctrlKey && event.altKey && event.shiftKey &&
-            !altGr && !event.getModifierState("AltGraph") &&
-            ["Control", "Alt", "Shift", "Meta"].includes(event.key);
+        const isChord = wayOut.isTaken(event);
         if (session.state !== "connected") return;
         if (!isChord) {
             const isCharacter = event.key.length === 1 && !event.ctrlKey && !event.metaKey;

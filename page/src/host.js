@@ -9,7 +9,8 @@
 import RFB from "@novnc/novnc";
 
 import scanCodes from "../node_modules/@novnc/novnc/core/input/xtscancodes.js";
-import { usKeysym } from "./keys.js";
+import { keysymOf, usKeysym } from "./keys.js";
+import { Zoom } from "./zoom.js";
 
 // Pseudo-encodings: which of VMware's messages the host takes, and the lights of its keyboard.
 const CAPABILITIES = 0x574d567a;
@@ -49,6 +50,8 @@ export class Host extends RFB {
     #takesKeys = false;
     #capsLock = false;
     #pixels = false;
+    #zoom;
+    #gesture = null;
     /** Caps Lock as the guest has it; null when the host does not tell. */
     guestCapsLock = null;
 
@@ -56,6 +59,12 @@ export class Host extends RFB {
         super(...options);
         // noVNC lets go of all keys when the window loses the focus, but not for a button of ours.
         this._canvas.addEventListener("blur", () => this.releaseKeys());
+        this.#zoom = new Zoom(this._canvas);
+        // Fingers that pinch find room beside a small picture too.
+        this._gestures.attach(this._screen);
+        for (const type of ["gesturestart", "gesturemove", "gestureend"]) {
+            this._screen.addEventListener(type, (event) => this._handleGesture(event));
+        }
     }
 
     /** Whether the host takes scan codes, and so every key. */
@@ -80,8 +89,8 @@ export class Host extends RFB {
 
     /** Press the keys of *codes* in order, release them in reverse. */
     sendChord(codes) {
-        for (const code of codes) this.sendKey(0, code, true);
-        for (const code of [...codes].reverse()) this.sendKey(0, code, false);
+        for (const code of codes) this.sendKey(keysymOf(code), code, true);
+        for (const code of [...codes].reverse()) this.sendKey(keysymOf(code), code, false);
     }
 
     /** Ask for a pixel: the host answers after all that it was sent before, with an `update`. */
@@ -136,6 +145,35 @@ export class Host extends RFB {
         if (capslock !== null) this.#capsLock = capslock;
         if (down) this.dispatchEvent(new CustomEvent("key", { detail: { code } }));
         super._handleKeyEvent(keysym, code, down, numlock, capslock);
+    }
+
+    // noVNC turns a pinch into Ctrl and the wheel; here it brings the picture nearer, and two
+    // fingers then move it. All else is noVNC's: tap, two-finger tap (right), drag, long press,
+    // and two fingers that scroll.
+    _handleGesture(event) {
+        const { type, clientX, clientY, magnitudeX = 0, magnitudeY = 0 } = event.detail;
+        if (event.type === "gesturestart") {
+            const kind = type === "twodrag" && this.#zoom.scale > 1 ? "pan" : type;
+            const distance = Math.max(1, Math.hypot(magnitudeX, magnitudeY));
+            const on = this._canvas.getBoundingClientRect();
+            const isInside =
+                clientX >= on.left && clientX < on.right && clientY >= on.top && clientY < on.bottom;
+            this.#gesture = { kind, distance, scale: this.#zoom.scale, x: 0, y: 0, isInside };
+        }
+        const gesture = this.#gesture;
+        if (gesture.kind === "pinch") {
+            const distance = Math.hypot(magnitudeX, magnitudeY);
+            this.#zoom.to((gesture.scale * distance) / gesture.distance, clientX, clientY);
+        } else if (gesture.kind === "pan") {
+            this.#zoom.by(magnitudeX - gesture.x, magnitudeY - gesture.y);
+            Object.assign(gesture, { x: magnitudeX, y: magnitudeY });
+        } else if (gesture.isInside) {
+            super._handleGesture(event);
+        }
+    }
+
+    _sendMouse(x, y, mask) {
+        super._sendMouse(x / this.#zoom.scale, y / this.#zoom.scale, mask);
     }
 
     _normalMsg() {

@@ -1,5 +1,7 @@
 // Keys that a browser keeps for itself, and what a US keyboard has on each key.
 
+import namedKeys from "../node_modules/@novnc/novnc/core/input/domkeytable.js";
+import scanCodes from "../node_modules/@novnc/novnc/core/input/xtscancodes.js";
 import sym from "../node_modules/@novnc/novnc/core/input/keysym.js";
 
 // By the names that they have in the catalogue, or that every keyboard has on them.
@@ -71,5 +73,15 @@ export function usKeysym(code, shift, capsLock) {
     return pair.charCodeAt(capital ? 1 : 0);
 }
 
+/** Whether there is a key of this `KeyboardEvent.code`. */
+export const isKey = (code) => Boolean(scanCodes[code]);
+
 /** Whether a host that reads keysyms by a US map can press the key of *code*. */
 export const isOnUSKeyboard = (code) => US.has(code) || !code.startsWith("Intl");
+
+/** The keysym of a key that prints nothing, by its `KeyboardEvent.code`; 0 for one that prints. */
+export function keysymOf(code) {
+    if (namedKeys[code]) return namedKeys[code][0];
+    const [, name, side] = /^(\w+?)(Left|Right)$/.exec(code) ?? [];
+    return namedKeys[name]?.[side === "Right" ? 2 : 1] ?? 0;
+}

@@ -1,7 +1,6 @@
 // The strip for text: typed on the machine key by key, where no clipboard reaches. It stands beside
 // the screen, not over it.
 
-import keysymOf from "../node_modules/@novnc/novnc/core/input/keysymdef.js";
 import { Keymap, SYSTEMS } from "./keymap.js";
 import { isOnUSKeyboard } from "./keys.js";
 import { LAYOUTS, layout, layoutFor } from "./layouts.js";
@@ -209,8 +208,7 @@ export function textStrip({ byId, session, toConsole, say }) {
     // Keys that are pressed in between would be mixed into the text.
     session.addEventListener("key", () => typing?.abort(STOPPED));
     session.addEventListener("character", ({ detail }) => {
-        const chords = keymap.chords(characterOf(detail.keysym)) ?? [];
-        for (const codes of chords) session.rfb?.sendChord(codes);
+        for (const codes of keymap.chordsOf(detail.keysym) ?? []) session.rfb?.sendChord(codes);
     });
 
     return {
@@ -223,20 +221,6 @@ export function textStrip({ byId, session, toConsole, say }) {
             return strip.contains(document.activeElement);
         },
     };
-}
-
-// X11's keysyms are Latin-1 or Unicode, but for what was there before: Latin 2 to 9 and the like.
-const UNICODE = 0x01000000;
-const LAST_LEGACY = 0x2600;
-
-function characterOf(keysym) {
-    if (keysym >= UNICODE) return String.fromCodePoint(keysym - UNICODE);
-    let point = keysym;
-    if (keysym > 0xff) {
-        point = 0x100;
-        while (point < LAST_LEGACY && keysymOf.lookup(point) !== keysym) point += 1;
-    }
-    return String.fromCodePoint(point);
 }
 
 // Its words are those of the catalogue.
