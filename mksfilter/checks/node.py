@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mksfilter.auth.replay import replay_guard
 from mksfilter.checks.finding import Finding, Kind
-from mksfilter.config import ConfigurationFiles, ProxySettings
+from mksfilter.config import AuditSettings, ConfigurationFiles, ProxySettings
 from mksfilter.exceptions import ConsoleError, MksFilterError, TokenReplayed
 from mksfilter.private_files import mode_of_secret
 from mksfilter.proxy import fd_budget
@@ -19,7 +21,7 @@ from mksfilter.proxy import fd_budget
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["descriptors", "once_only", "page", "secrets_in_files", "world"]
+__all__ = ["audit_places", "descriptors", "once_only", "page", "secrets_in_files", "world"]
 
 _SCRIPT: Final = "proxy/web/static/novnc/console.js"
 _SECRETS: Final = ("password", "audit_transport_url", "transport_url", "secret")
@@ -150,3 +152,32 @@ def secrets_in_files(files: ConfigurationFiles) -> Iterator[Finding]:
                 f"holds {', '.join(held)}, and {mode}",
                 "chmod 0640 it, with the service's group; better: password_file",
             )
+
+
+def audit_places(where: Callable[[str], str], audit: AuditSettings) -> Iterator[Finding]:
+    """Can this user write its events there?"""
+    path = audit.file
+    if path:
+        directory = os.path.dirname(path) or "."
+        fault = ""
+        if not os.path.isabs(path):
+            fault = "is not an absolute path: each process writes where it was started"
+        elif os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
+            fault = "is no ordinary file, and nothing is written to it"
+        elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
+            fault = "cannot be written by this user"
+        if fault:
+            yield Finding(where("audit_file"), f"audit_file {path} {fault}", "correct it")
+    if audit.syslog and not _is_socket(audit.syslog):
+        yield Finding(
+            where("audit_syslog"),
+            f"audit_syslog {audit.syslog} is no socket",
+            "start the syslog service, or write where its socket is (/dev/log)",
+        )
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

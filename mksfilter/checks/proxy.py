@@ -54,6 +54,7 @@ class ProxyConfiguration:
         yield from options.errors_of(
             self._where("audit_transport_url"), partial(make_trail, audit, "proxy")
         )
+        yield from node.audit_places(self._where, audit)
         yield from self._promises()
         yield from options.key_repository(self._where("key_repository"), settings.key_repository)
         yield from self._values(settings)

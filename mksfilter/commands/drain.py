@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import time
 from typing import Any, Final
@@ -18,7 +19,7 @@ from mksfilter import config
 from mksfilter.commands import add_config_file  # noqa: F401 - the command's own parser has it
 from mksfilter.exceptions import ConfigurationError, OperationError
 from mksfilter.proxy.server import board, roster
-from mksfilter.tcp import split_address
+from mksfilter.tcp import host_and_port, split_address
 
 __all__ = ["configure", "run"]
 
@@ -41,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=_seconds,
         metavar="S",
         help="wait until no session is left, S seconds at most; exit code 1: some are",
     )
@@ -72,34 +73,45 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.status and status["state"] == "draining" else 0
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _address(args: argparse.Namespace) -> tuple[str, int]:
-    text = args.management
+    text, option = args.management, "--management"
     if not text:
         conf = config.load(args.config_file)
-        text = conf[config.GROUP].management_bind
+        text, option = conf[config.GROUP].management_bind, "management_bind"
     if not text:
         raise ConfigurationError("management_bind is empty: this node has no listener to ask")
-    host, port = split_address(text, "management_bind")
+    host, port = split_address(text, option)
     if not port:
         raise ConfigurationError(
-            "management_bind has port 0: name the one that the log has by --management"
+            f"{option} has port 0: name the one that the log has by --management"
         )
     return _ANY.get(host, host), port
 
 
 def _status(host: str, port: int) -> dict[str, Any]:
+    address = host_and_port(host, port)
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
         connection.request("GET", "/drain")
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as exc:
-        raise OperationError(f"management listener {host}:{port}: {exc}") from exc
+        raise OperationError(f"management listener {address}: {exc}") from exc
     finally:
         connection.close()
     if response.status != 200:
         raise OperationError(
-            f"management listener {host}:{port} answers {response.status}: metrics_networks has to "
+            f"management listener {address} answers {response.status}: metrics_networks has to "
             f"allow this address"
         )
     try:
@@ -109,7 +121,7 @@ def _status(host: str, port: int) -> dict[str, Any]:
     except (ValueError, AttributeError):  # not JSON; no object
         pass
     raise OperationError(
-        f"management listener {host}:{port}: something else than a node's management listener "
+        f"management listener {address}: something else than a node's management listener "
         f"answers there"
     )
 

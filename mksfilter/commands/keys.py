@@ -74,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         removed = len(before - {entry.kid for entry in entries})
         print(f"{repository.path}: primary is key {entries[-1].number}, {removed} removed")
     else:
+        entries = repository.entries()
         print(f"{'NUMBER':>6}  {'ROLE':<8} {'KEY':<12}  AGE")
-        for entry in repository.entries():
+        for entry in entries:
             age = _age(time.time() - entry.created)
             print(f"{entry.number:>6}  {entry.role:<8} {entry.kid:<12}  {age}")
     return 0

@@ -8,7 +8,7 @@ import re
 import sys
 import uuid
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
@@ -132,7 +132,9 @@ def _token_of(text: str) -> str:
     """The token in *text*, be it bare or the last ``token`` of a console URL's query."""
     text = text.strip()
     if re.match(r"https?://", text):
-        return parse_qs(urlsplit(text).query).get("token", [""])[-1]
+        # Not urlsplit(), which refuses some texts; of no use here is what stands before the query.
+        query = text.partition("#")[0].partition("?")[2]
+        return parse_qs(query).get("token", [""])[-1]
     return text
 
 

@@ -141,7 +141,9 @@ def _read(path: str) -> Iterator[Written]:
     sections: dict[str, dict[str, list[str]]] = {}
     try:
         cfg.ConfigParser(path, sections).parse()
-    except (OSError, cfg.ParseError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"configuration file {path}: not UTF-8 ({exc.reason})") from exc
+    except (OSError, cfg.ParseError) as exc:
         raise ConfigurationError(f"{path}: {' '.join(str(exc).split())}") from exc
     for group, options in sections.items():
         yield Written(path, group, {name: values[-1] for name, values in options.items()})

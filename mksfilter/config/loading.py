@@ -100,6 +100,8 @@ def load(config_files: Sequence[str] = ()) -> cfg.ConfigOpts:
             default_config_dirs=[],
         )
     except (cfg.Error, OSError, UnicodeDecodeError) as exc:
+        if isinstance(exc, UnicodeDecodeError):
+            ConfigurationFiles(files)  # says which of them it is
         raise ConfigurationError(" ".join(str(exc).split())) from exc
     return conf
 

@@ -459,3 +459,24 @@ def test_what_the_proxy_refuses_at_its_start_is_told_before_it(setting, group, l
 
     assert code == 1
     assert [each for each in lines if finding in each], lines
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        ("audit_file = {}", "is no ordinary file"),
+        ("audit_file = {}/link", "is no ordinary file"),
+        ("audit_file = {}/none/audit.jsonl", "cannot be written by this user"),
+        ("audit_file = audit.jsonl", "is not an absolute path"),
+        ("audit_syslog = {}/log", "log is no socket"),
+        ("audit_file = {}/audit.jsonl", ""),
+    ],
+)
+def test_a_place_that_takes_no_audit_events_is_told(setting, line, finding):
+    (setting.directory / "link").symlink_to("/dev/stdout")
+    setting.replace(setting.proxy, "[mksfilter]", f"[mksfilter]\n{line.format(setting.directory)}")
+
+    code, lines = setting.check_proxy()
+
+    assert code == (1 if finding else 0)
+    assert not finding or [each for each in lines if finding in each], lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import threading
 
 import pytest
@@ -58,4 +59,25 @@ def test_something_else_at_the_management_address_is_told(body, capsys):
         assert main(["drain", "--status", "--management", f"127.0.0.1:{server.server_port}"]) == 1
     error = capsys.readouterr().err
     assert "something else than a node's management listener answers there" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--management", "localhost"], 2, "--management localhost: not of the form HOST:PORT"),
+        (["--management", "[::1]:0"], 2, "--management has port 0"),
+        (["--management", "[::1]:1"], 1, r"management listener \[::1\]:1: "),
+        (["--wait", "nan"], 2, "'nan' is not a number of seconds"),
+        (["--wait", "-1"], 2, "'-1' is not a number of seconds"),
+    ],
+)
+def test_a_wrong_command_line_is_told_as_it_was_written(arguments, code, words, capsys):
+    try:
+        ended = main(["drain", *arguments])
+    except SystemExit as exc:
+        ended = exc.code
+    error = capsys.readouterr().err
+    assert ended == code
+    assert re.search(words, error)
     assert error.count("\n") == 1

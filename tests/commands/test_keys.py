@@ -117,3 +117,8 @@ def test_a_revocation_list_that_cannot_be_read_is_told_before_anything_is_rotate
     assert keys("rotate", "--key-repository", path) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert sorted(os.listdir(path)) == before
+
+
+def test_a_list_of_no_keys_is_an_error_alone(path, capsys):
+    assert keys("list", "--key-repository", path) == 2
+    assert capsys.readouterr().out == ""

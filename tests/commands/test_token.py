@@ -127,6 +127,7 @@ class TestInspect:
     def test_takes_a_whole_console_url(self, token, good):
         assert token("inspect", f"https://c.example.com/?token={good}&title=web-1")[0] == 0
         assert token("inspect", "https://c.example.com/")[0] == 1
+        assert token("inspect", "https://[::1")[0] == 1
 
     def test_shows_an_expired_token_and_says_so(self, token, config_file):
         past = (

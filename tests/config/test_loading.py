@@ -320,3 +320,9 @@ def test_the_options_of_keystoneauth_are_read_by_their_old_names_too(tmp_path):
         "password = p\ntenant_name = service\nregion_name = one\ntimeout = 5\nticket = own\n"
     )
     assert config.nova_settings(config.load([write(tmp_path / "a.conf", text)])) is not None
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "a.conf").write_bytes(b"[mksfilter]\naudience = \xff\n")
+    with pytest.raises(ConfigurationError, match=r"configuration file .*/a\.conf: not UTF-8"):
+        config.load([str(tmp_path / "a.conf")])

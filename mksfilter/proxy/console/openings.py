@@ -93,7 +93,10 @@ class Openings:
         option."""
         per_user, per_address = self._configured
         return {
-            "max_openings_per_user": (per_user, max(self._users.values(), default=0)),
+            "max_openings_per_user": (
+                per_user,
+                max((taken for user, taken in self._users.items() if user), default=0),
+            ),
             "max_openings_per_address": (per_address, max(self._addresses.values(), default=0)),
             "openings": (self._total, self._taken),
             "openings_waiting": (self._most_waiting, self._waiting),
