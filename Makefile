@@ -10,6 +10,7 @@
 #   make fuzz [SECONDS=60]    hostile bytes into every parser, so long for each
 #   make bench                the relay and the token beside their peers
 #   make chaos                three nodes, hundreds of consoles, one fault after the other
+#   make storm                sessions of dead nodes come back, past two slow vCenters
 #   make soak                 10,000 sessions on two workers
 #   make wheel                the wheel and the source archive into dist/, the same bytes each time
 #   make sbom                 what they consist of, in CycloneDX's form
@@ -26,7 +27,7 @@ JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
 PAGE = mksfilter/proxy/web/static/novnc/console.js
 
-.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench chaos soak lint wheel sbom release-notes docs clean setup tools page
+.PHONY: demo unit test test-pythons test-floors mutants test-integration fuzz bench chaos storm soak lint wheel sbom release-notes docs clean setup tools page
 
 demo: $(VENV)/.demo $(PAGE)
 	$(BIN)/mksfilter demo $(ARGS)
@@ -76,6 +77,9 @@ bench: setup tools
 
 chaos: setup tools
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+storm: setup
+	$(BIN)/python -m benchmarks.storm $(ARGS)
 
 soak: setup
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.console_host import ECHO_ANSWER, ECHO_REQUEST
 
-__all__ = ["IdleClients"]
+__all__ = ["IdleClients", "first_frame"]
 
 _CLOSE = b"\x88\x80\x00\x00\x00\x00"
 # Far fewer ports than there are ephemeral ones, whatever else this machine does.
@@ -214,7 +214,7 @@ class IdleClients:
             self.pressed += 1
             browser.sent = time.perf_counter()
             self._send(browser, ECHO_REQUEST)
-        while (frame := _first_frame(browser.received)) is not None and browser.state != _GONE:
+        while (frame := first_frame(browser.received)) is not None and browser.state != _GONE:
             opcode, payload, size = frame
             browser.received = browser.received[size:]
             if opcode == 2:
@@ -258,7 +258,7 @@ class IdleClients:
             self._serve(0.05)
 
 
-def _first_frame(data: bytes) -> tuple[int, bytes, int] | None:
+def first_frame(data: bytes) -> tuple[int, bytes, int] | None:
     """Opcode, payload and size of the whole frame at the start of *data*, if one is there."""
     if len(data) < 2:
         return None

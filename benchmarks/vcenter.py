@@ -1,5 +1,5 @@
 """A simulated vCenter whose tickets lead to the benchmark's console host:
-``python -m benchmarks.vcenter PORT CERTIFICATE MACHINES``.
+``python -m benchmarks.vcenter PORT CERTIFICATE MACHINES [VCENTERS DELAY]``.
 
 The simulator's own ESXi hosts have a greenlet and an SSL socket for each console, which is more
 than the proxy in front of them; :mod:`benchmarks.console_host` carries ten thousand. It ends when
@@ -21,7 +21,9 @@ _BEGIN = "-----BEGIN CERTIFICATE-----"
 
 def main() -> None:
     port, certificate, machines = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    simulator = Simulator(Options(vms=machines))
+    vcenters, delay = (int(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (1, 0.0)
+    settings = (("vcenter", "", {"delay": delay}),) if delay else ()
+    simulator = Simulator(Options(vms=machines, vcenters=vcenters, settings=settings))
     try:
         pem = _BEGIN + certificate.read_text().partition(_BEGIN)[2]
         der = ssl.PEM_cert_to_DER_cert(pem)

@@ -224,7 +224,9 @@ def event(name: str, /, **fields: object) -> Event:
     words = [f"event={name}"]
     values: dict[str, object] = {"event": name}
     for key, value in fields.items():
-        text = "" if value is None else shorten(str(value))
+        text = "" if value is None else str(value)
+        if len(text) > MAX_VALUE:
+            text = shorten(text)
         values[key] = value if isinstance(value, (bool, int, float)) else text
         if not _PLAIN.fullmatch(text):
             text = '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'

@@ -1,4 +1,5 @@
-"""Many sessions at once, for a few seconds: the short form of ``benchmarks/soak.py``."""
+"""Many sessions at once, for a few seconds: the short forms of ``benchmarks/soak.py`` and
+``benchmarks/storm.py``."""
 
 from __future__ import annotations
 
@@ -12,6 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SESSIONS = 500
+
+
+def test_all_sessions_of_a_dead_node_come_back_past_the_bound_of_two_vcenters(tmp_path):
+    picture = tmp_path / "curve.svg"
+    command = [sys.executable, "-m", "benchmarks.storm", "--sessions", "60", "--svg", str(picture)]
+    done = subprocess.run(
+        [*command, "--directory", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["back"] == result["alive"] == result["held"] == 60
+    assert all(0 < most <= 8 for most in result["in_flight"].values())
+    assert result["read"] == {}
+    assert "60 sessions come back" in picture.read_text()
 
 
 @pytest.fixture(scope="module")

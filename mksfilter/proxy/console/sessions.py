@@ -64,6 +64,7 @@ _RENEW_EVERY: Final = 200.0
 #: Seconds before the end of a session at which its user is told.
 LIFETIME_NOTICE: Final = 60
 _COUNT_EVERY = 10.0
+_COUNTED_AT_ONCE = 200
 
 
 class SessionRegistry:
@@ -101,6 +102,7 @@ class SessionRegistry:
         self._clock = clock
         self._ledger = ledger or NoLedger()
         self._sessions: dict[str, Session] = {}
+        self._pages = 0  # of them, those that can move
         # Set while the node drains: when who cannot move is ended, and how fast others move.
         self._drained_at: float | None = None
         self._move_within = 0.0
@@ -186,7 +188,7 @@ class SessionRegistry:
         try:
             self._start(session, client, upstream)
         except BaseException as exc:
-            self._sessions.pop(session.connection_id, None)
+            self._forget(session)
             self.record_end(session, RelayFailed(f"{type(exc).__name__} at its start"))
             self._ledger.leave(session.entry)
             self._wheel.cancel(session)
@@ -207,6 +209,7 @@ class SessionRegistry:
             on_first_byte=functools.partial(self._first_byte, session),
         )
         self._sessions[session.connection_id] = session
+        self._pages += session.can_move
         session.entry = self._ledger.enter(
             {
                 **recording.session_facts(session),
@@ -261,8 +264,7 @@ class SessionRegistry:
     @property
     def kinds(self) -> tuple[int, int]:
         """Sessions that can move to another node by themselves, and those that cannot."""
-        pages = sum(session.can_move for session in self._sessions.values())
-        return pages, len(self._sessions) - pages
+        return self._pages, len(self._sessions) - self._pages
 
     def drain(self, seconds: float | None, *, move_within: float) -> None:
         """Have who can move do so, one after the other; end the others after *seconds*.
@@ -325,7 +327,7 @@ class SessionRegistry:
 
     def _ended(self, session: Session, reason: SessionEnded) -> None:
         """The session's relay is over: free its place, count it, log it, forget it."""
-        if self._sessions.pop(session.connection_id, None) is None:
+        if not self._forget(session):
             return
         self._wheel.cancel(session)
         self._metrics.count_bytes(*_uncounted(session))
@@ -425,9 +427,20 @@ class SessionRegistry:
         ttl = RESUME_TTL if ends is None else max(0, ends - int(self._clock()))
         return self._tokens.renew(dataclasses.replace(claims, max=ends), ttl=ttl, cnf=cnf, kid=kid)
 
+    def _forget(self, session: Session) -> bool:
+        """Whether it was there."""
+        if self._sessions.pop(session.connection_id, None) is None:
+            return False
+        self._pages -= session.can_move
+        return True
+
     def _count(self) -> None:
         arrived = sent = 0
-        for session in self:
+        for number, session in enumerate(self, start=1):
+            if not number % _COUNTED_AT_ONCE:
+                gevent.sleep(0)  # keys of others wait as long
+                if session.connection_id not in self._sessions:
+                    continue  # counted at its end
             more_arrived, more_sent = _uncounted(session)
             arrived, sent = arrived + more_arrived, sent + more_sent
         self._metrics.count_bytes(arrived, sent)

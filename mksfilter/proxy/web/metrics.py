@@ -80,6 +80,8 @@ class Metrics:
                 "first_byte", "Seconds from the answer 101 to the host's first byte."
             ),
         }
+        # prometheus_client checks and converts labels at each use of them.
+        self._timed: dict[tuple[Step, str], Histogram] = {}
         self._vcenters: set[str] = set()
         self._audit_lost = Counter(
             "mksfilter_audit_events_lost",
@@ -118,7 +120,13 @@ class Metrics:
         if step == "token":
             self._token_seconds.observe(seconds)
         else:
-            self._steps[step].labels(self._known(vcenter)).observe(seconds)
+            timed = self._timed.get((step, vcenter))
+            if timed is None:
+                known = self._known(vcenter)
+                timed = self._steps[step].labels(known)
+                if known == vcenter:
+                    self._timed[step, vcenter] = timed
+            timed.observe(seconds)
 
     def session_opened(self, mode: str) -> None:
         """Count a session that begins; *mode* is that of its claims."""
