@@ -147,6 +147,8 @@ class RevocationList:
         :raises RevocationListError: its form, its key or its MAC is not right.
         """
         match = _FORM.fullmatch(text)
+        if match is None and text.startswith("mksr") and not text.startswith(f"{_VERSION}."):
+            raise RevocationListError(f"of another version than {_VERSION}; upgrade this node")
         if match is None:
             raise RevocationListError(
                 f"not of the form {_VERSION}.<kid>.<payload>.<mac>; copy the file again, whole"

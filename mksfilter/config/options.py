@@ -397,6 +397,7 @@ PROXY_OPTS = [
         "log_level",
         default="INFO",
         choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        ignore_case=True,
         help="What the proxy logs.",
     ),
     cfg.StrOpt(

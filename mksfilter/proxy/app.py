@@ -90,7 +90,7 @@ class ConsoleProxy:
         nova: Callable[[], config.NovaSettings | None] = lambda: None,
         audit: config.AuditSettings = _NO_AUDIT,
     ) -> None:
-        log.configure_logging(settings.log_level, settings.log_format)
+        log.configure_logging(settings.log_level.upper(), settings.log_format)
         self._settings = settings
         self._vcenters = tuple(vcenters)
         self._nova = nova

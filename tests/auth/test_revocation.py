@@ -253,3 +253,18 @@ def test_operators_who_revoke_at_the_same_time_lose_nothing_of_each_other(reposi
         list(pool.map(revoke, names))
     listed = RevocationFile(repository).load().entries
     assert sorted(entry.value for entry in listed) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("mksr1.", "mksr2."), "another version than mksr1; upgrade"),
+        (lambda text: text[:-9], "copy the file again, whole"),
+        (lambda text: text + "\r\n", "copy the file again, whole"),
+        (lambda text: "", "copy the file again, whole"),
+    ],
+)
+def test_a_list_that_is_newer_and_one_that_is_cut_have_a_remedy_each(change, words):
+    text = RevocationList([Revocation("user", "u", NOW)]).sign(KEYS.primary())
+    with pytest.raises(RevocationListError, match=words):
+        RevocationList.verify(change(text), KEYS)

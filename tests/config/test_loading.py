@@ -326,3 +326,9 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "a.conf").write_bytes(b"[mksfilter]\naudience = \xff\n")
     with pytest.raises(ConfigurationError, match=r"configuration file .*/a\.conf: not UTF-8"):
         config.load([str(tmp_path / "a.conf")])
+
+
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_a_level_of_the_log_is_known_in_any_case(tmp_path, level):
+    conf = config.load([write(tmp_path / "a.conf", f"[mksfilter]\nlog_level = {level}\n")])
+    assert config.proxy_settings(conf).log_level.upper() == "DEBUG"
