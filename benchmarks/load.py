@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
+import signal
 import socket
 import ssl
 import statistics
@@ -175,6 +177,61 @@ def beside(target: Target, stream: Target, *, seconds: float) -> dict[str, float
     return percentiles(times)
 
 
+def beside_held(target: Target, *, sessions: int, rate: float, seconds: float) -> dict[str, float]:
+    """Keys of one session at *rate*, while *sessions* others are open and answer pings.
+
+    Paced, and for longer than anything that a relay does now and then takes to come round.
+    """
+    ready, told = os.pipe()
+    holder = os.fork()
+    if not holder:
+        try:
+            _hold(target, sessions, told)
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(ready, 1) == b"x", "not all sessions could be opened"
+        with target.connect() as sock:
+            for _ in range(300):
+                echo(sock)
+            times = []
+            due = time.perf_counter()
+            end = due + seconds
+            while due < end:
+                due += 1 / rate
+                time.sleep(max(0.0, due - time.perf_counter()))
+                started = time.perf_counter()
+                echo(sock)
+                times.append(time.perf_counter() - started)
+            close(sock)
+    finally:
+        os.close(told)
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        os.close(ready)
+    return percentiles(times)
+
+
+def _hold(target: Target, sessions: int, told: int) -> None:
+    """Open them, say so, and answer their pings until the end."""
+    poll = select.epoll()
+    held: dict[int, socket.socket] = {}
+    for _ in range(sessions):
+        sock = target.connect()
+        echo(sock)
+        held[sock.fileno()] = sock
+        poll.register(sock.fileno(), select.EPOLLIN)
+    os.write(told, b"x")
+    while True:
+        for fd, _ in poll.poll():
+            data = held[fd].recv(4096)
+            if not data:
+                poll.unregister(fd)
+            elif data[0] == 0x89:
+                payload = data[2 : 2 + data[1]]
+                held[fd].send(b"\x8a" + bytes([0x80 | len(payload), 0, 0, 0, 0]) + payload)
+
+
 def typists(
     target: Target, pids: list[int], *, sessions: int, rate: float, seconds: float
 ) -> dict[str, float]:
@@ -286,6 +343,8 @@ def stalled_reader(target: Target, pids: list[int]) -> dict[str, float]:
 
 def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     target = Target(**order["target"])
     stream = order.get("stream")
     pids = order["pids"]
@@ -302,6 +361,8 @@ def main() -> None:
         elif work == "beside":
             assert stream is not None
             result = beside(target, Target(**stream), **options)
+        elif work == "held":
+            result = beside_held(target, **options)
         elif work == "typists":
             result = typists(target, pids, **options)
         elif work == "connects":
