@@ -8,18 +8,26 @@ from typing import Any
 
 from mksfilter import config
 from mksfilter.audit.places import make_trail
+from mksfilter.audit.trail import Trail
 from mksfilter.private_files import owner_name
 
-__all__ = ["add_config_file", "record_act"]
+__all__ = ["add_config_file", "record_act", "trail_of"]
 
 
-def record_act(conf: Any, action: str, **fields: str) -> None:
+def trail_of(conf: Any) -> Trail:
+    """The audit trail of a command. Made before it acts: options that are wrong are told while
+    nothing has happened yet, and not by an error after it has.
+
+    :raises ConfigurationError: the options for audit events are wrong.
+    """
+    return make_trail(config.audit_settings(conf), "command")
+
+
+def record_act(trail: Trail, action: str, **fields: str) -> None:
     """Tell the audit trail what an operator has done, and which account it was.
 
     :param fields: of :class:`mksfilter.audit.events.AuditEvent`.
-    :raises ConfigurationError: the options for audit events are wrong.
     """
-    trail = make_trail(config.audit_settings(conf), "command")
     account, caller = owner_name(os.getuid()), os.environ.get("SUDO_USER", "")
     trail.record(action, by=f"{account} ({caller})" if caller else account, **fields)
     trail.close()

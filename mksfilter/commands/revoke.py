@@ -14,7 +14,7 @@ from typing import Any
 from mksfilter import config
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.revocation import Revocation, RevocationFile, RevocationList
-from mksfilter.commands import record_act
+from mksfilter.commands import record_act, trail_of
 
 __all__ = ["configure", "revoke", "run"]
 
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.sign:
         revocations = file.sign_again(now=now)
     else:
+        trail = trail_of(conf)
         kind, value, at = _wanted(args, now)
         revocations = revoke(file, options, kind, value, at=at, now=now)
         named = {} if kind == "issued-before" else {kind: value}
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 f"revokes nothing",
                 file=sys.stderr,
             )
-        record_act(conf, "revoked", reason=f"by-{kind}", detail=f"began until {_iso(at)}", **named)
+        record_act(trail, "revoked", reason=f"by-{kind}", detail=f"began until {_iso(at)}", **named)
     if args.json:
         print(json.dumps([_row(entry) for entry in revocations.entries], indent=2))
     elif args.list:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from mksfilter import config, runtime_directory
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.revocation import RevocationFile
-from mksfilter.commands import add_config_file, record_act
+from mksfilter.commands import add_config_file, record_act, trail_of
 from mksfilter.commands.revoke import revoke
 from mksfilter.exceptions import ConfigurationError, OperationError
 
 if TYPE_CHECKING:
+    from mksfilter.audit.trail import Trail
     from mksfilter.backends.resolver import Consoles
 
 __all__ = ["configure", "run"]
@@ -83,10 +84,11 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(Consoles(vcenters, runtime_directory=directory)) as consoles:
         if args.action == "list":
             return _list(args, consoles)
+        trail = trail_of(conf)
         if not args.may_return:
             consoles.connections(args.instance, vcenter=args.vcenter)  # is it there at all?
             _revoke(args, conf[config.GROUP])
-        return _drop(args, consoles, conf)
+        return _drop(args, consoles, trail)
 
 
 def _list(args: argparse.Namespace, consoles: Consoles) -> int:
@@ -102,10 +104,10 @@ def _list(args: argparse.Namespace, consoles: Consoles) -> int:
     return 0
 
 
-def _drop(args: argparse.Namespace, consoles: Consoles, conf: Any) -> int:
+def _drop(args: argparse.Namespace, consoles: Consoles, trail: Trail) -> int:
     dropped = consoles.drop(args.instance, labels=args.label, vcenter=args.vcenter)
     record_act(
-        conf,
+        trail,
         "dropped",
         instance=args.instance,
         vcenter=args.vcenter or "",

@@ -158,3 +158,13 @@ def test_a_name_in_place_of_an_id_is_told(revoke, keys, capsys, arguments, told)
     assert ("revokes nothing" in error) == told
     assert error.count("\n") == told
     assert [entry.value for entry in entries(keys)] == [arguments[1]]
+
+
+def test_wrong_options_of_the_audit_trail_are_told_before_anything_is_revoked(
+    keys, tmp_path, capsys
+):
+    conf = tmp_path / "mksfilter.conf"
+    conf.write_text(f"[mksfilter]\nkey_repository = {keys.path}\naudit_fail_closed = true\n")
+    assert main(["revoke", "--session", "A" * 22, "--config-file", str(conf)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert entries(keys) == []
