@@ -125,4 +125,4 @@ tools:
 	@tools/install-test-tools
 
 clean:
-	rm -rf .venv .venv-3.* build dist var docs/_build mksfilter/proxy/web/static/novnc page/node_modules
+	rm -rf .venv .venv-3.* build dist var docs/_build mksfilter/proxy/web/static/novnc mksfilter/proxy/web/static/v1 page/node_modules

@@ -108,7 +108,9 @@ class ConsoleProxy:
             split_address(settings.management_bind, "management_bind")
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
         parse_networks(settings.allowed_networks, "allowed_networks")
-        self._pages = Pages(settings.frame_ancestors, hsts=settings.hsts_max_age)
+        self._pages = Pages(
+            settings.frame_ancestors, hsts=settings.hsts_max_age, may_open=self._origins.allows
+        )
         self._prefix = PathPrefix(settings.webmks_proxy_base_url)
         # Say now, not at the first token, that there are no keys or that they are open to others.
         KeyRepository(settings.key_repository).load()

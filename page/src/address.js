@@ -56,6 +56,25 @@ export function socketURL(script, path) {
     return url.href;
 }
 
+/**
+ * Where the console of a link is, and its token.
+ *
+ * @param {string} link as Nova answers it
+ * @returns {{url: string, token: string}}
+ * @throws {TypeError} it is no URL of http or https with a token, or names a path where no console is
+ */
+export function consoleAt(link) {
+    const page = new URL(link);
+    if (!/^https?:$/.test(page.protocol)) throw new TypeError("a console link begins with https://");
+    const { token, path } = takeAddress(page, { replaceState() {} });
+    if (!token) throw new TypeError("the console link has no token");
+    // A directory whose last slash is missing is one all the same; a page ends in .html.
+    if (!/(\/|\.html)$/.test(page.pathname)) page.pathname += "/";
+    const url = socketURL(new URL("static/", page).href, path);
+    if (!url) throw new TypeError("the console link names a path where no console is");
+    return { url, token };
+}
+
 function split(text) {
     const at = text.indexOf("?");
     return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];

@@ -186,7 +186,7 @@ class Dashboard:
     """A site of another origin, as Horizon is; ``localhost`` is not the site of 127.0.0.1."""
 
     def __init__(self) -> None:
-        self._page = b""
+        self._page, self._policy = b"", ""
         self._server = serve(
             lambda _: None, "127.0.0.1", 0, process_request=self._answer, compression=None
         )
@@ -197,10 +197,14 @@ class Dashboard:
     def frame(self, url: str) -> str:
         """The URL of a page with *url* in a frame."""
         source = html.escape(url)
-        self._page = (
+        return self.show(
             "<!DOCTYPE html><link rel=icon href=data:,><title>Dashboard</title>"
             f"<iframe width=900 height=600 src='{source}'></iframe>"
-        ).encode()
+        )
+
+    def show(self, page: str, policy: str = "") -> str:
+        """The URL of *page*, under a Content-Security-Policy."""
+        self._page, self._policy = page.encode(), policy
         return self.origin
 
     def close(self) -> None:
@@ -212,6 +216,7 @@ class Dashboard:
             {
                 "Content-Type": "text/html",
                 "Content-Length": str(len(self._page)),
+                "Content-Security-Policy": self._policy,
                 "Connection": "close",
             }
         )

@@ -90,6 +90,8 @@ def test_a_wheel_holds_the_built_page(tmp_path):
         "static/novnc/first.js",
         "static/novnc/de.js",
         "static/novnc/LICENSE.txt",
+        "static/v1/mks-console.js",
+        "static/v1/mks-console.d.ts",
         "static/console.css",
         "static/icon.svg",
         "templates/console.html",

@@ -140,6 +140,14 @@ class OriginPolicy:
         self._own = _of_url(base_url) if base_url else None
         self.allowed = frozenset([*map(_configured, allowed), *([self._own] if self._own else [])])
 
+    def allows(self, environ: Mapping[str, str]) -> bool:
+        """Whether :meth:`check` lets the request pass."""
+        try:
+            self.check(environ)
+        except OriginDenied:
+            return False
+        return True
+
     def check(self, environ: Mapping[str, str]) -> None:
         """Let the request pass.
 

@@ -7,6 +7,9 @@ Each file has two URLs: ``/static/NAME``, which browsers ask for anew each time,
 ``/static/VERSION/NAME``, which the page uses and they keep for good: the version is a digest of all
 the files. Under a version that is another release's (a node is upgraded while pages load) there is
 this release's file, and nobody keeps it.
+
+``/static/v1/`` is the element ``<mks-console>``, which other sites load: those that may open
+consoles.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import html
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
@@ -38,6 +41,7 @@ _TYPES = {
     ".json": "application/json",
     ".png": "image/png",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
@@ -46,6 +50,7 @@ _VERSIONED = re.compile(r"/static/([0-9a-f]{16})(/.+)")
 _Headers = list[tuple[str, str]]
 _SCRIPT = "/static/novnc/console.js"
 _ASK = "no-cache"
+_ELEMENT = "/static/v1/"
 _KEEP = "public, max-age=31536000, immutable"
 _NOT_BUILT = (
     "This server was installed without its console page. Its operator can install a wheel, which "
@@ -104,14 +109,21 @@ class Pages:
 
     :param frame_ancestors: origins that may show the page in a frame; ``self`` stands for ours.
     :param hsts: seconds for which browsers shall use HTTPS only (RFC 6797); 0: nothing is said.
+    :param may_open: whether the site that a request's ``Origin`` names may open consoles.
     :param root: directory with ``templates`` and ``static``.
     :raises ConfigurationError: something in *frame_ancestors* that is no origin.
     """
 
     def __init__(
-        self, frame_ancestors: Iterable[str] = (), *, hsts: int = 0, root: Path = _HERE
+        self,
+        frame_ancestors: Iterable[str] = (),
+        *,
+        hsts: int = 0,
+        may_open: Callable[[Mapping[str, str]], bool] = lambda _: False,
+        root: Path = _HERE,
     ) -> None:
         self._hsts = hsts
+        self._may_open = may_open
         ancestors = [parse_ancestor(text) for text in frame_ancestors]
         self._policy = "; ".join(
             (
@@ -175,14 +187,23 @@ class Pages:
             ("Content-Type", file.content_type),
             ("ETag", file.etag),
             ("Cache-Control", _KEEP if kept else _ASK),
-            ("Vary", "Accept-Encoding"),
             ("X-Content-Type-Options", "nosniff"),
+            # A module is asked for with CORS, also by other sites.
             ("Cross-Origin-Resource-Policy", "same-origin"),
+            *self._shared(path, environ),
         ]
         known = [tag.strip() for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")]
         if file.etag in [tag.removeprefix("W/") for tag in known]:
             return Answer(304, headers)
         return _encoded(headers, file, environ.get("HTTP_ACCEPT_ENCODING", ""))
+
+    def _shared(self, path: str, environ: Mapping[str, str]) -> _Headers:
+        if not path.startswith(_ELEMENT):
+            return [("Vary", "Accept-Encoding")]
+        headers = [("Vary", "Accept-Encoding, Origin")]
+        if "HTTP_ORIGIN" in environ and self._may_open(environ):
+            headers.append(("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]))
+        return headers
 
     def _page_headers(self, tls: bool) -> _Headers:
         headers = [

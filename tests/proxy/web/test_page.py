@@ -128,6 +128,25 @@ def test_a_page_of_another_release_gets_this_one_s_files_and_keeps_none(pages):
     assert pages.static("/static/0123456789abcdef/novnc/other.js", {}) is None
 
 
+def test_sites_that_may_open_consoles_may_load_the_element_and_no_other_file(root):
+    (root / "static" / "v1").mkdir()
+    (root / "static" / "v1" / "mks-console.js").write_text("let a = 1;\n")
+    (root / "static" / "v1" / "mks-console.d.ts").write_text("type A = 1;\n")
+    dashboard = {"HTTP_ORIGIN": "https://dashboard.example.com"}
+    pages = Pages(may_open=lambda environ: environ == dashboard, root=root)
+    allow = "Access-Control-Allow-Origin"
+    for name in ("mks-console.js", "mks-console.d.ts"):
+        headers = dict(pages.static(f"/static/v1/{name}", dashboard).headers)
+        assert headers[allow] == "https://dashboard.example.com"
+        assert headers["Vary"] == "Accept-Encoding, Origin"
+    for environ in ({}, {"HTTP_ORIGIN": "https://evil.example.com"}):
+        headers = dict(pages.static("/static/v1/mks-console.js", environ).headers)
+        assert allow not in headers
+        assert headers["Vary"] == "Accept-Encoding, Origin"
+    assert allow not in dict(pages.static(JS, dashboard).headers)
+    assert allow not in dict(pages.console(tls=False).headers)
+
+
 def test_the_page_is_compressed_for_who_takes_that(root):
     (root / "templates" / "console.html").write_text("<p>noVNC</p>" * 200)
     pages = Pages(root=root)
