@@ -21,7 +21,7 @@ from tests.support.source import ROOT, copy_source
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
-USER = "8d1f4e1c8f7c4b5e9d0a"
+USER = "8d1f4e1c8f7c4b5e9d0a4f2b6c3e7a91"
 #: The far end of the wire stands for vCenter, its host, and the load balancer.
 VCENTER = "10.231.0.1"
 REPLACED = {
