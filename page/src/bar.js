@@ -1,5 +1,6 @@
 // The tool bar: out of the way until somebody wants it, by pointer, touch or keyboard.
 
+import { aboutPanel } from "./about.js";
 import { COMBOS, press } from "./keys.js";
 import { load, save } from "./memory.js";
 import { fill, roundTrip, t } from "./words.js";
@@ -28,6 +29,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     const combos = byId("combos");
     let timer = 0;
     let isIntroduced = false;
+    const about = aboutPanel({ byId });
 
     const isWanted = () => bar.matches(":focus-within") || !menu.hidden;
 
@@ -40,6 +42,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     function close() {
         clearTimeout(timer);
         closeMenu();
+        about.close();
         delete bar.dataset.open;
         handle.setAttribute("aria-expanded", "false");
     }
@@ -64,7 +67,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
     function openMenu() {
         menu.hidden = false;
         combos.setAttribute("aria-expanded", "true");
-        menu.firstElementChild.focus();
+        menu.querySelector("button").focus();
     }
 
     function closeMenu() {
@@ -72,19 +75,27 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         combos.setAttribute("aria-expanded", "false");
     }
 
-    for (const keys of COMBOS) {
+    for (const [index, chords] of COMBOS.entries()) {
+        const group = document.createElement("div");
+        group.role = "group";
+        fill(group, { tLabel: index ? "other-keys" : "usual-keys" });
+        group.append(...chords.map(menuItem));
+        menu.append(group);
+    }
+
+    function menuItem(keys) {
         const item = document.createElement("button");
         item.type = "button";
         item.role = "menuitem";
         item.tabIndex = -1;
-        item.dataset.chord = keys.join(" ");
+        fill(item, { chord: keys.join(" ") });
         item.addEventListener("click", () => {
             closeMenu();
             press(session.rfb, keys);
             toConsole();
             closeIn(AFTER_POINTER);
         });
-        menu.append(item);
+        return item;
     }
 
     // Who reaches for the handle and clicks must not hit the tool that slides in below it.
@@ -118,7 +129,7 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
             closeMenu();
             return;
         } else if (!menu.hidden) {
-            if (!move(event.key, [...menu.children], "ArrowUp", "ArrowDown")) return;
+            if (!move(event.key, [...menu.querySelectorAll("button")], "ArrowUp", "ArrowDown")) return;
         } else if (event.key === "ArrowDown" && event.target === combos) {
             openMenu();
         } else if (!move(event.key, visible(tools), ...sideways())) {
@@ -188,6 +199,8 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         },
         openByKeyboard,
         close,
+        /** @param {Record<string, string>} facts for the panel behind the button "who and where" */
+        tell: about.tell,
         /** @param {number} milliseconds to the console server and back */
         showRoundTrip(milliseconds) {
             const element = byId("round-trip");

@@ -3,9 +3,10 @@
 import { toolBar } from "./bar.js";
 import { address, binding, kept, opening, turn, url } from "./first.js";
 import * as keeper from "./kept.js";
-import { asFileName, asName } from "./names.js";
+import { asFileName, asName, split } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
+import { showSign } from "./signs.js";
 import { textStrip } from "./strip.js";
 import { isTouch, touchKeys } from "./touch.js";
 import { WayOut } from "./way-out.js";
@@ -38,7 +39,12 @@ let shown = null;
 function showName() {
     byId("title").textContent = name || t("console");
     byId("title").title = name;
-    byId("who").textContent = name;
+    byId("name").textContent = name || t("console");
+    // Dashboards write NAME(UUID) into the link: the name is what people read.
+    const [short, id] = split(name);
+    byId("who").textContent = short;
+    byId("who-id").textContent = id;
+    bar.tell({ name: short, id: id || split(title)[1] });
     document.title = name ? t("page-title", { name }) : t("console");
     stage.querySelector("canvas")?.setAttribute(
         "aria-label",
@@ -82,6 +88,7 @@ const secondsUntil = (time) => Math.max(0, Math.ceil((time - performance.now()) 
 
 const show = {
     connecting({ attempt, slow }) {
+        showSign(byId("sign"), null);
         const detail = slow ? t("still-connecting") : "";
         // The reason for which it was lost stays there until it is back.
         if (!attempt) say(t("connecting"), detail);
@@ -102,6 +109,7 @@ const show = {
     },
 
     waiting({ ending, moving, asleep, at }) {
+        showSign(byId("sign"), asleep ? { reason: asleep } : null);
         if (asleep) {
             say(t(asleep in ASLEEP ? ASLEEP[asleep] : "asleep"));
             countDown("");
@@ -116,6 +124,7 @@ const show = {
     },
 
     ended({ ending, offer: canRetry, byUser, established, elsewhere }) {
+        showSign(byId("sign"), byUser ? { byUser } : ending);
         if (byUser) say(t("disconnected"));
         else if (elsewhere) say(t("elsewhere"), why(ending));
         else say(t(established ? "ended" : "not-opened"), why(ending));
@@ -150,10 +159,13 @@ session.addEventListener("machine", ({ detail }) => {
     showName();
 });
 
+session.addEventListener("facts", ({ detail }) => bar.tell(detail));
+
 session.addEventListener("beat", ({ detail }) => bar.showRoundTrip(detail));
 
 session.addEventListener("silent", ({ detail }) => {
     document.body.dataset.silent = "";
+    showSign(byId("sign"), { key: "silent" });
     say(t("no-answer-for", { seconds: detail }), t("check-network"));
     offer("", true);
 });
@@ -239,7 +251,10 @@ function speakTo(languages) {
         translate(document);
         showName();
         if (shown) show[shown.state](shown);
-        else if (!token) say(t("no-link"), t("ask-for-new"));
+        else if (!token) {
+            showSign(byId("sign"), { key: "no-link" });
+            say(t("no-link"), t("ask-for-new"));
+        }
     });
 }
 

@@ -18,18 +18,31 @@ const KEYS = {
     ),
 };
 
-/** The chords of the menu: names of keys, which go down in order and up in reverse. */
+/**
+ * The chords of the menu, those that people use and the rest: names of keys, which go down in
+ * order and up in reverse.
+ */
 export const COMBOS = [
-    ["esc"],
-    ["tab"],
-    ["alt", "tab"],
-    ["alt", "F4"],
-    ["ctrl", "esc"],
-    ["windows"],
-    ["print"],
-    ["ctrl", "alt", "backspace"],
-    ...[1, 2, 3, 4, 5, 6, 7].map((n) => ["ctrl", "alt", `F${n}`]),
-    ...[2, 8, 10, 11, 12].map((n) => [`F${n}`]),
+    [
+        ["esc"],
+        ["tab"],
+        ["alt", "tab"],
+        ["alt", "F4"],
+        ["windows"],
+        ["ctrl", "alt", "F1"],
+        ["ctrl", "alt", "F2"],
+        ["F2"],
+        ["F8"],
+        ["F12"],
+    ],
+    [
+        ["ctrl", "esc"],
+        ["print"],
+        ["ctrl", "alt", "backspace"],
+        ...[3, 4, 5, 6, 7].map((n) => ["ctrl", "alt", `F${n}`]),
+        ["F10"],
+        ["F11"],
+    ],
 ];
 
 /** Press the keys that *names* name in order, release them in reverse. */

@@ -12,6 +12,11 @@ export function asName(text) {
     return characters.slice(0, LENGTH - 1).join("") + "…";
 }
 
+const NAMED = /^(.+?)\s*\(([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\)$/i;
+
+/** The name and the UUID of `NAME(UUID)`; an empty UUID where there is none. */
+export const split = (name) => NAMED.exec(name)?.slice(1) ?? [name, ""];
+
 /** *name* as a part of a file's name, on any system. */
 export const asFileName = (name) =>
     name.replace(/[\\/:*?"<>|\s]+/g, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, 80);

@@ -30,7 +30,7 @@ const CLOCK_IS_OFF = 60;
  * reason for which the machine has no console now, at: when the next attempt is due, by
  * performance.now(), elsewhere: its user has it in another place});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
- * it); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
+ * it); `facts` (detail: {session, request, node} of a connection); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
  * machine); `scancodes` (the host takes them); `character` (detail: {keysym}, without a key).
  */
 export class Session extends EventTarget {
@@ -200,6 +200,7 @@ export class Session extends EventTarget {
         } else if (message.type === "hello") {
             this.viewOnly = message.mode === "view";
             if (this.rfb) this.rfb.viewOnly = this.viewOnly;
+            this.#emit("facts", factsOf(message));
             if (message.name && typeof message.name === "string") {
                 this.#emit("machine", message.name);
             }
@@ -450,4 +451,10 @@ export class Session extends EventTarget {
     #emit(name, detail) {
         this.dispatchEvent(new CustomEvent(name, { detail }));
     }
+}
+
+// What an operator asks for; a proxy of another release may not tell all of it.
+function factsOf(message) {
+    const facts = ["session", "request", "node"].map((name) => [name, message[name]]);
+    return Object.fromEntries(facts.filter(([, value]) => typeof value === "string"));
 }

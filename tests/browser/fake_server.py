@@ -55,6 +55,8 @@ class Plan:
     security: int = 1
     #: Sent in place of RFB's first message.
     greeting: bytes = b"RFB 003.008\n"
+    #: The screen, red, green, blue and a filler byte for each pixel; empty: two colours.
+    picture: bytes = b""
 
 
 class Connection:
@@ -121,12 +123,23 @@ class Connection:
             return
         resume = f"resume-{self.number}"
         machine = self.plan.machine
-        self.control(type="hello", mode=self.plan.mode, resume=resume, expires=None, name=machine)
+        self.control(
+            type="hello",
+            mode=self.plan.mode,
+            resume=resume,
+            expires=None,
+            name=machine,
+            session="c2Vzc2lvbiBvZiBhIHRlc3Q",
+            request="req-9f1c7d9e-4f06-4a2b-8a63-3f0c5a2f1b11",
+            node="console-1",
+        )
 
     def _take(self, size: int) -> bytes:
         while len(self._received) < size:
             message = self.websocket.recv()
-            assert isinstance(message, bytes), "the page must not send text"
+            if isinstance(message, str):
+                assert json.loads(message)["type"] == "beat", "the page says nothing else"
+                continue
             self._received += message
         taken = bytes(self._received[:size])
         del self._received[:size]
@@ -178,7 +191,7 @@ class Connection:
         header = struct.pack(">BxHHHHHi", 0, 1, 0, 0, WIDTH, HEIGHT, 0)
         # noVNC asks for red, green, blue and a filler byte, in this order.
         line = bytes([*LEFT, 0]) * (WIDTH // 2) + bytes([*RIGHT, 0]) * (WIDTH // 2)
-        self.websocket.send(header + line * HEIGHT)
+        self.websocket.send(header + (self.plan.picture or line * HEIGHT))
         self.drawn.set()
 
 

@@ -31,6 +31,8 @@ def hello(
     expires: int | None,
     now: float,
     name: str = "",
+    request: str = "",
+    node: str = "",
 ) -> str:
     """First message of a session.
 
@@ -39,6 +41,8 @@ def hello(
     :param expires: when it ends whatever happens, seconds since the epoch; None: never.
     :param now: seconds since the epoch by this node's clock.
     :param name: the machine's, as its vCenter has it; empty: not known.
+    :param request: the id of the API request that asked for the console, for an operator; ``node``:
+        the name of this node. Empty: not told.
     """
     return _message(
         type="hello",
@@ -49,6 +53,7 @@ def hello(
         now=round(now, 3),
         name=name[:_MAX_NAME] or None,
         beat=True,
+        **{key: told for key, told in (("request", request), ("node", node)) if told},
     )
 
 

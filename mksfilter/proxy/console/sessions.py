@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import logging
 import math
+import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +62,8 @@ RESUME_TTL: Final = 43_200
 #: Seconds between two tokens. Each is signed by the primary key of its time, so that a page that
 #: was away is let in for as long as that key is in the repository.
 _RENEW_EVERY: Final = 200.0
+#: What an operator calls this machine.
+_NODE: Final = socket.gethostname()
 #: Seconds before the end of a session at which its user is told.
 LIFETIME_NOTICE: Final = 60
 _COUNT_EVERY = 10.0
@@ -380,6 +383,8 @@ class SessionRegistry:
             expires=session.ends,
             now=self._clock(),
             name=name,
+            request=session.claims.rid,
+            node=_NODE,
         )
 
     def _schedule(self, session: Session) -> None:
