@@ -24,8 +24,9 @@ _MODE: Final = 0o640
 class FileSink:
     """
     :param path: made with mode 0640 where it is not there yet.
-    :param blocking: runs what may block in a way that no event loop notices; by default it runs
-        it as it is.
+    :param blocking: runs what may block in a way that no event loop notices, and returns its
+        result; by default it runs it as it is. What it runs raises nothing: gevent's thread pool
+        writes a traceback to standard error, of each exception, before its caller catches it.
     """
 
     name = "file"
@@ -34,7 +35,7 @@ class FileSink:
         self,
         path: str,
         *,
-        blocking: Callable[[Callable[[], None]], None] = lambda call: call(),
+        blocking: Callable[[Callable[[], OSError | None]], OSError | None] = lambda call: call(),
     ) -> None:
         self._path = path
         self._blocking = blocking
@@ -44,13 +45,22 @@ class FileSink:
     def write(self, item: AuditEvent) -> None:
         """:raises OSError: it cannot be written."""
         line = item.to_line().encode() + b"\n"
-        self._blocking(lambda: self._append(line))
+        failure = self._blocking(lambda: self._try(line))
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
+
+    def _try(self, line: bytes) -> OSError | None:
+        try:
+            self._append(line)
+        except OSError as exc:
+            return exc
+        return None
 
     def _append(self, line: bytes) -> None:
         try:

@@ -21,7 +21,7 @@ def make_trail(
     service: str,
     *,
     lost: Callable[[str, int], None] = lambda _sink, _count: None,
-    blocking: Callable[[Callable[[], None]], None] = lambda call: call(),
+    blocking: Callable[[Callable[[], OSError | None]], OSError | None] = lambda call: call(),
 ) -> Trail:
     """One that records nothing where no place is named. Nothing is opened before the first event.
 

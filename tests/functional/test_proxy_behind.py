@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mksfilter.auth.keys import KeyRepository
+from mksfilter.proxy.server.roster import DRAIN_SIGNAL
 from mksfilter.simulator.client import WEB_1
 from mksfilter.simulator.viewer import Viewer
 from tests.support.proxy import parse_head, read_head, read_to_end
@@ -161,6 +162,19 @@ class TestHAProxy:
             in_a_row = in_a_row + 1 if self.get(port, context, page).status == 200 else 0
             time.sleep(0.1)
         assert nodes[0].get("/healthz").status == 200, "it runs all the same"
+
+    def test_a_node_that_has_begun_to_drain_costs_nobody_a_try(self, nodes, port, context):
+        """Before the balancer's next look at it."""
+        nodes[0].process.send_signal(DRAIN_SIGNAL)
+        nodes[0].wait_for_log("event=drain-ordered")
+        token = nodes[0].token(WEB_1)
+        for _ in range(8):
+            with Viewer(
+                f"wss://127.0.0.1:{port}/websockify?token={token}",
+                origin=f"https://127.0.0.1:{port}",
+                ssl_context=context,
+            ) as viewer:
+                assert viewer.name == "web-1"
 
     def test_where_no_node_is_ready_people_still_read_why(self, nodes, port, context, tmp_path):
         page = f"/?token={nodes[1].token(WEB_1)}"
