@@ -79,9 +79,17 @@ def _node_stopped(fleet: Fleet) -> Heal:
 
 
 def _reloaded(fleet: Fleet) -> Heal:
+    before = {worker.pid for node in fleet.nodes for worker in node.workers}
     for node in fleet.nodes:
         node.signal(signal.SIGHUP)
-    return _nothing
+
+    def heal() -> None:
+        """It takes as long as new workers take to start."""
+        _until(
+            lambda: before.isdisjoint(one.pid for node in fleet.nodes for one in node.workers), 120
+        )
+
+    return heal
 
 
 def _reloaded_wrongly(fleet: Fleet) -> Heal:
