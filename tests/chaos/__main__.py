@@ -217,7 +217,9 @@ async def _run(made: Fleet, args: argparse.Namespace) -> list[Row]:
             if not re.search(args.only, fault.name):
                 continue
             await _until(lambda: all(node.settled for node in made.nodes), 120)
+            await asyncio.to_thread(fault.prepare, made)
             await _opened(browsers)
+            await _until(lambda: all(browser.working for browser in browsers), 60)
             for row in await _suffer(made, browsers, fault):
                 rows.append(row)
                 print(_line(row), flush=True)

@@ -30,6 +30,7 @@ class Fault:
     :param inject: does it, and returns what heals it.
     :param lasts: seconds until it is healed.
     :param keeps: kinds of browsers none of whose consoles may end by it.
+    :param prepare: what has to be so before the consoles are opened.
     :param said: whether the fleet has told its operator of it, once it is healed.
     """
 
@@ -37,6 +38,7 @@ class Fault:
     inject: Callable[[Fleet], Heal]
     lasts: float = 0.0
     keeps: tuple[str, ...] = ("page", "stock")
+    prepare: Callable[[Fleet], None] = lambda _fleet: None
     said: Callable[[Fleet], bool] = lambda _fleet: True
 
 
@@ -247,6 +249,10 @@ def _clock_jumps(seconds: int) -> Callable[[Fleet], Heal]:
     return inject
 
 
+def _clock_prepared(fleet: Fleet) -> None:
+    fleet.nodes[0].start_with_own_clock()
+
+
 def _clock_told(fleet: Fleet) -> bool:
     return fleet.nodes[0].metric("mksfilter_clock_jumps_total") > 0
 
@@ -342,10 +348,24 @@ FAULTS = (
         keeps=(),
         said=_audit_disk_told,
     ),
-    Fault("a node's clock jumps: +1 h", _clock_jumps(3600), lasts=10, keeps=(), said=_clock_told),
-    Fault("a node's clock jumps: -1 h", _clock_jumps(-3600), lasts=10, keeps=(), said=_clock_told),
     Fault("a network takes 300 ms", _slow_network, lasts=10),
     Fault("a network is silent for 10 s", _silent_network, lasts=10),
     Fault("all nodes in turn stop and start", _rolling_restart),
     Fault("keys rotate, one node is late", _keys_rotated_one_node_late, lasts=5, keeps=()),
+    Fault(
+        "a node's clock jumps: +1 h",
+        _clock_jumps(3600),
+        lasts=10,
+        keeps=(),
+        prepare=_clock_prepared,
+        said=_clock_told,
+    ),
+    Fault(
+        "a node's clock jumps: -1 h",
+        _clock_jumps(-3600),
+        lasts=10,
+        keeps=(),
+        prepare=_clock_prepared,
+        said=_clock_told,
+    ),
 )

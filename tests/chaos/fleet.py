@@ -75,7 +75,6 @@ class Node:
     """One machine of the proxy's: ``mksfilter serve`` with two workers.
 
     :param log_file: its log is a file on a disk of its own, and no pipe.
-    :param own_clock: its clock can be set (:meth:`set_clock`).
     :ivar directory: its configuration, its copy of the keys, its log and its temporary files.
     :ivar reader: of its log.
     :ivar log_disk: what its log is on, and ``audit_disk`` its audit file; None without *log_file*.
@@ -88,7 +87,6 @@ class Node:
         vsphere: SimulatedVSphere,
         *,
         log_file: bool = False,
-        own_clock: bool = False,
         **options: object,
     ) -> None:
         self.name = directory.name
@@ -101,8 +99,7 @@ class Node:
         self.audit_disk = Disk(directory / "audits") if log_file else None
         self.log = directory / "logs" / "log" if log_file else directory / "log"
         self.audit = directory / "audits" / "audit" if log_file else directory / "audit"
-        self._clock = directory / "clock" if own_clock else None
-        self.set_clock(0)
+        self._clock: Path | None = None
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
         self.reader: psutil.Process | None = None
@@ -175,6 +172,16 @@ class Node:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }
+
+    def start_with_own_clock(self) -> None:
+        """Start it anew so that :meth:`set_clock` works.
+
+        Not from the beginning: libfaketime has ``time.sleep`` fail now and then.
+        """
+        self.kill()
+        self._clock = self.directory / "clock"
+        self.set_clock(0)
+        self.start()
 
     def set_clock(self, ahead: int) -> None:
         """Set the time of day, *ahead* seconds from everybody else's."""
@@ -259,7 +266,6 @@ class Fleet:
                 self.keys,
                 vsphere,
                 replay_cache=f"memcached://127.0.0.1:{self.memcached_port}",
-                own_clock=number == 1,
                 log_file=number == _NODES,
                 **options,
             )
