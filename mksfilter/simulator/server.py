@@ -41,16 +41,12 @@ from mksfilter.simulator.net.listeners import Listeners, own_loopback, reachable
 from mksfilter.simulator.vcenter.console_proxy import OLD_PATH, WEB_CLIENT_PATH, ConsoleProxy
 from mksfilter.simulator.vcenter.front import Front
 from mksfilter.simulator.vcenter.methods import Methods
-from mksfilter.simulator.vcenter.service import VCenterService
+from mksfilter.simulator.vcenter.service import PROBE, VCenterService
 from mksfilter.simulator.vcenter.sessions import Sessions
 
 __all__ = ["Options", "Simulator", "serve"]
 
 LOG = logging.getLogger(__name__)
-
-
-# By which a proxy sees whether a vCenter is there; it may come at any time.
-_PROBE = "RetrieveServiceContent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +162,7 @@ class Simulator:
         return {
             name: {
                 "calls": dict(service.counts.calls),
-                "total": service.counts.calls.total() - service.counts.calls[_PROBE],
+                "total": service.counts.calls.total() - service.counts.calls[PROBE],
                 "in_flight": service.counts.in_flight,
                 "max_in_flight": service.counts.max_in_flight,
                 "connections": service.counts.connections,

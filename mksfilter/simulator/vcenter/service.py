@@ -17,11 +17,15 @@ from mksfilter.simulator.vcenter.methods import Methods
 from mksfilter.simulator.vcenter.sessions import Sessions
 from mksfilter.simulator.vcenter.soap import Call, Fault, Value, version_tuple
 
-__all__ = ["Counts", "VCenterService"]
+__all__ = ["PROBE", "Counts", "VCenterService"]
 
 LOG = logging.getLogger(__name__)
 _XML = "text/xml; charset=utf-8"
 _COOKIE = re.compile(r'vmware_soap_session="?([0-9a-zA-Z-]+)')
+
+
+#: By which a proxy sees now and then whether a vCenter is there, beside its bounded calls.
+PROBE = "RetrieveServiceContent"
 
 
 @dataclasses.dataclass
@@ -29,7 +33,8 @@ class Counts:
     """What this vCenter was asked.
 
     :ivar calls: number of calls by method.
-    :ivar in_flight: calls being answered now; *max_in_flight* the most there ever were.
+    :ivar in_flight: calls being answered now, but :data:`PROBE`; *max_in_flight* the most there
+        ever were.
     """
 
     calls: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -69,6 +74,8 @@ class VCenterService:
             return Response(500, soap.fault_response(fault), _XML)
         counts = self.counts
         counts.calls[call.method] += 1
+        if call.method == PROBE:
+            return self._answer(call, request)
         counts.in_flight += 1
         counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
         try:
