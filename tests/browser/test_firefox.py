@@ -1,4 +1,4 @@
-"""The page in Firefox: what is shown, the keys, and text, on a simulated ESXi host."""
+"""The page in Firefox: what is shown, keys, text, a reload, on a simulated ESXi host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_page(proxy, vsphere, tmp_path):
 
 
 @pytest.mark.timeout(240)
-def test_keys_and_text_arrive_from_firefox_as_they_do_from_chromium(open_page, vsphere):
+def test_keys_and_text_arrive_from_firefox_and_its_console_survives_a_reload(open_page, vsphere):
     browser = open_page
     for character in "it works":
         browser.press(character)
@@ -65,4 +65,14 @@ def test_keys_and_text_arrive_from_firefox_as_they_do_from_chromium(open_page, v
     guest = Guest("de")
     guest.read(vsphere.keys("web-1")[seen:])
     assert guest.text == text
+
+    # Its console survives a reload and a power cycle, here too: the key is kept by Firefox.
+    is_open = "document.body.dataset.state === 'connected'"
+    browser.reload()
+    browser.wait_for(is_open)
+    vsphere.power_off("web-1")
+    browser.wait_for("document.body.textContent.includes('Powered off. I open it when it starts.')")
+    vsphere.power_on("web-1")
+    browser.wait_for(is_open)
+    assert len(vsphere.connections("web-1", count=1)) == 1
     assert browser.complaints == []

@@ -39,6 +39,10 @@ class Firefox:
         """Load a page."""
         self._ask("browsingContext.navigate", context=self._tab, url=url, wait="complete")
 
+    def reload(self) -> None:
+        """As its user would."""
+        self._ask("browsingContext.reload", context=self._tab, wait="complete")
+
     def evaluate(self, expression: str) -> Any:
         """A JSON value of the page, awaited if it is a promise."""
         answer = self._ask(

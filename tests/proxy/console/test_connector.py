@@ -26,9 +26,12 @@ class Site:
         self.answers = answers
         self.dialled: list[Endpoint] = []
         self.room: BackendError | None = None
+        #: Whether the console was to be taken from whoever has it, as often as that was asked.
+        self.taken: list[bool] = []
 
     def endpoint(self, claims: Claims, *, takes: bool = False) -> Endpoint:
         assert claims is CLAIMS
+        self.taken.append(takes)
         return FIRST
 
     def require_running(self, claims: Claims) -> None:
@@ -38,6 +41,7 @@ class Site:
         self, claims: Claims, refusal: BackendError, *, takes: bool = False
     ) -> Endpoint:
         assert claims is CLAIMS
+        self.taken.append(takes)
         if self.room is not None:
             raise self.room
         return SECOND
@@ -48,8 +52,16 @@ class Site:
             raise self.answers[endpoint.host]
         return f"connected to {endpoint.host}"
 
-    def connect(self, endpoint: Endpoint | None = None):
-        return Connector(self, self.dial).connect(CLAIMS, endpoint)
+    def connect(self, endpoint: Endpoint | None = None, **options: bool):
+        return Connector(self, self.dial).connect(CLAIMS, endpoint, **options)
+
+
+def test_a_console_is_taken_from_who_has_it_only_where_its_user_asks_for_that():
+    site = Site(**{"esxi-1": UpstreamRefused("its consoles are used up")})
+    site.connect()
+    assert site.taken == [False, False]
+    site.connect(takes=True)
+    assert site.taken[2:] == [True, True]
 
 
 def test_the_console_is_looked_up_unless_the_token_told_where_it_is():
