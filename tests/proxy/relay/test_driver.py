@@ -165,6 +165,7 @@ def test_a_host_that_vanishes_closes_the_browser_with_the_reason(wire):
             "type": "end",
             "reason": "upstream-lost",
             "message": exceptions.UpstreamLost.public,
+            "retry": "automatic",
         }
     ]
     session.browser.send_close(1011)
