@@ -144,7 +144,7 @@ class Screen:
     def open_strip(self) -> None:
         """The strip for text, by the tool bar."""
         self.open_bar()
-        self.button("Type text").click()
+        self.find("#paste").click()
         expect(self.find("#paste-text")).to_be_focused()
 
     def open_bar(self) -> None:

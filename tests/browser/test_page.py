@@ -94,9 +94,11 @@ def test_a_refusal_that_came_before_the_page_is_told_by_it(fake, new_screen):
 
 def test_a_page_whose_script_does_not_come_says_so_and_leaves_the_console(fake, new_screen):
     fake.script_status = HTTPStatus.SERVICE_UNAVAILABLE
+    thread, connections = release_with_connection(fake)
     screen = new_screen(f"{fake.url}?token={TOKEN}")
+    thread.join(20)
     screen.wait_for_words("The console page could not be loaded")
-    assert fake.next_connection().closed.wait(10)
+    assert connections[0].closed.wait(10)
 
 
 # --- what is seen --------------------------------------------------------------------------
@@ -211,7 +213,7 @@ def test_a_path_that_is_no_consoles_is_refused_in_words(fake, new_screen, path):
 def test_the_document_s_language_is_the_one_that_it_is_in(fake, new_screen, language, expected):
     screen = new_screen(f"{fake.url}?token={TOKEN}&language={language}")
     screen.wait_until("connected")
-    assert screen.page.evaluate("document.documentElement.lang") == expected
+    expect(screen.page.locator("html")).to_have_attribute("lang", expected)
     assert screen.complaints == []
 
 

@@ -179,9 +179,7 @@ FAULTS = [
         both(balancer("prefix"), url(lambda good: good + "cell9/mks/")),
         r"has no console page: 404 for /cell9/mks/",
     ),
-    Fault(
-        "balancer passes the page alone", balancer("static"), r"answers 404 for its static/novnc"
-    ),
+    Fault("balancer passes the page alone", balancer("static"), r"answers 404 for its static/"),
     Fault(
         "balancer does not pass upgrades",
         balancer("upgrade"),
