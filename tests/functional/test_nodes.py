@@ -71,58 +71,62 @@ class TestSessions:
 
 @pytest.mark.parametrize("limit_at", ["ticket", "socket"])
 class TestTakeOver:
-    """``RemoteDisplay.maxConnections`` is used up, and somebody asks for one more console."""
+    """``RemoteDisplay.maxConnections`` is used up, and somebody asks for one more console.
+
+    Of a machine of its own: web-1's consoles were dropped for good above, and with them every token
+    of that second.
+    """
 
     @pytest.fixture(autouse=True)
     def _limit(self, vsphere, limit_at):
-        vsphere.set_vm("web-1", max_connections=2, limit_at=limit_at)
+        vsphere.set_vm("db-1", max_connections=2, limit_at=limit_at)
 
     def test_ends_the_oldest_console_wherever_it_is(self, nodes, vsphere):
         first, second = nodes
         with (
-            open_page(first, first.token(WEB_1)) as page,
-            second.viewer(second.token(WEB_1)) as kept,
+            open_page(first, first.token(DB_1)) as page,
+            second.viewer(second.token(DB_1)) as kept,
         ):
             assert told(page)["type"] == "hello"
-            newest = vsphere.connections("web-1", count=2)[1]
-            with second.viewer(second.token(WEB_1)) as taken:
+            newest = vsphere.connections("db-1", count=2)[1]
+            with second.viewer(second.token(DB_1)) as taken:
                 see(taken)
                 assert until_closed(page)[1] == 1011
-                assert newest in vsphere.connections("web-1", count=2)
+                assert newest in vsphere.connections("db-1", count=2)
                 see(kept)
 
     def test_is_not_for_a_page_that_comes_back_by_itself(self, nodes, vsphere):
         """Or two of them would take it from each other for ever."""
         first, second = nodes
-        with open_page(first, first.token(WEB_1)) as page:
+        with open_page(first, first.token(DB_1)) as page:
             resume = told(page)["resume"]
-            with second.viewer(second.token(WEB_1)), second.viewer(second.token(WEB_1)):
+            with second.viewer(second.token(DB_1)), second.viewer(second.token(DB_1)):
                 assert until_closed(page)[1] == 1011
                 with open_page(first, resume) as again:
                     said, code = until_closed(again)
                 assert [message["reason"] for message in said] == ["connection-limit"]
                 assert code == 4429
-                assert len(vsphere.connections("web-1")) == 2
-        vsphere.connections("web-1", count=0)
+                assert len(vsphere.connections("db-1")) == 2
+        vsphere.connections("db-1", count=0)
         with open_page(first, resume) as again:
             assert told(again)["type"] == "hello"
 
     def test_is_for_who_asked_for_it(self, proxy, vsphere):
-        with proxy.viewer(proxy.token(WEB_1)), proxy.viewer(proxy.token(WEB_1)):
-            vsphere.connections("web-1", count=2)
-            with open_page(proxy, proxy.token(WEB_1)) as page:
+        with proxy.viewer(proxy.token(DB_1)), proxy.viewer(proxy.token(DB_1)):
+            vsphere.connections("db-1", count=2)
+            with open_page(proxy, proxy.token(DB_1)) as page:
                 said, code = until_closed(page)
             assert [message["reason"] for message in said] == ["connection-limit"]
             assert code == 4429
-            assert len(vsphere.connections("web-1")) == 2
+            assert len(vsphere.connections("db-1")) == 2
 
 
 def test_a_ticket_that_is_refused_for_another_reason_ends_nobodys_console(nodes, vsphere):
     node, _ = nodes
-    with node.viewer(node.token(WEB_1)):
-        vsphere.connections("web-1", count=1)
-        vsphere.set_host(vsphere.host_of("web-1")["name"], refuse_tickets=True)
-        with open_page(node, node.token(WEB_1)) as page:
+    with node.viewer(node.token(DB_1)):
+        vsphere.connections("db-1", count=1)
+        vsphere.set_host(vsphere.host_of("db-1")["name"], refuse_tickets=True)
+        with open_page(node, node.token(DB_1)) as page:
             said, _code = until_closed(page)
         assert [message["reason"] for message in said] == ["ticket-refused"]
-        assert len(vsphere.connections("web-1")) == 1
+        assert len(vsphere.connections("db-1")) == 1
