@@ -21,7 +21,8 @@ from mksfilter.exceptions import (
 )
 from mksfilter.issuer import Issuer, token_url
 from mksfilter.request import ConsoleRequest
-from tests.auth.keyring import Clock, Keyring, key
+from tests.auth.keyring import Keyring, key
+from tests.support.clock import Clock
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 SETTINGS = FilterSettings(

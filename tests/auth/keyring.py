@@ -1,22 +1,9 @@
-"""A key source and a clock for tests that need no directory and no waiting."""
+"""A key source for tests that need no directory."""
 
 from __future__ import annotations
 
 from mksfilter.auth.token import Key
 from mksfilter.exceptions import TokenKeyUnknown
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Keyring:

@@ -21,7 +21,7 @@ from mksfilter.auth.token import TokenCodec
 from mksfilter.auth.weak_keys import weakness
 from mksfilter.exceptions import KeyRepositoryError, TokenKeyUnknown
 from mksfilter.request import ConsoleRequest
-from tests.auth.keyring import Clock
+from tests.support.clock import Clock
 from tests.support.volume import Volume
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"

@@ -9,6 +9,7 @@ from mksfilter.auth.nova_api import NovaAPI
 from mksfilter.auth.nova_instances import REMEMBERED, NovaInstances
 from mksfilter.auth.token import Claims
 from mksfilter.exceptions import AccessWithdrawn, InstanceNotFound, TokenServiceUnavailable
+from tests.support.clock import Clock
 from tests.support.cloud import Cloud
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
@@ -40,13 +41,6 @@ def session(instance=INSTANCE, project="p1"):
     )
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def cloud():
     with Cloud() as cloud:
@@ -56,7 +50,7 @@ def cloud():
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from mksfilter.auth import replay
 from mksfilter.auth.replay import GRACE, replay_guard
 from mksfilter.exceptions import ConfigurationError, ReplayCacheUnavailable, TokenReplayed
-from tests.auth.keyring import Clock
+from tests.support.clock import Clock
 
 JTI = "A" * 22
 

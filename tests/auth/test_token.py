@@ -27,7 +27,8 @@ from mksfilter.exceptions import (
     TokenUseMismatch,
 )
 from mksfilter.request import ConsoleRequest
-from tests.auth.keyring import Clock, Keyring, key
+from tests.auth.keyring import Keyring, key
+from tests.support.clock import Clock
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"

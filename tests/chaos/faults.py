@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mksfilter.auth.keys import KeyRepository
-from tests.chaos.fleet import Fleet, Node
+from tests.chaos.fleet import Disk, Fleet, Node
 
 __all__ = ["FAULTS", "Fault"]
 
@@ -207,27 +207,22 @@ def _temporary_files_full(fleet: Fleet) -> Heal:
     return lambda: subprocess.run(["umount", "--lazy", place], check=True) and None
 
 
-def _log_disk_full(fleet: Fleet) -> Heal:
-    """The disk that a node's log is on is full, while others' consoles come to it."""
-    disk = fleet.nodes[2].log_disk
-    assert disk is not None
-    disk.fill()
-    _ask_badly(fleet.nodes[2], 100)  # more than the rest of a page
-    fleet.nodes[0].workers[0].kill()
-    return disk.clear
+def _disk_full(name: str) -> Callable[[Fleet], Heal]:
+    """A node's disk of that *name* is full, while others' consoles come to it."""
+
+    def inject(fleet: Fleet) -> Heal:
+        disk: Disk | None = getattr(fleet.nodes[2], name)
+        assert disk is not None
+        disk.fill()
+        _ask_badly(fleet.nodes[2], 100)  # more than the rest of a page
+        fleet.nodes[0].workers[0].kill()
+        return disk.clear
+
+    return inject
 
 
 def _log_disk_told(fleet: Fleet) -> bool:
     return fleet.nodes[2].metric("mksfilter_log_lines_dropped_total") > 0
-
-
-def _audit_disk_full(fleet: Fleet) -> Heal:
-    disk = fleet.nodes[2].audit_disk
-    assert disk is not None
-    disk.fill()
-    _ask_badly(fleet.nodes[2], 100)  # more than the rest of a page
-    fleet.nodes[0].workers[0].kill()
-    return disk.clear
 
 
 def _audit_disk_told(fleet: Fleet) -> bool:
@@ -340,10 +335,16 @@ FAULTS = (
     Fault("nobody reads a node's log", _log_unread, lasts=10),
     Fault("what reads a node's log is gone", _log_gone, lasts=5),
     Fault("a node's temporary files are full", _temporary_files_full, lasts=10, keeps=()),
-    Fault("a node's disk is full: log", _log_disk_full, lasts=10, keeps=(), said=_log_disk_told),
+    Fault(
+        "a node's disk is full: log",
+        _disk_full("log_disk"),
+        lasts=10,
+        keeps=(),
+        said=_log_disk_told,
+    ),
     Fault(
         "a node's disk is full: audit file",
-        _audit_disk_full,
+        _disk_full("audit_disk"),
         lasts=10,
         keeps=(),
         said=_audit_disk_told,

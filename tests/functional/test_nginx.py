@@ -11,7 +11,7 @@ import pytest
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import UpgradeOverHTTP10
 from mksfilter.simulator.client import WEB_1
-from mksfilter.simulator.viewer import Viewer
+from tests.support.behind import viewer_at
 from tests.support.nginx import free_port, start_nginx_with
 from tests.support.proxy import KEY, parse_head, read_to_end
 from tests.support.source import ROOT
@@ -66,11 +66,7 @@ def get(port: int, context: ssl.SSLContext, path: str):
 def test_a_console_opens_through_the_example(site, prefix, tmp_path):
     port, nodes, context = site
     token = nodes[0].token(WEB_1)
-    with Viewer(
-        f"wss://127.0.0.1:{port}{prefix}websockify?token={token}",
-        origin=f"https://127.0.0.1:{port}",
-        ssl_context=context,
-    ) as viewer:
+    with viewer_at(port, token, context, prefix=prefix) as viewer:
         assert viewer.name == "web-1"
     assert get(port, context, f"{prefix}metrics").status == 404
     assert get(port, context, f"{prefix}healthz").status == 200
@@ -84,11 +80,7 @@ def test_a_node_that_is_gone_is_not_noticed(site, tmp_path):
     token = nodes[1].token(WEB_1)
     nodes[0].stop()
     for _ in range(4):
-        with Viewer(
-            f"wss://127.0.0.1:{port}/websockify?token={token}",
-            origin=f"https://127.0.0.1:{port}",
-            ssl_context=context,
-        ) as viewer:
+        with viewer_at(port, token, context) as viewer:
             assert viewer.name == "web-1"
     assert token not in (tmp_path / "error.log").read_text()
 

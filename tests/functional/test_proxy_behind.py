@@ -16,7 +16,7 @@ import pytest
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.proxy.server.roster import DRAIN_SIGNAL
 from mksfilter.simulator.client import WEB_1
-from mksfilter.simulator.viewer import Viewer
+from tests.support.behind import viewer_at
 from tests.support.proxy import parse_head, read_head, read_to_end
 
 CLIENT = "198.51.100.9"
@@ -169,11 +169,7 @@ class TestHAProxy:
         nodes[0].wait_for_log("event=drain-ordered")
         token = nodes[0].token(WEB_1)
         for _ in range(8):
-            with Viewer(
-                f"wss://127.0.0.1:{port}/websockify?token={token}",
-                origin=f"https://127.0.0.1:{port}",
-                ssl_context=context,
-            ) as viewer:
+            with viewer_at(port, token, context) as viewer:
                 assert viewer.name == "web-1"
 
     def test_where_no_node_is_ready_people_still_read_why(self, nodes, port, context, tmp_path):
@@ -191,11 +187,7 @@ class TestHAProxy:
     def test_a_console_over_https(self, nodes, port, context):
         token = nodes[0].token(WEB_1)
         for _ in range(2):
-            with Viewer(
-                f"wss://127.0.0.1:{port}/websockify?token={token}",
-                origin=f"https://127.0.0.1:{port}",
-                ssl_context=context,
-            ) as viewer:
+            with viewer_at(port, token, context) as viewer:
                 assert viewer.name == "web-1"
                 viewer.framebuffer()
         assert sum(node.log().count("event=session-opened") for node in nodes) == 2

@@ -8,7 +8,8 @@ import dataclasses
 from mksfilter.auth.token import Claims, TokenCodec
 from mksfilter.exceptions import TokenError
 from mksfilter.request import ConsoleRequest
-from tests.auth.keyring import Clock, Keyring, key
+from tests.auth.keyring import Keyring, key
+from tests.support.clock import Clock
 
 __all__ = ["TestOneInput", "edited"]
 

@@ -1,14 +1,7 @@
 from __future__ import annotations
 
 from mksfilter.backends.vsphere.breaker import Breaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def opened(clock: Clock, **options: float) -> Breaker:
@@ -20,7 +13,7 @@ def opened(clock: Clock, **options: float) -> Breaker:
 
 
 def test_a_failure_now_and_then_is_forgiven() -> None:
-    breaker = Breaker(threshold=3, clock=Clock())
+    breaker = Breaker(threshold=3, clock=Clock(1000.0))
     for _ in range(10):
         breaker.failed()
         breaker.failed()
@@ -30,14 +23,14 @@ def test_a_failure_now_and_then_is_forgiven() -> None:
 
 
 def test_failures_in_a_row_open_it() -> None:
-    breaker = opened(Clock())
+    breaker = opened(Clock(1000.0))
     assert breaker.state == "open"
     assert not breaker.allow()
     assert breaker.retry_in == 10
 
 
 def test_one_attempt_is_let_through_after_the_pause() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     clock.now += 10
     assert breaker.state == "half-open"
@@ -45,7 +38,7 @@ def test_one_attempt_is_let_through_after_the_pause() -> None:
 
 
 def test_success_closes_it() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     clock.now += 10
     assert breaker.allow()
@@ -56,7 +49,7 @@ def test_success_closes_it() -> None:
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     pauses = []
     for _ in range(4):
@@ -68,7 +61,7 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 def test_late_failures_of_many_calls_do_not_lengthen_the_pause() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     clock.now += 5
     breaker.failed()
@@ -76,7 +69,7 @@ def test_late_failures_of_many_calls_do_not_lengthen_the_pause() -> None:
 
 
 def test_an_attempt_that_was_never_made_is_left_to_the_next() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     clock.now += 10
     assert breaker.allow()
@@ -85,7 +78,7 @@ def test_an_attempt_that_was_never_made_is_left_to_the_next() -> None:
 
 
 def test_by_default_three_failures_open_it_for_ten_seconds_and_two_minutes_at_the_most() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = Breaker(clock=clock)
     for state in ("closed", "closed", "open"):
         breaker.failed()
@@ -100,7 +93,7 @@ def test_by_default_three_failures_open_it_for_ten_seconds_and_two_minutes_at_th
 
 
 def test_after_a_success_all_is_as_at_the_start() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     breaker = opened(clock)
     clock.now += 10
     assert breaker.allow()
@@ -119,7 +112,7 @@ def test_after_a_success_all_is_as_at_the_start() -> None:
 
 
 def test_a_clock_that_starts_at_nothing_holds_nobody_up() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     clock.now = 0.0
     breaker = Breaker(clock=clock)
     assert breaker.retry_in == 0

@@ -9,21 +9,14 @@ import pytest
 
 from mksfilter.backends.vsphere.login_gate import LoginGate
 from mksfilter.backends.vsphere.shared_record import SharedRecord
+from tests.support.clock import Clock
 
 WINDOW = 180.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

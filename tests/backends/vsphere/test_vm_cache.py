@@ -4,18 +4,12 @@ import pytest
 
 from mksfilter.backends.vsphere.client import VM
 from mksfilter.backends.vsphere.vm_cache import VMCache
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mksfilter.exceptions import (
 from mksfilter.proxy.console.admission import Admission
 from mksfilter.proxy.console.limits import AddressRate, SessionLimits
 from mksfilter.proxy.console.openings import Openings
-from tests.auth.keyring import Clock
+from tests.support.clock import Clock
 
 CLAIMS = Claims(
     jti="j", aud="tests", iid="vm-1", uid="alice", iat=0, exp=60, use="connect", mode="full"

@@ -42,23 +42,15 @@ from mksfilter.proxy.console.waiting import SHORTEST
 from mksfilter.proxy.web.metrics import Metrics
 from mksfilter.request import ConsoleRequest
 from tests.auth.keyring import Keyring, key
+from tests.support.clock import Clock
 from tests.support.proofs import BrowserKey
 
 INSTANCE = "5f1c7e20-0000-4000-8000-000000000001"
 
 
-class Clock:
-    """Monotonic seconds, which pass when a test says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 class Upgrade:

@@ -7,7 +7,7 @@ import pytest
 
 from mksfilter.proxy.console.refusal_log import SUMMARY_EVERY, RefusalLog
 from mksfilter.proxy.relay.timers import TimerWheel
-from tests.auth.keyring import Clock
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -6,18 +6,12 @@ import pytest
 
 from mksfilter.proxy.console.limits import SessionLimits
 from mksfilter.proxy.console.waiting import LONGEST, QUESTIONS, SHORTEST, WaitingPages
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 def test_all_pages_together_ask_no_more_often_than_they_may(clock: Clock) -> None:

@@ -9,14 +9,7 @@ import socket
 import pytest
 
 from mksfilter.proxy.server.service_manager import EXTENSION, ServiceManager
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture(params=["a path", "an abstract name"])
@@ -50,7 +43,7 @@ def test_gunicorn_does_not_find_the_socket_and_the_workers_do(systemd):
 
 def test_the_watchdog_is_fed_three_times_in_its_time_and_not_more_often(systemd):
     sock, address = systemd
-    clock = Clock()
+    clock = Clock(100.0)
     manager = ServiceManager(address, 60.0, clock)
     sock.setblocking(False)
     fed = []
@@ -73,7 +66,7 @@ def test_without_a_watchdog_nothing_is_said_until_it_drains(systemd):
 
 def test_a_stop_may_take_as_long_as_consoles_need(systemd):
     sock, address = systemd
-    clock = Clock()
+    clock = Clock(100.0)
     manager = ServiceManager(address, 0.0, clock)
     manager.alive(draining=True)
     assert heard(sock) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=draining"]
@@ -87,7 +80,7 @@ def test_a_stop_is_extended_before_the_last_extension_is_over_whatever_the_watch
     systemd, watchdog
 ):
     sock, address = systemd
-    clock = Clock()
+    clock = Clock(100.0)
     manager = ServiceManager(address, watchdog, clock)
     manager.alive(draining=False)
     if watchdog:
@@ -116,7 +109,7 @@ def test_nobody_who_listens_is_no_reason_to_stop(environ):
 
 def test_a_service_manager_that_does_not_read_holds_nobody_up(systemd):
     _, address = systemd
-    clock = Clock()
+    clock = Clock(100.0)
     manager = ServiceManager(address, 3.0, clock)
     for _ in range(1000):
         manager.alive(draining=True)
