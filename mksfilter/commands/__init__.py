@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from mksfilter.audit.places import make_trail
 from mksfilter.audit.trail import Trail
 from mksfilter.private_files import owner_name
 
-__all__ = ["add_config_file", "record_act", "trail_of"]
+__all__ = ["add_config_file", "record_act", "seconds", "trail_of"]
 
 
 def trail_of(conf: Any) -> Trail:
@@ -31,6 +32,20 @@ def record_act(trail: Trail, action: str, **fields: str) -> None:
     account, caller = owner_name(os.getuid()), os.environ.get("SUDO_USER", "")
     trail.record(action, by=f"{account} ({caller})" if caller else account, **fields)
     trail.close()
+
+
+def seconds(text: str, *, below: float = math.inf) -> float:
+    """The value of an option that is a time in seconds, from 0 on.
+
+    :raises argparse.ArgumentTypeError: it is not a number, or none *below* that one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < below:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
+    return number
 
 
 def add_config_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:

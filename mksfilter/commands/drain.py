@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import math
 import os
 import time
 from typing import Any, Final
 
 from mksfilter import config
-from mksfilter.commands import add_config_file  # noqa: F401 - the command's own parser has it
+from mksfilter.commands import seconds
 from mksfilter.exceptions import ConfigurationError, OperationError
 from mksfilter.proxy.server import board, roster
 from mksfilter.tcp import host_and_port, split_address
@@ -42,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="wait until no session is left, S seconds at most; exit code 1: some are",
     )
@@ -71,16 +70,6 @@ def run(args: argparse.Namespace) -> int:
     if args.wait is not None:
         return 0 if _is_empty(status) else 1
     return 1 if args.status and status["state"] == "draining" else 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
 
 
 def _address(args: argparse.Namespace) -> tuple[str, int]:

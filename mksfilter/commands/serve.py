@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mksfilter.commands import seconds
 from mksfilter.exceptions import ConfigurationError, OperationError
 from mksfilter.tcp import split_address
 
@@ -34,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keyfile", metavar="FILE", help="its key, unless it is in --certfile")
     parser.add_argument(
         "--graceful-timeout",
-        type=_seconds,
+        type=partial(seconds, below=1e6),
         metavar="S",
         help="seconds for which sessions that cannot move are kept after SIGTERM; in place of the "
         "option drain_time",
@@ -185,13 +187,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 on")
-    return seconds
