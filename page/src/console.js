@@ -7,10 +7,9 @@ import { asFileName, asName, split } from "./names.js";
 import { Session } from "./session.js";
 import { keepSharp } from "./sharpness.js";
 import { showSign } from "./signs.js";
-import { textStrip } from "./strip.js";
 import { isTouch, touchKeys } from "./touch.js";
 import { WayOut } from "./way-out.js";
-import { endsIn, screenLabel, speak, t, translate, why } from "./words.js";
+import { about, endsIn, screenLabel, speak, t, translate, typingEnded, why } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const { title, language } = address;
@@ -20,10 +19,14 @@ const stage = byId("stage");
 const session = new Session({
     url, token, stage, binding, opening, turn, keeper, resumes: Boolean(kept?.resumes),
 });
-const strip = textStrip({ byId, session, toConsole, say: (text) => hint(text, 4_000) });
+const withStrip = later(async () => {
+    const { textStrip } = await import("./strip.js");
+    const say = (text) => hint(text, 4_000);
+    return textStrip({ byId, session, toConsole, say, words: { about, t, translate, typingEnded } });
+});
 keepSharp(stage);
 touchKeys({ byId, session });
-const bar = toolBar({ byId, session, toConsole, openPaste: strip.open });
+const bar = toolBar({ byId, session, toConsole, openPaste: () => withStrip((strip) => strip.open()) });
 
 // The link's title is a hint, which whoever made the link has chosen: a machine's own name counts.
 let name = title;
@@ -84,6 +87,23 @@ function hint(text, milliseconds) {
 // The reasons for which a machine has no console now.
 const ASLEEP = { "powered-off": "asleep-powered-off", suspended: "asleep-suspended" };
 
+/** What does something with what *load* brings, which is loaded once, when it is first wanted. */
+function later(load) {
+    let loading = null;
+    let loaded = null;
+    return (use) => {
+        if (loaded) return use(loaded);
+        loading ??= load();
+        loading.then(
+            (it) => use((loaded = it)),
+            (error) => {
+                loading = null;
+                console.warn("console:", error);
+            },
+        );
+    };
+}
+
 const secondsUntil = (time) => Math.max(0, Math.ceil((time - performance.now()) / 1000));
 
 const show = {
@@ -105,7 +125,8 @@ const show = {
         showName();
         bar.introduce();
         if (!session.viewOnly) hint(t(isTouch() ? "hint-for-fingers" : "hint"), 6_000);
-        if (!strip.hasFocus) toConsole();
+        if (!byId("paste-dialog").contains(document.activeElement)) toConsole();
+        withStrip(() => undefined);
     },
 
     waiting({ ending, moving, asleep, at }) {
@@ -157,6 +178,10 @@ session.addEventListener("name", ({ detail }) => {
 session.addEventListener("machine", ({ detail }) => {
     name = machine = asName(detail);
     showName();
+});
+
+session.addEventListener("character", ({ detail }) => {
+    withStrip((strip) => strip.type(detail.character));
 });
 
 session.addEventListener("facts", ({ detail }) => bar.tell(detail));

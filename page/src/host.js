@@ -9,6 +9,7 @@
 import RFB from "@novnc/novnc";
 
 import scanCodes from "../node_modules/@novnc/novnc/core/input/xtscancodes.js";
+import { characterOf } from "./characters.js";
 import { keysymOf, usKeysym } from "./keys.js";
 import { Zoom } from "./zoom.js";
 
@@ -41,7 +42,7 @@ function vmwareCode(code) {
 
 /**
  * Events beside noVNC's own: `update` (the host answered; detail: {pixels}), `key` (somebody
- * pressed a key), `character` (a keyboard without keys gave one; detail: {keysym}), `lights`,
+ * pressed a key), `character` (a keyboard without keys gave one; detail: {character}), `lights`,
  * `scancodes` (the host has said that it takes them).
  */
 export class Host extends RFB {
@@ -127,7 +128,7 @@ export class Host extends RFB {
     // On-screen keyboards have characters, but no keys.
     #sendCharacter(keysym, down) {
         if (down && keysym) {
-            this.dispatchEvent(new CustomEvent("character", { detail: { keysym } }));
+            this.dispatchEvent(new CustomEvent("character", { detail: { character: characterOf(keysym) } }));
         }
     }
 

@@ -1,7 +1,5 @@
 // From characters to key strokes on a machine of a given layout.
 
-import keysymOf from "../node_modules/@novnc/novnc/core/input/keysymdef.js";
-import { isOnUSKeyboard } from "./keys.js";
 import { ROWS } from "./layouts.js";
 
 const DEAD = "◌";
@@ -29,6 +27,9 @@ const COMPOSED_BY_WINDOWS = {
     "\u0303": "anoANO",
     "\u0308": "aeiouyAEIOU",
 };
+
+/** Whether a host that reads keysyms by a US map can press the key of *code*. */
+export const isOnUSKeyboard = (code) => !code.startsWith("Intl");
 
 /** The systems whose layouts differ in what AltGr and dead keys give. */
 export const SYSTEMS = ["linux", "windows"];
@@ -83,11 +84,6 @@ export class Keymap {
      */
     chords(character) {
         return this.#chords.get(character) ?? this.#composed(character);
-    }
-
-    /** The chords that type the character of an X11 keysym. */
-    chordsOf(keysym) {
-        return this.chords(characterOf(keysym));
     }
 
     /** Every character that one chord types. */
@@ -149,18 +145,4 @@ function overrideAltGr(levels, { windows, windowsPlain = "" }) {
 function keyOf(level, legend) {
     for (const [code, cell] of level) if (cell === legend) return code;
     return undefined;
-}
-
-// X11's keysyms are Latin-1 or Unicode, but for what was there before: Latin 2 to 9 and the like.
-const UNICODE = 0x01000000;
-const LAST_LEGACY = 0x2600;
-
-function characterOf(keysym) {
-    if (keysym >= UNICODE) return String.fromCodePoint(keysym - UNICODE);
-    let point = keysym;
-    if (keysym > 0xff) {
-        point = 0x100;
-        while (point < LAST_LEGACY && keysymOf.lookup(point) !== keysym) point += 1;
-    }
-    return String.fromCodePoint(point);
 }

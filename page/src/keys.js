@@ -89,9 +89,6 @@ export function usKeysym(code, shift, capsLock) {
 /** Whether there is a key of this `KeyboardEvent.code`. */
 export const isKey = (code) => Boolean(scanCodes[code]);
 
-/** Whether a host that reads keysyms by a US map can press the key of *code*. */
-export const isOnUSKeyboard = (code) => US.has(code) || !code.startsWith("Intl");
-
 /** The keysym of a key that prints nothing, by its `KeyboardEvent.code`; 0 for one that prints. */
 export function keysymOf(code) {
     if (namedKeys[code]) return namedKeys[code][0];

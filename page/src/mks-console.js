@@ -123,8 +123,8 @@ class MksConsole extends HTMLElement {
             if (detail.notice === "lifetime") this.#emit("lifetime", { seconds: detail.in });
         });
         on("beat", (milliseconds) => this.#emit("beat", { milliseconds }));
-        on("character", ({ keysym }) => {
-            for (const codes of this.#keymap().chordsOf(keysym) ?? []) session.rfb?.sendChord(codes);
+        on("character", ({ character }) => {
+            for (const codes of this.#keymap().chords(character) ?? []) session.rfb?.sendChord(codes);
         });
         session.retry();
     }

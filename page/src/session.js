@@ -31,7 +31,7 @@ const CLOCK_IS_OFF = 60;
  * performance.now(), elsewhere: its user has it in another place});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
  * it); `facts` (detail: {session, request, node} of a connection); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
- * machine); `scancodes` (the host takes them); `character` (detail: {keysym}, without a key).
+ * machine); `scancodes` (the host takes them); `character` (detail: {character}, without a key).
  */
 export class Session extends EventTarget {
     /** The host, by noVNC's client, while a connection has begun to speak RFB, else null. */

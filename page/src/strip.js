@@ -1,12 +1,13 @@
 // The strip for text: typed on the machine key by key, where no clipboard reaches. It stands beside
 // the screen, not over it.
+//
+// A file of its own, keyboard layouts and all, which the page loads when its console is there. What
+// it needs of the page it is given: the two may be of different releases.
 
-import { Keymap, SYSTEMS } from "./keymap.js";
-import { isOnUSKeyboard } from "./keys.js";
+import { Keymap, SYSTEMS, isOnUSKeyboard } from "./keymap.js";
 import { LAYOUTS, layout, layoutFor } from "./layouts.js";
 import { load, save } from "./memory.js";
 import { CUT, DONE, STOPPED, typeText } from "./typing.js";
-import { about, t, typingEnded } from "./words.js";
 
 const KEYBOARD = "mksfilter.keyboard";
 // Characters of the preview around the one that is typed next.
@@ -17,10 +18,13 @@ const HIDDEN = "•";
 
 /**
  * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
- *     say: (text: string) => void}} parts `say` shows a line for a moment
- * @returns {{open: () => void, close: () => void, isOpen: boolean, hasFocus: boolean}}
+ *     say: (text: string) => void, words: {about, t, translate, typingEnded}}} parts `say` shows a
+ *     line for a moment; `words`: as in words.js
+ * @returns {{open: () => void, type: (character: string) => void}} `type` types a character
+ *     that came without a key
  */
-export function textStrip({ byId, session, toConsole, say }) {
+export function textStrip({ byId, session, toConsole, say, words }) {
+    const { about, t, typingEnded } = words;
     const strip = byId("paste-dialog");
     const text = byId("paste-text");
     const slow = byId("paste-slow");
@@ -207,18 +211,12 @@ export function textStrip({ byId, session, toConsole, say }) {
     });
     // Keys that are pressed in between would be mixed into the text.
     session.addEventListener("key", () => typing?.abort(STOPPED));
-    session.addEventListener("character", ({ detail }) => {
-        for (const codes of keymap.chordsOf(detail.keysym) ?? []) session.rfb?.sendChord(codes);
-    });
+    words.translate(strip);
 
     return {
         open,
-        close,
-        get isOpen() {
-            return !strip.hidden;
-        },
-        get hasFocus() {
-            return strip.contains(document.activeElement);
+        type(character) {
+            for (const codes of keymap.chords(character) ?? []) session.rfb?.sendChord(codes);
         },
     };
 }

@@ -157,12 +157,3 @@ function clock(seconds) {
     const rest = String(whole % 60).padStart(2, "0");
     return hours ? `${hours}:${minutes.padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
-
-// --- keys for fingers ---
-
-/** What stands on a key, or what screen readers call it; others by their own name. */
-export const KEY_NAMES = {
-    Escape: "Esc", ControlLeft: "Ctrl", AltLeft: "Alt", ShiftLeft: "Shift", MetaLeft: "Win",
-    Delete: "Del", PageUp: "PgUp", PageDown: "PgDn", more: "F1…",
-    ArrowLeft: "Left", ArrowUp: "Up", ArrowDown: "Down", ArrowRight: "Right",
-};

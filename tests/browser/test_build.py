@@ -58,7 +58,7 @@ def test_the_page_is_what_tempest_expects_and_holds_nothing_inline():
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
 
 
-def test_all_of_the_page_is_at_most_90_kB_compressed():
+def test_what_a_console_needs_is_at_most_90_kB_compressed():
     files = [
         BUILT / "first.js",
         BUILT / "console.js",
@@ -67,13 +67,16 @@ def test_all_of_the_page_is_at_most_90_kB_compressed():
     ]
     files.append(BUILT.parents[1] / "templates" / "console.html")
     sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in files}
-    print(sizes)
+    # Comes when the console is there.
+    later = len(gzip.compress((BUILT / "strip.js").read_bytes(), 9))
+    print(sizes, "strip.js", later)
+    assert later <= 8_000
     assert sum(sizes.values()) <= 90_000
     assert sizes["first.js"] <= 4_000
 
 
 def test_the_build_compresses_what_it_made():
-    for name in ("first.js", "console.js", "de.js", "ja.js"):
+    for name in ("first.js", "console.js", "strip.js", "de.js", "ja.js"):
         assert gzip.decompress((BUILT / f"{name}.gz").read_bytes()) == (BUILT / name).read_bytes()
 
 
@@ -88,6 +91,7 @@ def test_a_wheel_holds_the_built_page(tmp_path):
         "static/novnc/console.js",
         "static/novnc/console.js.gz",
         "static/novnc/first.js",
+        "static/novnc/strip.js",
         "static/novnc/de.js",
         "static/novnc/LICENSE.txt",
         "static/v1/mks-console.js",
