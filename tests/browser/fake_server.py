@@ -51,7 +51,7 @@ class Plan:
     name: str = "fake server"
     #: The machine's name in the proxy's greeting.
     machine: str | None = None
-    #: RFB's security type; 0 refuses, 1 is None, 2 asks for a password.
+    #: RFB's security type; 0 refuses, 1 is None, 2 and 6 ask for a password.
     security: int = 1
     #: Sent in place of RFB's first message.
     greeting: bytes = b"RFB 003.008\n"

@@ -440,6 +440,7 @@ def test_control_messages_of_a_newer_server_are_left_alone(console):
     ("plan", "words"),
     [
         (Plan(security=2), "asks for a password"),
+        (Plan(security=6), "asks for a password"),
         (Plan(security=0), "refused the connection: <i>not today</i>"),
         (Plan(security=99), "a picture that this page does not understand"),
         (Plan(greeting=b"HTTP/1.1 400"), "a picture that this page does not understand"),

@@ -79,7 +79,13 @@ def test_the_source_archive_builds_without_npm(release, tmp_path):
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert str(NOVNC / "console.js") in names
-    assert {"setup.py", "tools/page-digest", "page/src/words.js", "page/package-lock.json"} <= names
+    assert {
+        "setup.py",
+        "tools/page-digest",
+        "page/src/words.js",
+        "page/bundle.js",
+        "page/package-lock.json",
+    } <= names
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q"]
     command = [*pip, "--no-deps", "--no-build-isolation", "-w", tmp_path, archive]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)

@@ -51,7 +51,9 @@ def test_without_the_page_nothing_is_built_and_one_line_says_why(tmp_path, what)
     assert not (source / "dist").exists()
 
 
-@pytest.mark.parametrize("changed", ["page/src/words.js", "page/package-lock.json"])
+@pytest.mark.parametrize(
+    "changed", ["page/src/words.js", "page/bundle.js", "page/package-lock.json"]
+)
 def test_a_page_of_other_sources_is_refused_in_the_same_way(tmp_path, changed):
     source = copy_source(tmp_path / "source")
     with (source / changed).open("a") as file:
