@@ -187,9 +187,9 @@ def proxy_settings(
     section = local_conf or {}
     if refused is None:
         refuse_unknown(section, PROXY, conf=conf, paste_file=paste_file)
-    borrowed = [opt for opt in FILTER_OPTS if opt.dest in PROXY.options]
+    # The filter's are read too: a file for both sides is right on both, or on neither.
     values = _resolve(
-        conf, [*SHARED_OPTS, *borrowed, *PROXY_OPTS], section, refused or _raise(conf)
+        conf, [*SHARED_OPTS, *FILTER_OPTS, *PROXY_OPTS], section, refused or _raise(conf)
     )
     url = values["webmks_proxy_base_url"]
     routes = () if refused else proxy_routes(conf, section)

@@ -390,8 +390,8 @@ PROXY_OPTS = [
         min=0.0,
         help="Seconds for which a node that is stopped, or a worker that a reload replaces, keeps "
         "the sessions of clients that cannot come back by themselves. Our page's move to another "
-        "node at once. Whatever stops the node (TimeoutStopSec, terminationGracePeriodSeconds) "
-        "has to wait for longer.",
+        "node meanwhile, within 4 seconds or ten a second from each worker. Whatever stops the "
+        "node (TimeoutStopSec, terminationGracePeriodSeconds) has to wait for longer.",
     ),
     cfg.StrOpt(
         "log_level",

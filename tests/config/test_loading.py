@@ -50,6 +50,14 @@ def test_value_that_is_refused_names_the_file_it_stands_in(tmp_path):
     assert "LocationInfo" not in str(caught.value)
 
 
+def test_the_proxy_refuses_a_value_that_the_filter_alone_reads(tmp_path):
+    """A file for both sides is good on both, or on neither; a reload with it changes nothing."""
+    file = write(tmp_path / "a.conf", f"[mksfilter]\n{URL}token_ttl = soon\n")
+    with pytest.raises(ConfigurationError) as caught:
+        config.proxy_settings(config.load([file]))
+    assert str(caught.value).startswith(f"{file} [mksfilter]: option token_ttl: invalid literal")
+
+
 def test_value_of_the_environment_is_blamed_on_its_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("OS_MKSFILTER__TOKEN_TTL", "soon")
     file = write(tmp_path / "a.conf", f"[mksfilter]\n{URL}token_ttl = 60\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mksfilter.proxy.server.state import ServerState
 
 
@@ -50,6 +52,18 @@ def test_each_application_is_started_told_and_ended():
             *(("drain", None, 20.0), ("drain", 3, 3)),
             "close",
         ]
+
+
+@pytest.mark.parametrize(
+    ("pages", "seconds", "within"),
+    [(16, 60, 4), (100, 60, 25), (1000, 60, 60), (16, None, 20), (1000, None, 250), (16, 3, 3)],
+)
+def test_many_pages_do_not_leave_a_worker_all_at_once(pages, seconds, within):
+    """Ten a second do, in the time between a tenth and half of what they are given."""
+    application = Application(5.0)
+    application.kinds = (pages, 0)
+    ServerState([application]).drain(seconds)
+    assert application.did == [("drain", seconds, pytest.approx(within))]
 
 
 def test_the_kinds_of_sessions_are_summed_and_the_longest_drain_time_counts():
