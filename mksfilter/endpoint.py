@@ -98,6 +98,7 @@ class Endpoint:
     :param vcenter: name of the ``[vcenter.NAME]`` group it came from, for logs and limits.
     :param vm: the VM's managed object id there, for the audit trail.
     :param name: the VM's name there, for the page; empty: not known.
+    :param question: what the VM waits to be told in vCenter, in words for its user; never sealed.
     """
 
     kind: Kind
@@ -115,6 +116,7 @@ class Endpoint:
     vcenter: str = ""
     vm: str = ""
     name: str = ""
+    question: str = ""
 
     @property
     def address(self) -> str:

@@ -37,7 +37,8 @@ does next::
         |   +-- SessionLimitReached, InstanceLimitReached, UserLimitReached,
         |       OpeningLimitReached, RateLimitReached
         +-- BackendError             vSphere, or the way to it
-        |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended
+        |   +-- InstanceNotFound, InstancePoweredOff, InstanceSuspended, MachineAsks,
+        |   |   MachineFailingOver, MachineInaccessible, MachineLocked
         |   +-- ConsoleNotPermitted, ConnectionLimitReached, HostDisconnected, TicketRefused,
         |   |   TicketMissing, MachineUnresponsive
         |   +-- VCenterUnreachable, VCenterLoginRefused, VCenterBusy
@@ -95,6 +96,10 @@ __all__ = [
     "KeysUnavailable",
     "LifetimeReached",
     "LimitReached",
+    "MachineAsks",
+    "MachineFailingOver",
+    "MachineInaccessible",
+    "MachineLocked",
     "MachineUnresponsive",
     "MessageTooBig",
     "MethodNotAllowed",
@@ -184,7 +189,7 @@ class ConsoleError(MksFilterError):
     :cvar retry: what the console page does: ``automatic``: it connects again by itself, since a
         new ticket on another host or node may find the machine again; ``reopen``: so it does when
         a console was there before, and otherwise offers to; ``wait``: it asks again, every second
-        or two, until the machine runs; ``offer``: it shows a button;
+        or two, until the machine has a console; ``offer``: it shows a button;
         ``never``: nothing that the page holds can open the console again.
     """
 
@@ -558,6 +563,49 @@ class InstanceSuspended(BackendError):
     reason = "suspended"
     public = "This machine is suspended. Resume it, then open its console again."
     retry = "wait"
+
+
+class MachineAsks(BackendError):
+    """The VM stands still until somebody answers a question (``runtime.question``)."""
+
+    status = 409
+    close_code = 4409
+    reason = "question-pending"
+    public = "This machine waits for an answer in vCenter. Ask your cloud's operator to give it."
+    retry = "wait"
+
+    def __init__(self, detail: str = "", *, question: str = "") -> None:
+        """:param question: in words for the machine's user; empty: not known."""
+        super().__init__(detail)
+        self.question = question
+
+
+class MachineFailingOver(BackendError):
+    """The VM's host has failed, and vSphere HA starts the VM on another one."""
+
+    status = 503
+    close_code = 4409
+    reason = "failing-over"
+    public = "The host of this machine has failed. The machine is being started on another one."
+    retry = "wait"
+
+
+class MachineLocked(BackendError):
+    """The VM is encrypted, and its host does not have the key (``runtime.cryptoState``)."""
+
+    status = 423
+    close_code = 4423
+    reason = "machine-locked"
+    public = "This machine is locked: its encryption key is missing. Ask your cloud's operator."
+
+
+class MachineInaccessible(BackendError):
+    """vCenter has the VM in its inventory, and cannot read its files, or no host has it."""
+
+    status = 503
+    reason = "machine-inaccessible"
+    public = "The storage or the host of this machine cannot be reached. Ask your cloud's operator."
+    retry = "reopen"
 
 
 class ConsoleNotPermitted(BackendError):

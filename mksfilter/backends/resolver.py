@@ -29,7 +29,7 @@ import re
 import threading
 import time
 import uuid as uuids
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from mksfilter.backends.vsphere import faults
 from mksfilter.backends.vsphere.call_queue import Call
 from mksfilter.backends.vsphere.client import VM, About, Connection
 from mksfilter.backends.vsphere.power_watch import PowerWatch
+from mksfilter.backends.vsphere.question import question_for_user
 from mksfilter.backends.vsphere.session import Session, log_out
 from mksfilter.backends.vsphere.shared_record import SharedRecord
 from mksfilter.config import VCenterSettings
@@ -47,6 +48,7 @@ from mksfilter.exceptions import (
     BackendError,
     ConfigurationError,
     ConnectionLimitReached,
+    HostDisconnected,
     InstanceNotFound,
     InstancePoweredOff,
     InstanceSuspended,
@@ -158,7 +160,7 @@ class Consoles:
     def require_running(self, instance_id: str) -> None:
         """Nothing is asked of anybody: whether a machine that is waited for may run by now.
 
-        :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
+        :raises BackendError: it could not a moment ago; one whose ``retry`` is ``wait``.
         """
         for site in self._sites.values():
             site.power.require_running(_canonical(instance_id))
@@ -245,6 +247,21 @@ class Consoles:
             user_id,
             lambda site, uuid: site.with_vm(uuid, lambda vm: site.session.drop(vm, unwanted)),
         )
+
+    def questions(self, vcenter: str, vms: Mapping[str, str]) -> dict[str, str]:
+        """What machines wait to be told in vCenter, in one call, in words for their users.
+
+        :param vcenter: the name of a ``[vcenter.NAME]`` group.
+        :param vms: instance UUID -> id of its VM.
+        :returns: by instance, ``""`` for one that waits for nothing.
+        :raises BackendError: vCenter could not be asked.
+        """
+        site = self._sites.get(vcenter)
+        if site is None:
+            return {}
+        session = site.session
+        found = session.run(lambda: session.machines(vms))
+        return {uuid: question_for_user(vm.question) for uuid, vm in found.items()}
 
     def watch(self) -> None:
         """Have all vCenters looked after from now on, whether consoles are asked for or not."""
@@ -430,9 +447,9 @@ class _Site:
     def open(self, vm: VM) -> Endpoint:
         try:
             return self._open(vm)
-        except (InstancePoweredOff, InstanceSuspended):
-            # Who is told so will ask again and again.
-            self.power.watch(vm.instance_uuid, vm.moid)
+        except BackendError as exc:
+            if exc.retry == "wait":  # who is told so will ask again and again
+                self.power.watch(vm.instance_uuid, vm.moid, exc.reason)
             raise
 
     def _open(self, vm: VM) -> Endpoint:
@@ -441,13 +458,17 @@ class _Site:
             faults.check_state(vm, self.session.name)
         try:
             ticket = backend.ticket(self.session, vm)
-        except TicketRefused:
-            # "Not in the current state" can mean anything; the VM's own states say what.
+        except (TicketRefused, HostDisconnected, InstancePoweredOff, InstanceSuspended):
+            # "Not in the current state" can mean anything, and one that is off may be locked, or
+            # ask something before it starts; the VM's own states say what.
             now = self.session.verify(vm.moid, vm.instance_uuid)
-            faults.check_state(now, self.session.name)
+            faults.check_refused(now, self.session.name)
             raise
         endpoint = backend.endpoint(self.session, vm, ticket)
-        return dataclasses.replace(endpoint, vm=vm.moid, name=_unescaped(vm.name))
+        question = "" if vm.remembered else question_for_user(vm.question)
+        return dataclasses.replace(
+            endpoint, vm=vm.moid, name=_unescaped(vm.name), question=question
+        )
 
     def drop_oldest(self, vm: VM) -> None:
         LOG.info(event("take-over", vcenter=self.session.name, instance=vm.instance_uuid))

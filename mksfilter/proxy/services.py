@@ -36,6 +36,7 @@ from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies
 from mksfilter.proxy.console.refusal_log import RefusalLog
 from mksfilter.proxy.console.relays import Relays
 from mksfilter.proxy.console.sessions import SessionRegistry
+from mksfilter.proxy.console.standstill import StandstillWatch
 from mksfilter.proxy.server.board import Page
 from mksfilter.proxy.server.ledger import Ledger
 from mksfilter.proxy.upstream.dial import dial
@@ -126,6 +127,8 @@ class Process:
             end_without_key=settings.end_sessions_of_removed_keys,
         )
         self.access_watch.start()
+        self.standstill_watch = StandstillWatch(self.sessions, endpoints.questions)
+        self.standstill_watch.start()
         limits = SessionLimits(
             _sessions_with_descriptors(settings.max_sessions),
             settings.max_sessions_per_instance,

@@ -140,6 +140,11 @@ class Simulator:
                 self.consoles.drop(item)
             if close:
                 self.consoles.finish(item)
+        elif isinstance(item, Host):
+            if not item.state.responding:
+                for vm in self.inventory.vms:
+                    if vm.host is item:
+                        self.consoles.drop(vm)
         elif isinstance(item, VCenter):
             self._fronts[item.name].follow()
             if expire:

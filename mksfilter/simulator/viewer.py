@@ -144,6 +144,11 @@ class Viewer:
     def _key(self, keysym: int, *, down: bool) -> None:
         self._send(struct.pack("!BBxxI", 4, down, keysym))
 
+    def listen(self, seconds: float) -> None:
+        """Take the next message that comes within so many seconds, if one does."""
+        with contextlib.suppress(TimeoutError):
+            self._take(seconds)
+
     def until_closed(self) -> int | None:
         """Read whatever comes until the peer closes; its close code."""
         with contextlib.suppress(websockets.exceptions.ConnectionClosed):
@@ -196,11 +201,14 @@ class Viewer:
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            message = self._socket.recv(timeout=self._timeout)
-            if isinstance(message, str):
-                self.notes.append(message)
-            else:
-                self._buffer += message
+            self._take(self._timeout)
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
+
+    def _take(self, seconds: float) -> None:
+        message = self._socket.recv(timeout=seconds)
+        if isinstance(message, str):
+            self.notes.append(message)
+        else:
+            self._buffer += message

@@ -13,6 +13,8 @@ import { about, endsIn, screenLabel, speak, t, translate, typingEnded, why } fro
 
 const byId = (id) => document.getElementById(id);
 const { title, language } = address;
+// Characters of a question that are shown.
+const QUESTION = 300;
 const token = address.token || (kept?.token ?? "");
 
 const stage = byId("stage");
@@ -35,6 +37,8 @@ let deadline = 0;
 let ticker = 0;
 let hintTimer = 0;
 let countdown = 0;
+// What the machine waits to be told in vCenter, while it stands still.
+let question = "";
 // What was shown last, to say it again in another language.
 let shown = null;
 
@@ -85,7 +89,10 @@ function hint(text, milliseconds) {
 }
 
 // The reasons for which a machine has no console now.
-const ASLEEP = { "powered-off": "asleep-powered-off", suspended: "asleep-suspended" };
+const ASLEEP = {
+    "powered-off": "asleep-powered-off", suspended: "asleep-suspended",
+    "question-pending": "asleep-question-pending", "failing-over": "asleep-failing-over",
+};
 
 /** What does something with what *load* brings, which is loaded once, when it is first wanted. */
 function later(load) {
@@ -132,7 +139,7 @@ const show = {
     waiting({ ending, moving, asleep, at }) {
         showSign(byId("sign"), asleep ? { reason: asleep } : null);
         if (asleep) {
-            say(t(asleep in ASLEEP ? ASLEEP[asleep] : "asleep"));
+            say(t(asleep in ASLEEP ? ASLEEP[asleep] : "asleep"), asleep === "question-pending" ? question : "");
             countDown("");
         } else {
             say(t(moving ? "moving" : "reconnecting"), moving ? "" : why(ending));
@@ -168,6 +175,7 @@ session.addEventListener("change", ({ detail }) => {
         bar.close();
     }
     show[detail.state](detail);
+    showQuestion();
 });
 
 session.addEventListener("name", ({ detail }) => {
@@ -184,7 +192,10 @@ session.addEventListener("character", ({ detail }) => {
     withStrip((strip) => strip.type(detail.character));
 });
 
-session.addEventListener("facts", ({ detail }) => bar.tell(detail));
+session.addEventListener("facts", ({ detail }) => {
+    bar.tell(detail);
+    ask("");
+});
 
 session.addEventListener("beat", ({ detail }) => bar.showRoundTrip(detail));
 
@@ -200,10 +211,25 @@ session.addEventListener("heard", () => {
 });
 
 session.addEventListener("notice", ({ detail }) => {
+    if (detail.notice === "question") ask(asName(String(detail.text ?? ""), QUESTION));
     if (detail.notice !== "lifetime" || !(detail.in > 0)) return;
     setDeadline(performance.now() + detail.in * 1000);
     hint(endsIn(detail.in), 8_000);
 });
+
+function ask(text) {
+    question = text;
+    showQuestion();
+}
+
+function showQuestion() {
+    const strip = byId("question");
+    strip.hidden = !question || session.state !== "connected";
+    strip.textContent = t("asks", { question });
+}
+new ResizeObserver(([{ target }]) => {
+    document.body.style.setProperty("--asks", `${target.offsetHeight}px`);
+}).observe(byId("question"));
 
 function setDeadline(when) {
     deadline = when;
@@ -275,6 +301,7 @@ function speakTo(languages) {
         delete document.documentElement.dataset.words;
         translate(document);
         showName();
+        showQuestion();
         if (shown) show[shown.state](shown);
         else if (!token) {
             showSign(byId("sign"), { key: "no-link" });

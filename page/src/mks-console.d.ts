@@ -34,6 +34,8 @@ export interface MksConsoleEventMap {
     name: CustomEvent<{ name: string }>;
     /** The session ends in so many seconds. */
     lifetime: CustomEvent<{ seconds: number }>;
+    /** What the machine waits to be told in vCenter, while it stands still; empty: no more. Plain text. */
+    question: CustomEvent<{ text: string }>;
     /** To the console server and back. */
     beat: CustomEvent<{ milliseconds: number }>;
     /** So many characters of `sendText` have been typed. */

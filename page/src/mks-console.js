@@ -121,6 +121,7 @@ class MksConsole extends HTMLElement {
         on("machine", (detail) => this.#rename(detail));
         on("notice", (detail) => {
             if (detail.notice === "lifetime") this.#emit("lifetime", { seconds: detail.in });
+            if (detail.notice === "question") this.#emit("question", { text: String(detail.text) });
         });
         on("beat", (milliseconds) => this.#emit("beat", { milliseconds }));
         on("character", ({ character }) => {

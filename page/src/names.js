@@ -5,11 +5,11 @@ const LENGTH = 255;
 const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /** *text* as a name: one line in the order it was written in, with an ellipsis when it is too long. */
-export function asName(text) {
-    const line = text.slice(0, 8 * LENGTH).replace(CONTROLS, "").trim();
+export function asName(text, length = LENGTH) {
+    const line = text.slice(0, 8 * length).replace(CONTROLS, "").trim();
     const characters = Array.from(line);
-    if (characters.length <= LENGTH) return line;
-    return characters.slice(0, LENGTH - 1).join("") + "…";
+    if (characters.length <= length) return line;
+    return characters.slice(0, length - 1).join("") + "…";
 }
 
 const NAMED = /^(.+?)\s*\(([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\)$/i;

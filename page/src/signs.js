@@ -12,6 +12,7 @@ const SIGNS = {
     host: "M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01",
     tabs: "M4 7h11v11H4zM9 7V4h11v11h-5",
     left: "M9 4H5v16h4M14 8l4 4-4 4M18 12H9",
+    question: "M8.500 9a3.500 3.500 0 1 1 5.200 3c-1.100.700-1.700 1.400-1.700 2.800M12 18.500h.01",
     broken: "M12 4L2.500 20h19zM12 10v5M12 17.500h.01",
 };
 
@@ -19,6 +20,7 @@ const SIGNS = {
 const KINDS = {
     off: "powered-off",
     pause: "suspended",
+    question: "question-pending",
     network:
         "offline unreachable silent timed-out blocked intercepted lost client-lost " +
         "slow-reader",
@@ -29,10 +31,10 @@ const KINDS = {
     full:
         "takes-nobody server-busy limit-reached node-session-limit instance-session-limit " +
         "user-session-limit opening-limit rate-limit connection-limit overload vcenter-busy",
-    lock: "revoked access-withdrawn no-permission password-wanted",
+    lock: "revoked access-withdrawn no-permission password-wanted machine-locked",
     tabs: "other-tab",
     host:
-        "host-disconnected machine-unresponsive host-unreachable host-unresolvable upstream-lost " +
+        "failing-over machine-inaccessible host-disconnected machine-unresponsive host-unreachable host-unresolvable upstream-lost " +
         "upstream-refused ticket-refused vcenter-unreachable draining server-draining worker-lost " +
         "console-refused console-refused-because",
 };

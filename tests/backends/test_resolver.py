@@ -18,6 +18,7 @@ from mksfilter.backends.resolver import Consoles
 from mksfilter.backends.vsphere.client import VM, VSphereClient
 from mksfilter.config import VCenterSettings
 from mksfilter.exceptions import (
+    BackendError,
     ConfigurationError,
     ConnectionLimitReached,
     ConsoleNotPermitted,
@@ -25,6 +26,10 @@ from mksfilter.exceptions import (
     InstanceNotFound,
     InstancePoweredOff,
     InstanceSuspended,
+    MachineAsks,
+    MachineFailingOver,
+    MachineInaccessible,
+    MachineLocked,
     TicketRefused,
     VCenterUnreachable,
 )
@@ -305,6 +310,100 @@ def vm_of(simulated: SimulatedVSphere, vcenter: int) -> str:
     """The UUID of a running VM there."""
     name = simulated.vcenters[vcenter]["name"]
     return next(vm["uuid"] for vm in simulated.vms if vm["vcenter"] == name and vm["power"] == "on")
+
+
+class TestTrouble:
+    """A machine that has no console, and why, as far as vCenter says so."""
+
+    @pytest.mark.parametrize("remembered", [False, True], ids=["first opening", "remembered"])
+    @pytest.mark.parametrize(
+        ("vm", "host", "error", "words"),
+        [
+            ({"crypto": "locked"}, {}, MachineLocked, "encrypted and locked"),
+            ({"crypto": "locked", "connection": "invalid"}, {}, MachineLocked, "KMS"),
+            ({"connection": "inaccessible"}, {}, MachineInaccessible, "is inaccessible"),
+            ({"connection": "orphaned"}, {}, MachineInaccessible, "registered anew"),
+            ({}, {"connected": False}, HostDisconnected, "its host is disconnected"),
+            ({}, {"responding": False}, HostDisconnected, "its host does not respond"),
+            ({"protected": True}, {"responding": False}, MachineFailingOver, "vSphere HA"),
+            ({"protected": True}, {"connected": False}, HostDisconnected, "is disconnected"),
+            (
+                {"power": "off", "question": "moved or copied?"},
+                {},
+                MachineAsks,
+                "give it there: moved or copied",
+            ),
+            ({"fault": "InvalidState", "question": "why?"}, {}, MachineAsks, r"why\?"),
+            ({"power": "off", "crypto": "locked"}, {}, MachineLocked, "unlock it in vCenter"),
+        ],
+    )
+    def test_is_told_by_one_look(
+        self,
+        vsphere: SimulatedVSphere,
+        consoles: Consoles,
+        vm: dict[str, object],
+        host: dict[str, object],
+        error: type[BackendError],
+        words: str,
+        remembered: bool,
+    ) -> None:
+        if remembered:
+            consoles.connect(WEB_1)
+        vsphere.set_vm(WEB_1, **vm)
+        vsphere.set_host(vsphere.host_of("web-1")["name"], **host)
+        before = vsphere.calls()["calls"]
+        with pytest.raises(error, match=words):
+            consoles.connect(WEB_1)
+        after = vsphere.calls()["calls"]
+        # At the first opening, after the refusal, and by who looks after machines that pass.
+        assert after["RetrieveProperties"] - before["RetrieveProperties"] <= 3
+
+    @pytest.mark.parametrize("version", ["5.5", "6.5", "6.7", "9.0"])
+    def test_costs_an_opening_nothing_and_is_asked_of_every_release(
+        self, vsphere: SimulatedVSphere, consoles_of: MakeConsoles, version: str
+    ) -> None:
+        vsphere.set_vcenter(api_version=version)
+        consoles = consoles_of(vsphere.vcenter_settings(backend="auto"))
+        consoles.connect(DB_1)
+        before = vsphere.calls()["calls"]
+        consoles.connect(OTHER_1)
+        after = vsphere.calls()["calls"]
+        assert after["RetrieveProperties"] == before["RetrieveProperties"] + 1
+        assert after["FindByUuid"] == before["FindByUuid"] + 1
+
+    def test_a_machine_that_runs_and_waits_for_an_answer_has_a_console_and_its_user_the_question(
+        self, vsphere: SimulatedVSphere, consoles: Consoles
+    ) -> None:
+        text = "msg.disk:No space for /vmfs/volumes/ds/web-1/web-1.vmdk"
+        vsphere.set_vm(WEB_1, question=text)
+        assert consoles.connect(WEB_1).question == "No space for web-1.vmdk"
+        # What is remembered may have been answered since.
+        assert consoles.connect(WEB_1).question == ""
+        vms = {vm["uuid"]: vm["moid"] for vm in vsphere.vms}
+        asked = {WEB_1: vms[WEB_1], DB_1: vms[DB_1], OTHER_1: vms[WEB_1]}
+        assert consoles.questions("vc1", asked) == {WEB_1: "No space for web-1.vmdk", DB_1: ""}
+        assert consoles.questions("elsewhere", asked) == {}
+
+    def test_whoever_waits_for_it_to_pass_asks_vcenter_nothing(
+        self, vsphere: SimulatedVSphere, consoles: Consoles
+    ) -> None:
+        consoles.connect(WEB_1)
+        vsphere.set_vm(WEB_1, protected=True)
+        vsphere.set_host(vsphere.host_of("web-1")["name"], responding=False)
+        with pytest.raises(MachineFailingOver):
+            consoles.connect(WEB_1)
+
+        def known(error: type[BackendError]) -> bool:
+            try:
+                consoles.require_running(WEB_1)
+            except error:
+                return True
+            return False
+
+        _until(lambda: known(MachineFailingOver))
+        vsphere.vmotion("web-1")
+        _until(lambda: not known(MachineFailingOver))
+        assert consoles.connect(WEB_1)
 
 
 class TestManyVCenters:

@@ -45,6 +45,8 @@ class Plan:
     end: tuple[str, str] | None = None
     #: More of that frame.
     more: dict[str, object] = dataclasses.field(default_factory=dict)
+    #: What the machine waits to be told, said before that frame.
+    question: str = ""
     mode: str = "full"
     #: Answer ``binary`` alone, as a proxy without the control channel would.
     plain: bool = False
@@ -118,6 +120,8 @@ class Connection:
     def _announce(self) -> None:
         if self.plan.end is not None:
             reason, message = self.plan.end
+            if self.plan.question:
+                self.control(type="notice", notice="question", text=self.plan.question)
             self.control(type="end", reason=reason, message=message, **self.plan.more)
             self.websocket.close(4409)
             return

@@ -106,6 +106,17 @@ def _silent(stage: Stage) -> Screen:
     return screen
 
 
+QUESTION = "There is no more space for virtual disk web-1.vmdk. Retry, or cancel?"
+
+
+def _asks(stage: Stage) -> Screen:
+    screen, connection = stage.console()
+    connection.control(type="notice", notice="question", text=QUESTION)
+    expect(screen.find("#question")).to_contain_text(QUESTION)
+    expect(screen.find("#tools")).to_be_hidden(timeout=20_000)
+    return screen
+
+
 def _reconnecting(stage: Stage) -> Screen:
     screen, connection = stage.console()
     stage.fake.down = True
@@ -133,9 +144,11 @@ def _not_accepted(stage: Stage) -> Screen:
     return screen
 
 
-def _end(reason: str, state: str = "ended") -> Callable[[Stage], Screen]:
+def _end(reason: str, state: str = "ended", question: str = "") -> Callable[[Stage], Screen]:
     def show(stage: Stage) -> Screen:
-        screen = stage.open(end=(reason, ""))
+        # It would ask again, and have a console, while somebody looks.
+        more = {"after": 3600} if state == "waiting" else {}
+        screen = stage.open(end=(reason, ""), question=question, more=more)
         screen.wait_until(state)
         return screen
 
@@ -152,8 +165,13 @@ STATES: dict[str, Callable[[Stage], Screen]] = {
     "view-only": _view_only,
     "time-limit": _lifetime,
     "no-answer": _silent,
+    "question": _asks,
     "reconnecting": _reconnecting,
     "powered-off": _end("powered-off", "waiting"),
+    "question-pending": _end("question-pending", "waiting", QUESTION),
+    "failing-over": _end("failing-over", "waiting"),
+    "machine-locked": _end("machine-locked"),
+    "machine-inaccessible": _end("machine-inaccessible"),
     "connection-limit": _end("connection-limit"),
     "host-disconnected": _end("host-disconnected"),
     "access-withdrawn": _end("revoked"),

@@ -73,6 +73,8 @@ def test_who_and_where_is_copied_for_whoever_is_asked(fake, new_screen):
         ("connection-limit", "full"),
         ("host-disconnected", "host"),
         ("revoked", "lock"),
+        ("machine-locked", "lock"),
+        ("machine-inaccessible", "host"),
         ("denied", "link"),
         ("idle-timeout", "time"),
         ("certificate-mismatch", "broken"),

@@ -92,6 +92,58 @@ def test_a_machine_that_is_off_is_waited_for_and_opened_when_it_starts(
     assert screen.complaints == []
 
 
+def test_a_machine_that_waits_for_an_answer_is_opened_when_it_has_one(proxy, vsphere, new_screen):
+    vsphere.set_vm("web-1", fault="InvalidState", question="Moved, or copied?")
+    screen = new_screen(proxy.page_url(proxy.token(WEB_1)), locale="de-DE")
+    screen.wait_for_words("Wartet auf eine Antwort in vCenter.")
+    expect(screen.find("#detail")).to_have_text("Moved, or copied?")
+    expect(screen.find("#sign")).to_have_attribute("data-kind", "question")
+    vsphere.set_vm("web-1", fault="", question="")
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    expect(screen.find("#question")).to_be_hidden()
+    assert screen.complaints == []
+
+
+def test_a_machine_that_freezes_says_what_it_waits_for_beside_its_picture(
+    proxy, vsphere, new_screen
+):
+    screen = new_screen(proxy.page_url(proxy.token(WEB_1)))
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+    height = screen.find("#stage").bounding_box()["height"]
+    vsphere.set_vm("web-1", question="msg.disk:No space for /vmfs/volumes/ds/web-1/<b>.vmdk")
+    strip = screen.find("#question")
+    for _ in range(20):
+        screen.page.keyboard.press("x")
+        screen.page.wait_for_timeout(1_100)
+        if strip.is_visible():
+            break
+    expect(strip).to_have_text(
+        "This machine waits for an answer in vCenter, and stands still: No space for <b>.vmdk"
+    )
+    box = strip.bounding_box()
+    # The picture ends where it begins.
+    assert height - box["height"] - 1 < screen.find("#stage").bounding_box()["height"] <= box["y"]
+    vsphere.set_vm("web-1", question="")
+    expect(strip).to_be_hidden(timeout=20_000)
+    assert screen.find("#stage").bounding_box()["height"] == height
+    assert screen.complaints == []
+
+
+def test_a_machine_whose_host_fails_is_waited_for_until_it_runs_on_another(
+    proxy, vsphere, new_screen
+):
+    vsphere.set_vm("web-1", protected=True)
+    screen = new_screen(proxy.page_url(proxy.token(WEB_1)))
+    screen.wait_until("connected")
+    vsphere.set_host(vsphere.host_of("web-1")["name"], responding=False)
+    screen.wait_for_words("Its host has failed. I open it when it runs on another one.")
+    vsphere.vmotion("web-1")
+    screen.wait_until("connected")
+    screen.wait_for_picture()
+
+
 def test_it_goes_on_for_as_long_as_the_session_may_live(console, fake):
     screen, connection = console
     screen.stop_clock()

@@ -553,6 +553,31 @@ def _(bench):
     return bench.console(WEB_1)
 
 
+@scenario("ws-machine-asks")
+def _(bench):
+    bench.vsphere.set_vm(WEB_1, fault="InvalidState", question="msg.moved:Moved, or copied?")
+    return bench.console(WEB_1)
+
+
+@scenario("ws-failing-over")
+def _(bench):
+    bench.vsphere.set_vm(WEB_1, protected=True)
+    bench.vsphere.set_all("host", responding=False)
+    return bench.console(WEB_1)
+
+
+@scenario("ws-machine-locked")
+def _(bench):
+    bench.vsphere.set_vm(WEB_1, crypto="locked")
+    return bench.console(WEB_1)
+
+
+@scenario("ws-machine-inaccessible")
+def _(bench):
+    bench.vsphere.set_vm(WEB_1, connection="inaccessible")
+    return bench.console(WEB_1)
+
+
 @scenario("ws-no-permission")
 def _(bench):
     bench.vsphere.set_vm(WEB_1, permitted=False)

@@ -120,6 +120,14 @@ class TestRefusal:
         assert "powered off" in said[0]["message"]
         assert code == 4409
 
+    def test_a_question_is_told_before_the_words(self, proxy, vsphere):
+        vsphere.set_vm(WEB_1, fault="InvalidState", question="Moved, or copied?")
+        with open_page(proxy, proxy.token(WEB_1)) as client:
+            (asked, ended), code = until_closed(client)
+        assert asked == {"type": "notice", "notice": "question", "text": "Moved, or copied?"}
+        assert (ended["reason"], ended["retry"], ended["after"]) == ("question-pending", "wait", 1)
+        assert code == 4409
+
     def test_a_bad_token_has_no_words_for_anybody(self, proxy):
         with pytest.raises(InvalidStatus) as refused, open_page(proxy, proxy.token(WEB_1) + "A"):
             pass

@@ -9,9 +9,11 @@ import psutil
 import pytest
 
 from mksfilter.exceptions import UpstreamLost
+from mksfilter.simulator.client import WEB_1
 from tests.support.deployment import KINDS
 from tests.support.page_client import open_page, until_closed, view_page
 
+QUESTION = "There is no more space for virtual disk web-1.vmdk."
 LIMIT = 1.0
 """Seconds within which both sides are closed."""
 ATTEMPTS = 3
@@ -122,3 +124,22 @@ def test_a_client_without_control_channel_is_told_by_the_close_code(deployment, 
         deployment.vsphere.power_off(deployment.machine(kind))
         assert viewer.until_closed() == UpstreamLost.close_code
         assert viewer.notes == []
+
+
+def _told(viewer, *questions):
+    """Wait until the control channel has said *questions*; whoever sits there presses keys."""
+    wanted = [{"type": "notice", "notice": "question", "text": text} for text in questions]
+    deadline = time.monotonic() + 30
+    while said(viewer) != wanted:
+        assert time.monotonic() < deadline, viewer.notes
+        viewer.type("x")
+        viewer.listen(1.2)
+
+
+def test_a_machine_that_freezes_tells_its_user_what_it_waits_for(proxy, vsphere):
+    with view_page(proxy, proxy.token(WEB_1)) as viewer:
+        viewer.framebuffer()
+        vsphere.set_vm("web-1", question=QUESTION)
+        _told(viewer, QUESTION)
+        vsphere.set_vm("web-1", question="")
+        _told(viewer, QUESTION, "")

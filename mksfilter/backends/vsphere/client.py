@@ -43,6 +43,11 @@ _PROPERTIES: Final = (
     "runtime.host",
     "runtime.powerState",
 )
+# Why it may have no console, or a picture that stands still; not every account may read all of it.
+_TROUBLE: Final = ("runtime.dasVmProtection.dasProtected", "runtime.question.text")
+_CRYPTO_STATE: Final = "runtime.cryptoState"
+_CRYPTO_SINCE: Final = (6, 7)
+_HOST_STATE: Final = "runtime.connectionState"
 _CONSOLE_COUNTS: Final = ("runtime.numMksConnections", "config.maxMksConnections")
 _CONSOLE_EVENTS: Final = (
     "VmAcquiredTicketEvent",
@@ -68,6 +73,10 @@ class VM:
 
     :param remembered: it was read some time ago; its states may be other ones by now.
     :param host: the host's id; ``""``: not known.
+    :param host_state: ``runtime.connectionState`` of that host; ``""``: not known.
+    :param protected: vSphere HA starts it on another host when this one fails.
+    :param locked: it is encrypted, and its host does not have the key.
+    :param question: what it waits to be told, as vCenter has it; ``""``: nothing.
     """
 
     moid: str
@@ -77,6 +86,10 @@ class VM:
     connection_state: str
     remembered: bool = False
     host: str = ""
+    host_state: str = ""
+    protected: bool = False
+    locked: bool = False
+    question: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,15 +252,38 @@ class VSphereClient:
 
     def vm(self, moid: str) -> VM:
         """The VM's identity and states, in one request."""
-        values = self._read(moid, _PROPERTIES)
-        return VM(
-            moid=moid,
-            instance_uuid=str(values.get("config.instanceUuid") or "").lower(),
-            name=str(values.get("name") or ""),
-            power_state=str(values.get("runtime.powerState") or ""),
-            connection_state=str(values.get("runtime.connectionState") or ""),
-            host=_moid(values.get("runtime.host")),
+        with self._errors():
+            found = self._retrieve([moid])
+            for item in found:
+                for refused in item.missingSet or ():
+                    if refused.path in _PROPERTIES:
+                        raise refused.fault
+            return _described(found).get(moid) or VM(moid, "", "", "", "")
+
+    def vms(self, moids: Sequence[str]) -> dict[str, VM]:
+        """By id, the same of several VMs; what may not be read is not known."""
+        with self._errors():
+            return _described(self._retrieve(moids))
+
+    def _retrieve(self, moids: Sequence[str]) -> list[managed_objects.ObjectContent]:
+        """VMs and their hosts."""
+        assert self._adapter is not None, "open() comes first"
+        adapter = self._adapter
+        collector = vmodl.query.PropertyCollector
+        paths = [*_PROPERTIES, *_TROUBLE]
+        if versions.version_number(adapter.version) >= _CRYPTO_SINCE:
+            paths.append(_CRYPTO_STATE)
+        to_host = collector.TraversalSpec(type=vim.VirtualMachine, path="runtime.host", skip=False)
+        spec = collector.FilterSpec(
+            objectSet=[
+                collector.ObjectSpec(obj=adapter.vm(moid), selectSet=[to_host]) for moid in moids
+            ],
+            propSet=[
+                collector.PropertySpec(type=vim.VirtualMachine, pathSet=paths),
+                collector.PropertySpec(type=vim.HostSystem, pathSet=[_HOST_STATE]),
+            ],
         )
+        return list(self._service.propertyCollector.RetrieveContents([spec]))
 
     def console_counts(self, moid: str) -> tuple[int, int]:
         """How many consoles of the VM are in use, and how many there may be; 0 is not known."""
@@ -409,6 +445,33 @@ class VSphereClient:
 
     def _errors(self) -> AbstractContextManager[None]:
         return _translated(self.subject)
+
+
+def _described(found: Iterable[managed_objects.ObjectContent]) -> dict[str, VM]:
+    """By id, the VMs among *found*, whose hosts are there too as far as they may be read."""
+    vms: dict[str, dict[str, object]] = {}
+    hosts: dict[str, str] = {}
+    for item in found:
+        values = {prop.name: prop.val for prop in item.propSet or ()}
+        if isinstance(item.obj, vim.HostSystem):
+            hosts[moid_of(item.obj)] = str(values.get(_HOST_STATE) or "")
+        else:
+            vms[moid_of(item.obj)] = values
+    return {
+        moid: VM(
+            moid=moid,
+            instance_uuid=str(values.get("config.instanceUuid") or "").lower(),
+            name=str(values.get("name") or ""),
+            power_state=str(values.get("runtime.powerState") or ""),
+            connection_state=str(values.get("runtime.connectionState") or ""),
+            host=(host := _moid(values.get("runtime.host"))),
+            host_state=hosts.get(host, ""),
+            protected=values.get("runtime.dasVmProtection.dasProtected") is True,
+            locked=values.get(_CRYPTO_STATE) == "locked",
+            question=str(values.get("runtime.question.text") or ""),
+        )
+        for moid, values in vms.items()
+    }
 
 
 def _moment(seconds: float) -> datetime.datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyVmomi import vim, vmodl
 
 from mksfilter.backends.vsphere.client import VM
+from mksfilter.backends.vsphere.question import question_for_user
 from mksfilter.exceptions import (
     AnswerUnreadable,
     BackendError,
@@ -14,6 +15,10 @@ from mksfilter.exceptions import (
     InstanceNotFound,
     InstancePoweredOff,
     InstanceSuspended,
+    MachineAsks,
+    MachineFailingOver,
+    MachineInaccessible,
+    MachineLocked,
     TicketRefused,
     VCenterLoginRefused,
 )
@@ -22,36 +27,83 @@ __all__ = [
     "CONSOLE_PRIVILEGE",
     "as_error",
     "check_power",
+    "check_refused",
     "check_state",
     "forgot_us",
-    "is_asleep",
     "limit_error",
     "login_error",
     "unreadable",
+    "waiting_for",
 ]
 
 CONSOLE_PRIVILEGE = "VirtualMachine.Interact.ConsoleInteract"
 
 _POWERED_OFF = "poweredOff"
 _SUSPENDED = "suspended"
+_CONNECTED = "connected"
+_DISCONNECTED = "disconnected"
+_NOT_RESPONDING = "notResponding"
+_MAX_QUESTION = 200
 
 
 def check_state(vm: VM, vcenter: str) -> None:
     """Whether *vm* can have a console at all, by what vCenter said of it.
 
-    :raises InstancePoweredOff, InstanceSuspended, HostDisconnected: it cannot.
+    One that runs may be locked, or wait for an answer, and have a console all the same.
+
+    :raises InstancePoweredOff, InstanceSuspended, HostDisconnected, MachineAsks: it cannot.
+    :raises MachineFailingOver, MachineInaccessible, MachineLocked: the same.
     """
-    check_power(vm.power_state, vcenter, vm.instance_uuid)
-    if vm.connection_state not in ("", "connected"):
+    is_connected = vm.connection_state in ("", _CONNECTED)
+    if is_connected and vm.power_state not in (_POWERED_OFF, _SUSPENDED):
+        return
+    check_refused(vm, vcenter)
+
+
+def check_refused(vm: VM, vcenter: str) -> None:
+    """Why *vm* was refused a console, if that is seen from what vCenter said of it.
+
+    :raises BackendError: as :func:`check_state`.
+    """
+    where = f"vcenter {vcenter}: instance {vm.instance_uuid}"
+    if vm.locked:
+        raise MachineLocked(
+            f"{where} is encrypted and locked; make its key provider (KMS) answer its host, then "
+            f"unlock it in vCenter"
+        )
+    if vm.question:
+        question = " ".join(vm.question.split())[:_MAX_QUESTION]
+        raise MachineAsks(
+            f"{where} waits for an answer in vCenter; give it there: {question}",
+            question=question_for_user(vm.question),
+        )
+    state = vm.connection_state
+    if state == _DISCONNECTED and vm.host_state == _NOT_RESPONDING and vm.protected:
+        raise MachineFailingOver(
+            f"{where} is disconnected and its host does not respond; vSphere HA starts it on "
+            f"another host, unless that one has only lost its network: see its host in vCenter"
+        )
+    if state in ("", _CONNECTED, _DISCONNECTED):
+        check_power(vm.power_state, vcenter, vm.instance_uuid)
+    if state == _DISCONNECTED:
+        host = "does not respond" if vm.host_state == _NOT_RESPONDING else "is disconnected"
         raise HostDisconnected(
-            f"vcenter {vcenter}: instance {vm.instance_uuid} is {vm.connection_state}; "
-            f"reconnect its host in vCenter"
+            f"{where} is disconnected, as its host {host}; reconnect the host in vCenter"
+        )
+    if state not in ("", _CONNECTED):
+        raise MachineInaccessible(
+            f"{where} is {state}; see whether its host reaches its datastore, and whether it has "
+            f"to be registered anew"
         )
 
 
-def is_asleep(state: str) -> bool:
-    """Whether a machine in this power state has no console until it is started or resumed."""
-    return state in (_POWERED_OFF, _SUSPENDED)
+def waiting_for(vm: VM, vcenter: str) -> str:
+    """The reason for which a page waits until *vm* has a console; ``""``: it need not wait."""
+    try:
+        check_state(vm, vcenter)
+    except BackendError as error:
+        return error.reason if error.retry == "wait" else ""
+    return ""
 
 
 def check_power(state: str, vcenter: str, instance_uuid: str) -> None:

@@ -120,6 +120,7 @@ class DynamicProperty(Protocol):
 
 
 class MissingProperty(Protocol):
+    path: str
     fault: Exception
 
 

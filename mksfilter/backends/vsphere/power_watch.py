@@ -1,11 +1,14 @@
-"""Which machines of a vCenter are off while somebody waits for them to start.
+"""Which machines of a vCenter have no console while somebody waits for them to have one.
 
 A page whose machine is off asks again every second or two, so that the console is there before the
 boot menu is gone. vCenter must not hear each of these questions: one of the processes of a node
 asks once a second for all machines that are waited for, in one call (``PropertyCollector``), and
 the others read what it found in the :class:`.shared_record.SharedRecord`.
 
-* A machine is watched from a refusal on, for as long as somebody goes on asking for it.
+* Machines that are off are waited for, and those that vSphere HA starts anew or that wait for an
+  answer in vCenter: reasons whose ``retry`` is ``wait``.
+* A machine is watched from a refusal on, for as long as somebody goes on asking for it and vCenter
+  has the same to say of it.
 * What was not looked at for a moment is not known: the question then goes to vCenter, by its queue
   and breaker, as any other.
 * A call of ``WaitForUpdatesEx`` would tell sooner, but holds one of the connections of the session,
@@ -24,7 +27,14 @@ from typing import Any, Final, NamedTuple
 from mksfilter.backends.vsphere import faults
 from mksfilter.backends.vsphere.session import Session
 from mksfilter.backends.vsphere.shared_record import SharedRecord
-from mksfilter.exceptions import BackendError, InstanceNotFound
+from mksfilter.exceptions import (
+    BackendError,
+    InstanceNotFound,
+    InstancePoweredOff,
+    InstanceSuspended,
+    MachineAsks,
+    MachineFailingOver,
+)
 from mksfilter.log import event
 
 __all__ = ["INTEREST", "LOOK_EVERY", "MOST", "PowerWatch"]
@@ -43,27 +53,36 @@ _RENEW: Final = 5.0
 MOST: Final = 500
 #: Threads are late now and then.
 _MARGIN: Final = 0.8
-_PROPERTIES: Final = ("config.instanceUuid", "runtime.powerState")
+#: What is waited for, by reason, and what is to be done.
+_WAITED_FOR: Final[dict[str, tuple[type[BackendError], str]]] = {
+    error.reason: (error, remedy)
+    for error, remedy in (
+        (InstancePoweredOff, "is powered off; start it"),
+        (InstanceSuspended, "is suspended; resume it"),
+        (MachineAsks, "waits for an answer in vCenter; give it there"),
+        (MachineFailingOver, "is being started on another host by vSphere HA"),
+    )
+}
 
 
 class _Watched(NamedTuple):
     """One machine, as it stands in the record.
 
     :ivar moid: of its VM.
-    :ivar state: its ``runtime.powerState``; ``""``: not looked at yet.
+    :ivar reason: why it has no console.
     :ivar asked: when it was last asked for; monotonic seconds, the same for all processes.
     """
 
     moid: str
-    state: str
+    reason: str
     asked: float
 
 
 class PowerWatch:
     """The machines of one vCenter that are waited for. Thread-safe.
 
-    :param ask: instance UUID -> id of its VM, to instance UUID -> its power state now; what is not
-        that instance any more is left out.
+    :param ask: instance UUID -> id of its VM, to instance UUID -> the reason for which it has no
+        console now, ``""`` where it may have one; what is not that instance any more is left out.
     :param record: shared by the processes of this node, and used for nothing else.
     :param clock: seconds, the same for these processes.
     """
@@ -88,12 +107,12 @@ class PowerWatch:
     @classmethod
     def of(cls, session: Session, record: SharedRecord) -> PowerWatch:
         """That of the vCenter of *session*."""
-        return cls(session.name, functools.partial(_power_states, session), record)
+        return cls(session.name, functools.partial(_reasons, session), record)
 
     def require_running(self, instance_uuid: str) -> None:
         """Whether the machine may run, as far as is known without asking vCenter.
 
-        :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
+        :raises BackendError: it could not a moment ago; of those that are waited for.
         """
         record = self._record.read()
         watched = _machines(record).get(instance_uuid)
@@ -101,21 +120,23 @@ class PowerWatch:
         if watched is None or not 0 <= now - _number(record.get("seen")) < _FRESH:
             return
         if now - watched.asked > _RENEW:
-            self.watch(instance_uuid, watched.moid)
+            self.watch(instance_uuid, watched.moid, watched.reason)
         else:
             self._start()
-        faults.check_power(watched.state, self._vcenter, instance_uuid)
+        if watched.reason in _WAITED_FOR:  # else it is another release's
+            error, remedy = _WAITED_FOR[watched.reason]
+            raise error(f"vcenter {self._vcenter}: instance {instance_uuid} {remedy}")
 
-    def watch(self, instance_uuid: str, moid: str) -> None:
-        """Somebody waits for the machine, which is off; forgotten when too many are."""
+    def watch(self, instance_uuid: str, moid: str, reason: str) -> None:
+        """Somebody waits for the machine, which has no console for *reason*; forgotten when too
+        many are."""
 
         def note(record: dict[str, Any]) -> None:
             machines = self._wanted(record)
             known = machines.get(instance_uuid)
             if known is None and len(machines) >= MOST:
                 return
-            state = "" if known is None or known.moid != moid else known.state
-            machines[instance_uuid] = _Watched(moid, state, self._clock())
+            machines[instance_uuid] = _Watched(moid, reason, self._clock())
             record["machines"] = machines
 
         self._record.change(note)
@@ -165,10 +186,8 @@ class PowerWatch:
     ) -> None:
         machines = self._wanted(record)
         for uuid in asked & machines.keys():
-            state = found.get(uuid, "")
-            if faults.is_asleep(state):
-                machines[uuid] = _Watched(machines[uuid].moid, state, machines[uuid].asked)
-            else:
+            # Another reason is told by who is asked for a ticket, in all its words.
+            if found.get(uuid, "") != machines[uuid].reason:
                 del machines[uuid]
         record["machines"] = machines
         record["seen"] = began
@@ -201,19 +220,9 @@ class PowerWatch:
                 self._running = False
 
 
-def _power_states(session: Session, vms: Mapping[str, str]) -> dict[str, str]:
-    found = session.run(
-        lambda: session.ask(
-            lambda client: client.properties("VirtualMachine", list(vms.values()), _PROPERTIES),
-            about=next(iter(vms)),
-        )
-    )
-    states = {}
-    for uuid, moid in vms.items():
-        instance_uuid, state = (str(found.get(moid, {}).get(name) or "") for name in _PROPERTIES)
-        if instance_uuid.lower() == uuid:
-            states[uuid] = state
-    return states
+def _reasons(session: Session, vms: Mapping[str, str]) -> dict[str, str]:
+    found = session.run(lambda: session.machines(vms))
+    return {uuid: faults.waiting_for(vm, session.name) for uuid, vm in found.items()}
 
 
 def _machines(record: Mapping[str, Any]) -> dict[str, _Watched]:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Final, TypeVar
 
@@ -370,6 +370,18 @@ class Session:
         self.vms.put(vm)
         self._host_of.put(instance_uuid, vm.host)
         return vm
+
+    def machines(self, vms: Mapping[str, str]) -> dict[str, VM]:
+        """Several VMs as they are now, in one request.
+
+        :param vms: instance UUID -> id of its VM; what is not that instance any more is left out.
+        """
+        found = self._ask(lambda: self._client.vms(list(vms.values())), next(iter(vms)))
+        return {
+            uuid: vm
+            for uuid, moid in vms.items()
+            if (vm := found.get(moid)) is not None and vm.instance_uuid == uuid
+        }
 
     def ticket(self, vm: VM, kind: str) -> Ticket:
         """``AcquireTicket`` of *kind* (``webmks`` or ``mks``).

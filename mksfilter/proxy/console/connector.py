@@ -30,7 +30,7 @@ class Endpoints(Protocol):
     def require_running(self, claims: Claims) -> None:
         """Whether the machine may run, as far as this node knows; nobody is asked.
 
-        :raises InstancePoweredOff: it was off a moment ago; InstanceSuspended.
+        :raises BackendError: it could not a moment ago; one whose ``retry`` is ``wait``.
         """
 
     def after_refusal(

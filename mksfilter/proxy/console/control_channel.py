@@ -13,9 +13,9 @@ from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
 
-from mksfilter.exceptions import ConsoleError
+from mksfilter.exceptions import ConsoleError, MachineAsks
 
-__all__ = ["answer", "end", "hello", "notice", "refusal_frames", "resume"]
+__all__ = ["answer", "end", "hello", "notice", "question", "refusal_frames", "resume"]
 
 _BEAT: Final = re.compile(rb'\{"type":"beat","id":([0-9]{1,9})\}')
 
@@ -77,6 +77,11 @@ def notice(kind: str, seconds: int) -> str:
     return _message(type="notice", notice=kind, **{"in": seconds})
 
 
+def question(text: str) -> str:
+    """The machine stands still until *text* is answered in vCenter; empty: it was answered."""
+    return _message(type="notice", notice="question", text=text)
+
+
 def end(reason: ConsoleError, **more: object) -> str:
     """Why the session ends, in words for its user; the close frame follows.
 
@@ -91,16 +96,20 @@ def end(reason: ConsoleError, **more: object) -> str:
 def refusal_frames(
     reason: ConsoleError, *, after: float | None = None, resume: str | None = None
 ) -> bytes:
-    """The frames that tell *reason* to a client whose session never began.
+    """The frames that tell *reason* to a client whose session never began, after the question that
+    its machine asks.
 
     :param after: seconds after which a page that waits may ask again.
     :param resume: the token to do so with, in place of a link; None: the one that it has.
     """
     more = {"after": after, "resume": resume}
     message = end(reason, **{name: value for name, value in more.items() if value is not None})
-    text = Frame(Opcode.TEXT, message.encode("utf-8"))
-    close = Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize())
-    return text.serialize(mask=False) + close.serialize(mask=False)
+    texts = [message]
+    if isinstance(reason, MachineAsks) and reason.question:
+        texts.insert(0, question(reason.question))
+    frames = [Frame(Opcode.TEXT, text.encode("utf-8")) for text in texts]
+    frames.append(Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize()))
+    return b"".join(frame.serialize(mask=False) for frame in frames)
 
 
 def _message(**fields: object) -> str:

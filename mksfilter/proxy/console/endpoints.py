@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mksfilter import runtime_directory
@@ -120,6 +120,10 @@ class EndpointSource:
         except BackendError as exc:
             LOG.debug(event("refusal-unexplained", instance=claims.iid, detail=exc))
         raise refusal
+
+    def questions(self, vcenter: str, vms: Mapping[str, str]) -> Mapping[str, str]:
+        """See :meth:`mksfilter.backends.resolver.Consoles.questions`."""
+        return {} if self._consoles is None else self._consoles.questions(vcenter, vms)
 
     def watch(self) -> None:
         """Look after the vCenters from now on, whether consoles are asked for or not."""

@@ -56,6 +56,11 @@ class LiveRelay(Protocol):
     def bytes_out(self) -> int:
         """Bytes received from the host."""
 
+    @property
+    def unanswered_at(self) -> float:
+        """Monotonic seconds of the browser's last data, where the host had been silent before and
+        has said nothing since; minus infinity: it has."""
+
     def start(self) -> None:
         """Begin."""
 
@@ -145,6 +150,8 @@ class Session:
     :ivar has_control: the client understands the control channel.
     :ivar ends: seconds since the epoch at which it ends whatever happens; None: open.
     :ivar place: counts towards the limits until it is released.
+    :ivar question: what the machine waits to be told in vCenter, as its user was told; empty:
+        nothing that is known.
     :ivar wake: does what is due.
     :ivar relay: set before anybody else sees the session.
     :ivar entry: of the ledger.
@@ -166,12 +173,15 @@ class Session:
     started: float = dataclasses.field(default_factory=time.monotonic)
     connection_id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
     greeting: str | None = None
+    question: str = ""
     counted_in: int = 0
     counted_out: int = 0
     # Monotonic seconds at which something is due; infinity: never.
     renew_at: float = math.inf
     notice_at: float = math.inf
     drain_at: float = math.inf
+    # When vCenter was last asked about a machine that gives no picture.
+    looked_at: float = -math.inf
     entry: int | None = None
     slot: int = 0
     relay: LiveRelay = dataclasses.field(init=False)

@@ -151,6 +151,7 @@ class SessionRegistry:
             raise TokenExpired(f"token {claims.jti}: the session's time is over")
         if session.has_control:
             session.greeting = self._greeting(session, endpoint.name)
+            session.question = endpoint.question
         return session
 
     def token_to_wait_with(self, claims: Claims, request: Handshake) -> str | None:
@@ -224,6 +225,8 @@ class SessionRegistry:
         if session.greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
             session.relay.send_control(session.greeting)
+            if session.question:
+                session.relay.send_control(control_channel.question(session.question))
         session.greeting = None
         self._schedule(session)
         if not self.slot:
@@ -312,6 +315,12 @@ class SessionRegistry:
             reason = WorkerLost("the process that carried it was killed, or died")
             recording.record_lost(self._audit, facts, reason)
             self._metrics.session_lost(reason.reason)
+
+    def tell_question(self, session: Session, text: str) -> None:
+        """The machine of *session* waits to be told *text* in vCenter; empty: it does no more."""
+        if session.question != text:
+            session.question = text
+            session.relay.send_control(control_channel.question(text))
 
     def close(self) -> None:
         """End every session now."""

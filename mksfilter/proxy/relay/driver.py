@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +31,7 @@ __all__ = ["Relay", "RelayOptions"]
 
 LOG = logging.getLogger(__name__)
 
+_SILENCE: Final = 1.0
 _HEADROOM: Final = 16  # for the header of a frame made around what was read
 
 # One buffer for all sessions: a callback uses up what it read before it returns.
@@ -103,6 +105,17 @@ class Relay:
     def bytes_out(self) -> int:
         """Bytes received from the console host for the browser."""
         return self._host.state.received
+
+    @property
+    def unanswered_at(self) -> float:
+        """Monotonic seconds of the browser's last data, where the host had been silent for a second
+        before it and has said nothing since; minus infinity: it has.
+
+        Whoever follows a picture asks for the next one at once, so that a browser speaks last as a
+        rule; heartbeats and pings do not count.
+        """
+        spoke, heard = self._browser.state.seen, self._host.state.seen
+        return spoke if spoke - heard >= _SILENCE else -math.inf
 
     def start(self) -> None:
         """Begin; called once, in a greenlet or in the hub."""

@@ -46,6 +46,8 @@ class Keys:
 
     def scan_code(self, code: int, down: bool) -> None:
         """VMware's key message."""
+        if self._state.question:  # the machine stands still
+            return
         if self._state.key_delay <= 0:
             self._deliver(code, down)
         elif len(self._waiting) < self._state.key_queue:

@@ -63,6 +63,11 @@ class VMState:
     :ivar vcenter: index of the vCenter it is in; a change is a vMotion between vCenters.
     :ivar registration: how often it was taken out of the inventory and put back, which gives it
         another managed object id each time.
+    :ivar connection: ``runtime.connectionState``, where that is not its host's: a console needs
+        ``host``.
+    :ivar protected: vSphere HA starts it anew when its host fails (``runtime.dasVmProtection``).
+    :ivar crypto: ``runtime.cryptoState``; no ticket is given for one that is ``locked``.
+    :ivar question: ``runtime.question``: until it is empty again the guest takes no key.
     :ivar max_connections: ``RemoteDisplay.maxConnections``.
     :ivar limit_at: who enforces that limit: vCenter, which then gives no ticket, or only the
         console's own socket.
@@ -89,6 +94,10 @@ class VMState:
     host: int = 0
     vcenter: int = 0
     registration: int = 0
+    connection: str = _choice("host", "disconnected", "inaccessible", "orphaned", "invalid")
+    protected: bool = False
+    crypto: str = _choice("none", "unlocked", "locked")
+    question: str = ""
     max_connections: int = 40
     limit_at: str = _choice("ticket", "socket")
     permitted: bool = True
@@ -114,6 +123,8 @@ class HostState:
     :ivar silent: accepts connections and never says a word.
     :ivar hung: its vCenter never answers a call that goes to it, as for a ticket of one of its VMs.
     :ivar connected: false, and its vCenter answers ``HostNotConnected``.
+    :ivar responding: false, and so it does with ``HostNotReachable``: the host has failed, or its
+        network; its consoles end.
     :ivar maintenance: reported as ``runtime.inMaintenanceMode``.
     :ivar wrong_certificate: presents one that no ticket names.
     :ivar wrong_display_certificate: authd announces another one for the second TLS than it shows.
@@ -127,6 +138,7 @@ class HostState:
     silent: bool = False
     hung: bool = False
     connected: bool = True
+    responding: bool = True
     maintenance: bool = False
     wrong_certificate: bool = False
     wrong_display_certificate: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
 import gevent
@@ -153,10 +153,23 @@ class Methods:
             for prop_set in spec.findall("{*}propSet"):
                 kind = (prop_set.findtext("{*}type") or "").rpartition(":")[2]
                 wanted[kind] += [path.text or "" for path in prop_set.findall("{*}pathSet")]
-            for element in spec.findall("{*}objectSet/{*}obj"):
-                ref = Ref(element.get("type", ""), element.text or "")
+            # Each object is there once, however it is reached.
+            for ref in dict.fromkeys(self._selected(spec)):
                 found.append(self._object_content(ref, wanted[ref.type] or wanted["ManagedEntity"]))
         return found
+
+    def _selected(self, spec: ElementTree.Element) -> Iterator[Ref]:
+        """The objects that a filter names, and those that one step from them leads to."""
+        for chosen in spec.findall("{*}objectSet"):
+            element = chosen.find("{*}obj")
+            if element is None:
+                continue
+            ref = Ref(element.get("type", ""), element.text or "")
+            yield ref
+            for path in chosen.findall("{*}selectSet/{*}path"):
+                reached = properties.read(self._properties(ref), path.text or "")
+                if isinstance(reached, Ref):
+                    yield reached
 
     def _object_content(self, ref: Ref, paths: list[str]) -> Data:
         values = self._properties(ref)
@@ -273,6 +286,10 @@ class Methods:
                 "HostNotConnected",
                 "Unable to communicate with the remote host, since it is disconnected.",
             )
+        if not vm.host.state.responding:
+            raise Fault("HostNotReachable", "Unable to communicate with the remote host.")
+        if properties.connection_state(vm) != "connected" or vm.state.crypto == "locked":
+            raise Fault("InvalidState", "The operation is not allowed in the current state.")
         if vm.state.power != "on":
             raise Fault(
                 "InvalidPowerState",

@@ -9,6 +9,7 @@ from mksfilter.simulator.vcenter.soap import Array, Data, Enum, Fault, Ref, Valu
 __all__ = [
     "POWER_WORDS",
     "about",
+    "connection_state",
     "event",
     "host_object",
     "invalid",
@@ -128,16 +129,44 @@ def options(vcenter: VCenter) -> dict[str, str]:
     return {"VirtualCenter.FQDN": vcenter.fqdn, "VirtualCenter.InstanceName": vcenter.fqdn}
 
 
+def connection_state(vm: VM) -> str:
+    """The VM's ``runtime.connectionState``: its own, or that of its host."""
+    if vm.state.connection != "host":
+        return vm.state.connection
+    esxi = vm.host.state
+    return "connected" if esxi.connected and esxi.responding else "disconnected"
+
+
+def _question(text: str) -> Data | None:
+    if not text:
+        return None
+    choices = [
+        Data("ElementDescription", key=str(key), label=label, summary=label)
+        for key, label in enumerate(("Retry", "Cancel"))
+    ]
+    return Data(
+        "VirtualMachineQuestionInfo",
+        id="1",
+        text=text,
+        choice=Data("ChoiceOption", choiceInfo=choices, defaultIndex=0),
+    )
+
+
 def vm_object(vm: VM, *, consoles: int) -> Data:
     power = power_state(vm.state.power)
-    connection = "connected" if vm.host.state.connected else "disconnected"
     runtime = Data(
         "VirtualMachineRuntimeInfo",
         host=Ref("HostSystem", vm.host.moid),
-        connectionState=Enum("VirtualMachineConnectionState", connection),
+        connectionState=Enum("VirtualMachineConnectionState", connection_state(vm)),
         powerState=power,
+        question=_question(vm.state.question),
+        dasVmProtection=Data(
+            "VirtualMachineRuntimeInfoDasProtectionState", dasProtected=vm.state.protected
+        ),
         numMksConnections=consoles,
     )
+    if version_tuple(vm.vcenter.state.api_version) >= (6, 7):
+        runtime["cryptoState"] = None if vm.state.crypto == "none" else vm.state.crypto
     config = Data(
         "VirtualMachineConfigInfo",
         name=vm.name,
@@ -188,6 +217,8 @@ def host_object(esxi: Host, vcenter: VCenter) -> Data:
     """A host; its summary has the name by which tickets call it."""
     named = _host_name(vcenter.state.ticket_host, esxi) or esxi.name
     connection = "connected" if esxi.state.connected else "disconnected"
+    if not esxi.state.responding:
+        connection = "notResponding"
     return Data(
         "HostSystem",
         name=esxi.name,

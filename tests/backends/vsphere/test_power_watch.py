@@ -13,6 +13,8 @@ from mksfilter.exceptions import (
     InstanceNotFound,
     InstancePoweredOff,
     InstanceSuspended,
+    MachineAsks,
+    MachineFailingOver,
     VCenterUnreachable,
 )
 
@@ -67,11 +69,11 @@ def test_one_process_asks_once_a_second_for_all_machines_and_each_knows(
     node: Node, vcenter: VCenter
 ) -> None:
     one, two, *_ = node.processes
-    vcenter.states = {"a": "poweredOff", "b": "suspended"}
+    vcenter.states = {"a": "powered-off", "b": "suspended"}
     one.require_running("a")  # nobody waits for it: it is not known
-    one.watch("a", "vm-1")
-    two.watch("b", "vm-2")
-    two.require_running("a")  # not looked at yet
+    one.watch("a", "vm-1", "powered-off")
+    two.watch("b", "vm-2", "suspended")
+    two.require_running("a")  # nobody has looked yet
     for _ in range(60):
         node.second()
         for process in node.processes:
@@ -80,7 +82,7 @@ def test_one_process_asks_once_a_second_for_all_machines_and_each_knows(
             with pytest.raises(InstanceSuspended):
                 process.require_running("b")
     assert vcenter.asked == [{"a", "b"}] * 60
-    vcenter.states["a"] = "poweredOn"
+    vcenter.states["a"] = ""
     node.second()
     for process in node.processes:
         process.require_running("a")
@@ -88,9 +90,25 @@ def test_one_process_asks_once_a_second_for_all_machines_and_each_knows(
             process.require_running("b")
 
 
+def test_another_reason_than_the_one_told_is_asked_of_vcenter(node: Node, vcenter: VCenter) -> None:
+    """A machine that is started asks whether it was moved or copied."""
+    vcenter.states = {"a": "question-pending", "b": "failing-over"}
+    process = node.processes[0]
+    process.watch("a", "vm-1", "powered-off")
+    process.watch("b", "vm-2", "failing-over")
+    node.second()
+    process.require_running("a")
+    with pytest.raises(MachineFailingOver, match="started on another host"):
+        process.require_running("b")
+    process.watch("a", "vm-1", "question-pending")
+    node.second()
+    with pytest.raises(MachineAsks, match="answer in vCenter"):
+        process.require_running("a")
+
+
 def test_a_machine_that_nobody_asks_for_any_more_is_forgotten(node: Node, vcenter: VCenter) -> None:
-    vcenter.states = {"a": "poweredOff"}
-    node.processes[0].watch("a", "vm-1")
+    vcenter.states = {"a": "powered-off"}
+    node.processes[0].watch("a", "vm-1", "powered-off")
     for _ in range(round(INTEREST) + 5):
         node.second()
     assert len(vcenter.asked) < INTEREST
@@ -98,9 +116,9 @@ def test_a_machine_that_nobody_asks_for_any_more_is_forgotten(node: Node, vcente
 
 
 def test_what_was_not_seen_lately_is_not_known(node: Node, vcenter: VCenter) -> None:
-    vcenter.states = {"a": "poweredOff"}
+    vcenter.states = {"a": "powered-off"}
     process = node.processes[0]
-    process.watch("a", "vm-1")
+    process.watch("a", "vm-1", "powered-off")
     node.second()
     vcenter.fails = VCenterUnreachable("no answer")
     for _ in range(4):
@@ -115,8 +133,8 @@ def test_what_was_not_seen_lately_is_not_known(node: Node, vcenter: VCenter) -> 
 def test_a_machine_that_is_not_there_any_more_is_asked_for_anew(
     node: Node, vcenter: VCenter, states: dict[str, str] | None
 ) -> None:
-    vcenter.states = {"a": "poweredOff"}
-    node.processes[0].watch("a", "vm-1")
+    vcenter.states = {"a": "powered-off"}
+    node.processes[0].watch("a", "vm-1", "powered-off")
     node.second()
     vcenter.states = {}
     vcenter.fails = InstanceNotFound("deleted") if states is None else None
@@ -129,8 +147,8 @@ def test_no_more_are_watched_than_the_record_holds(
 ) -> None:
     for number in range(MOST + 50):
         uuid = f"00000000-0000-4000-8000-{number:012}"
-        vcenter.states[uuid] = "poweredOff"
-        node.processes[number % 4].watch(uuid, f"vm-{number + 1_000_000}")
+        vcenter.states[uuid] = "powered-off"
+        node.processes[number % 4].watch(uuid, f"vm-{number + 1_000_000}", "powered-off")
     node.second()
     assert len(vcenter.asked[0]) == MOST
     assert (tmp_path / "power.json").stat().st_size < 65536
@@ -144,5 +162,5 @@ def test_a_record_of_another_release_says_nothing(tmp_path: Path, vcenter: VCent
         path.write_text(written)
         process = Process("dc1", vcenter, SharedRecord(str(path)))
         process.require_running("a")
-        process.watch("a", "vm-1")
+        process.watch("a", "vm-1", "powered-off")
         assert process.look()
