@@ -103,14 +103,6 @@ class Process:
         )
         endpoints = EndpointSource(settings, vcenters, codec, audit=self.audit)
         self._endpoints = endpoints
-        self.sessions = SessionRegistry(
-            codec,
-            Relays(settings),
-            self.metrics,
-            audit=self.audit,
-            lifetime=settings.session_lifetime,
-            ledger=ledger,
-        )
         self.authorization = Authorization(
             codec,
             nova=None if nova is None else NovaTokens(nova, settings.audience),
@@ -119,6 +111,15 @@ class Process:
                 settings.replay_cache, fail_open=settings.replay_cache_fail_open
             ),
             revocations=revocations,
+        )
+        self.sessions = SessionRegistry(
+            codec,
+            Relays(settings),
+            self.metrics,
+            audit=self.audit,
+            lifetime=settings.session_lifetime,
+            give_back=self.authorization.give_back,
+            ledger=ledger,
         )
         self.access_watch = AccessWatch(
             keys,

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.chaos.browsers import Browser, Page, Stock
@@ -203,14 +203,14 @@ _HEAD = (
 )
 
 
-async def _run(made: Fleet, args: argparse.Namespace) -> list[Row]:
+async def _run(made: Fleet, args: argparse.Namespace, rows: list[Row]) -> None:
     browsers: list[Browser] = [
-        (Page if number % 2 else Stock)(
+        # Machines alternate between the vCenters, and so do both kinds of browsers.
+        (Page if number // 2 % 2 else Stock)(
             made.port, made.context, f"127.0.{1 + number // 200}.{1 + number % 200}", made.token
         )
         for number in range(args.consoles)
     ]
-    rows: list[Row] = []
     print(_HEAD, flush=True)
     try:
         for fault in FAULTS:
@@ -225,7 +225,16 @@ async def _run(made: Fleet, args: argparse.Namespace) -> list[Row]:
                 print(_line(row), flush=True)
     finally:
         await asyncio.gather(*(browser.stop() for browser in browsers))
-    return rows
+
+
+def _keep(directory: Path, rows: Sequence[Row], logs: Mapping[str, str]) -> Path:
+    """Write down what there is; where."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / time.strftime("%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    for name, log in logs.items():
+        path.with_name(f"{path.stem}-{name}.log").write_text(log)
+    return path
 
 
 def main() -> int:
@@ -255,20 +264,18 @@ def main() -> int:
     print(
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors before the first console\n"
     )
+    rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="mksfilter-chaos-") as place,
         fleet(Path(place), args.consoles, drain_time=args.drain_time) as made,
     ):
-        rows = asyncio.run(_run(made, args))
-        logs = {node.name: node.log.read_text(errors="replace") for node in made.nodes}
+        try:
+            asyncio.run(_run(made, args, rows))
+        finally:  # a console that does not open has its reason there
+            logs = {node.name: node.log.read_text(errors="replace") for node in made.nodes}
+            path = _keep(args.output, rows, logs)
     alarms = Counter(word for log in logs.values() for word in _ALARMS.findall(log))
-    print(f"\ntracebacks in the nodes' logs: {alarms.total()} {dict(alarms) or ''}")
-    args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / time.strftime("%Y%m%d-%H%M%S.json")
-    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
-    for name, log in logs.items():
-        path.with_name(f"{path.stem}-{name}.log").write_text(log)
-    print(path)
+    print(f"\ntracebacks in the nodes' logs: {alarms.total()} {dict(alarms) or ''}\n{path}")
     return 0 if all(row.kept and row.said for row in rows) and not alarms else 1
 
 

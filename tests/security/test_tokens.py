@@ -9,7 +9,8 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import Key, TokenCodec
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import WEB_1
-from tests.support.page_client import open_page, told
+from tests.support.page_client import offers, open_page, told
+from tests.support.proofs import BrowserKey
 from tests.support.proxy import start_proxy
 
 
@@ -117,10 +118,25 @@ class TestOnceOnly:
     def test_local_is_once_per_process(self, proxy_factory):
         proxy = proxy_factory(replay_cache="local")
         token = proxy.token(WEB_1)
-        assert proxy.upgrade(token).status == 101
-        answer = proxy.upgrade(token)
-        assert (answer.status, answer.body) == (403, b"")
+        with proxy.viewer(token):
+            answer = proxy.upgrade(token)
+            assert (answer.status, answer.body) == (403, b"")
+        proxy.wait_for_log("event=session-ended")
+        assert proxy.upgrade(token).status == 403
         proxy.wait_for_log("reason=token-replayed")
+
+    def test_it_is_not_used_where_the_connection_broke_before_the_next_token(self, proxy_factory):
+        """A page that comes back has no other; whoever has said something has heard the next."""
+        proxy = proxy_factory(replay_cache="local")
+        token, key = proxy.token(WEB_1), BrowserKey()
+        for times in (1, 2):
+            assert proxy.upgrade(subprotocols=offers(token, key)).status == 101
+            proxy.wait_for_metric("mksfilter_sessions_ended_total", times, reason="client-lost")
+        with open_page(proxy, token, key=key) as page:
+            resume = told(page)["resume"]
+            page.ping().wait(5)
+        assert proxy.upgrade(subprotocols=offers(token, key)).status == 403
+        assert proxy.upgrade(subprotocols=offers(resume, key)).status == 101
 
     def test_a_shared_cache_that_is_down_refuses_with_the_reason(self, proxy_factory):
         proxy = proxy_factory(replay_cache="memcached://127.0.0.1:1")

@@ -158,6 +158,15 @@ class Authorization:
                 once_only.give_back(claims.jti)
             raise
 
+    def give_back(self, claims: Claims) -> None:
+        """Make the token of *claims* good again: its bearer has not heard that it was used.
+
+        A reconnect whose connection broke before the next token had arrived is such a case, and the
+        page has no other token. Whoever uses it again has to prove the same key.
+        """
+        if self._once_only is not None:
+            self._once_only.give_back(claims.jti)
+
     def use_up(self, claims: Claims) -> None:
         """Use the token of *claims* for good, as its bearer gets another one in its place.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import json
 import math
@@ -14,7 +15,7 @@ import pytest
 
 from mksfilter.auth.proof import thumbprint
 from mksfilter.auth.revocation import Revocation, RevocationList
-from mksfilter.auth.token import TokenCodec
+from mksfilter.auth.token import TokenCodec, key_name
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import (
     RelayFailed,
@@ -120,9 +121,13 @@ def registry(codec, metrics):
 
 
 @pytest.fixture
-def open_session(codec, registry):
+def open_session_of(codec):
     def open_session(
-        *, control: bool = True, ends: int | None = None, page_key: bool = True
+        registry: SessionRegistry,
+        *,
+        control: bool = True,
+        ends: int | None = None,
+        page_key: bool = True,
     ) -> Session:
         request = ConsoleRequest(INSTANCE, user_id="u1", request_id="req-1", mode="full")
         issued = codec.issue(request, ttl=60)
@@ -142,6 +147,11 @@ def open_session(codec, registry):
         return session
 
     return open_session
+
+
+@pytest.fixture
+def open_session(registry, open_session_of):
+    return functools.partial(open_session_of, registry)
 
 
 def test_a_page_is_greeted_with_a_token_of_the_same_session(codec, open_session):
@@ -207,6 +217,38 @@ class TestWhatIsWithdrawn:
         registry.enforce(nothing, frozenset([key().kid, new]), new, end_without_key=True)
         registry.enforce(nothing, frozenset([new]), new, end_without_key=True)
         assert not session.relay.closed
+
+    def test_pages_get_a_token_of_a_new_primary_key_at_once(self, registry, open_session, codec):
+        """Two rotations within a minute would leave them with one of a key that is gone."""
+        pages = [open_session() for _ in range(3)]
+        codec._keys = Keyring(key(2), key())
+        for _ in range(2):
+            registry.enforce(
+                RevocationList(),
+                frozenset([key().kid, key(2).kid]),
+                key(2).kid,
+                end_without_key=True,
+            )
+        for page in pages:
+            token = page.relay.heard(2)[1]["token"]
+            assert key_name(token) == key(2).kid
+        assert [len(page.relay.said) for page in pages] == [2, 2, 2]
+
+
+def test_a_token_is_given_back_whose_browser_has_said_nothing(codec, metrics, open_session_of):
+    """Nobody can tell whether it has its next token; who has spoken has it."""
+    given_back: list[str] = []
+    registry = SessionRegistry(
+        codec,
+        lambda _client, _upstream, **options: Relay(**options),
+        metrics,
+        give_back=lambda claims: given_back.append(claims.jti),
+    )
+    silent, speaking = open_session_of(registry), open_session_of(registry)
+    speaking.relay.bytes_in = 12
+    for session in (silent, speaking):
+        session.relay.end(UpstreamLost("gone"))
+    assert given_back == [silent.claims.jti]
 
 
 def test_a_session_whose_end_has_come_is_not_prepared(registry, open_session):
