@@ -182,6 +182,10 @@ export function toolBar({ byId, session, toConsole, openPaste }) {
         closeIn(AFTER_POINTER);
     });
 
+    // Narrow, it has several rows; menu and panel have what it leaves.
+    const measure = () => document.body.style.setProperty("--bar", `${tools.offsetHeight}px`);
+    new ResizeObserver(measure).observe(tools);
+
     // Whoever types wants to see the line below the bar.
     session.addEventListener("key", () => {
         if ("open" in bar.dataset && !isWanted()) close();
