@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from mksfilter.exceptions import ConsoleError, SessionEnded
 from mksfilter.proxy.web import samples
+from mksfilter.proxy.web.tallies import HistogramTally, Tally
 
 __all__ = ["Metrics", "Step"]
 
@@ -40,35 +41,32 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._looks: list[Callable[[], None]] = []
         self._merge: dict[str, samples.Merge] = {}
-        self._active = Gauge(
+        self._active = 0
+        Gauge(
             "mksfilter_sessions_active", "Console sessions that are open.", registry=registry
+        ).set_function(lambda: self._active)
+        self._opened = Tally(
+            registry, "mksfilter_sessions_opened", "Console sessions opened.", "mode"
         )
-        self._opened = Counter(
-            "mksfilter_sessions_opened", "Console sessions opened.", ["mode"], registry=registry
+        self._refused = Tally(
+            registry, "mksfilter_refusals", "Requests refused, by reason.", "reason"
         )
-        self._refused = Counter(
-            "mksfilter_refusals", "Requests refused, by reason.", ["reason"], registry=registry
+        self._ended = Tally(
+            registry, "mksfilter_sessions_ended", "Console sessions ended, by reason.", "reason"
         )
-        self._ended = Counter(
-            "mksfilter_sessions_ended",
-            "Console sessions ended, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        sent = Counter(
+        self._bytes = Tally(
+            registry,
             "mksfilter_bytes",
             "Bytes relayed: in from browsers, out to them.",
-            ["direction"],
-            registry=registry,
+            "direction",
         )
-        self._bytes_in, self._bytes_out = sent.labels("in"), sent.labels("out")
-        self._token_seconds = Histogram(
-            "mksfilter_token_seconds",
-            "Seconds to verify a good token; one of Nova's own is asked of Nova.",
-            registry=registry,
-            buckets=_TOKEN_SECONDS,
-        )
-        self._steps = {
+        self._steps: dict[Step, HistogramTally] = {
+            "token": HistogramTally(
+                registry,
+                "mksfilter_token_seconds",
+                "Seconds to verify a good token; one of Nova's own is asked of Nova.",
+                bounds=_TOKEN_SECONDS,
+            ),
             "ticket": self._by_vcenter("ticket", "Seconds to find the VM and take a ticket."),
             "dial": self._by_vcenter(
                 "dial", "Seconds to connect to the console host: name, TCP, TLS, handshake."
@@ -80,9 +78,7 @@ class Metrics:
                 "first_byte", "Seconds from the answer 101 to the host's first byte."
             ),
         }
-        # prometheus_client checks and converts labels at each use of them.
-        self._timed: dict[tuple[Step, str], Histogram] = {}
-        self._vcenters: set[str] = set()
+        self._vcenters: set[str] = {""}
         self._audit_lost = Counter(
             "mksfilter_audit_events_lost",
             "Audit events that a place of the audit trail will not get.",
@@ -91,72 +87,65 @@ class Metrics:
         )
         # A counter that first shows with 1 has not increased, for Prometheus: all begin with 0.
         for reason in _reasons(ConsoleError):
-            self._refused.labels(reason)
+            self._refused.add(reason, 0)
         for reason in _reasons(SessionEnded):
-            self._ended.labels(reason)
+            self._ended.add(reason, 0)
+        for direction in ("in", "out"):
+            self._bytes.add(direction, 0)
         for sink in ("file", "syslog", "messaging"):
             self._audit_lost.labels(sink)
 
-    def _by_vcenter(self, name: str, words: str) -> Histogram:
-        return Histogram(
+    def _by_vcenter(self, name: str, words: str) -> HistogramTally:
+        return HistogramTally(
+            self.registry,
             f"mksfilter_{name}_seconds",
             words,
-            ["vcenter"],
-            registry=self.registry,
-            buckets=_SECONDS,
+            bounds=_SECONDS,
+            label="vcenter",
         )
 
     # -- what happened ---------------------------------------------------------------------------
 
     def refuse(self, reason: str) -> None:
         """Count a refused request; *reason* is that of a :class:`ConsoleError`."""
-        self._refused.labels(reason).inc()
+        self._refused.add(reason)
 
     def took(self, step: Step, seconds: float, vcenter: str = "") -> None:
         """Note how long a step of an opening took.
 
         :param vcenter: where the console is; not for ``token``.
         """
-        if step == "token":
-            self._token_seconds.observe(seconds)
-        else:
-            timed = self._timed.get((step, vcenter))
-            if timed is None:
-                known = self._known(vcenter)
-                timed = self._steps[step].labels(known)
-                if known == vcenter:
-                    self._timed[step, vcenter] = timed
-            timed.observe(seconds)
+        if vcenter not in self._vcenters:
+            vcenter = self._known(vcenter)
+        self._steps[step].observe(seconds, vcenter)
 
     def session_opened(self, mode: str) -> None:
         """Count a session that begins; *mode* is that of its claims."""
-        self._active.inc()
-        self._opened.labels(mode).inc()
+        self._active += 1
+        self._opened.add(mode)
 
     def session_lost(self, reason: str) -> None:
         """Count a session that is over, and that is among nobody's open ones any more."""
-        self._ended.labels(reason).inc()
+        self._ended.add(reason)
 
     def session_ended(self, reason: str) -> None:
         """Count a session that is over; *reason* is that of a :class:`SessionEnded`."""
-        self._active.dec()
-        self._ended.labels(reason).inc()
+        self._active -= 1
+        self._ended.add(reason)
 
     def count_bytes(self, arrived: int, sent: int) -> None:
         """Add to what was relayed."""
         if arrived:
-            self._bytes_in.inc(arrived)
+            self._bytes.add("in", arrived)
         if sent:
-            self._bytes_out.inc(sent)
+            self._bytes.add("out", sent)
 
     def audit_lost(self, sink: str, count: int) -> None:
         """Count audit events that *sink* (``file``, ``syslog``, ``messaging``) will not get."""
         self._audit_lost.labels(sink).inc(count)
 
     def _known(self, vcenter: str) -> str:
-        if vcenter in self._vcenters:
-            return vcenter
-        if len(self._vcenters) >= _MOST_VCENTERS:
+        if len(self._vcenters) > _MOST_VCENTERS:  # one of them is none
             return _OTHER
         self._vcenters.add(vcenter)
         return vcenter
