@@ -9,13 +9,12 @@ request that are being served (:func:`serving`), as ``session_id`` and ``request
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mksfilter import log_format
@@ -171,14 +170,16 @@ _served: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
 )
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[None]:
+class serving:
     """Lines in this context, and in no other greenlet, have what :func:`name_session` tells."""
-    before = _served.set(_NOBODY)
-    try:
-        yield
-    finally:
-        _served.reset(before)
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _served.set(_NOBODY)
+
+    def __exit__(self, *_: object) -> None:
+        _served.reset(self._before)
 
 
 def name_session(session: str, request: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "MAX_LINE",
     "RequestHead",
     "asks_for_upgrade",
+    "elements",
     "fields",
     "hopeless",
     "parse",
@@ -45,6 +46,7 @@ _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 #: OPTIONS is what HAProxy's `option httpchk` sends when nobody says otherwise.
+_LIST = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[-!#$%&'*+.^_`|~0-9A-Za-z]+)*")
 _METHODS = (b"GET", b"HEAD", b"OPTIONS")
 _ALLOW = b", ".join(_METHODS).decode("ascii")
 _UPGRADING = frozenset({"upgrade", "sec-websocket-key"})
@@ -151,6 +153,14 @@ def fields(header_block: bytes) -> list[tuple[bytes, bytes]]:
             raise HeadTooLarge("header line too long")
         found.append((match[1], match[2].strip()))
     return found
+
+
+def elements(value: str) -> list[str] | None:
+    """The elements of a header's list (RFC 9110 section 5.6.1), each of them a token.
+
+    :returns: None for any other form, be it good: empty elements, parameters, ``name/version``.
+    """
+    return value.replace(" ", "").replace("\t", "").split(",") if _LIST.fullmatch(value) else None
 
 
 def _check_headers(header_block: bytes, *, needs_host: bool) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from mksfilter.exceptions import DrainingError, OpeningLimitReached, RateLimitReached
 from mksfilter.proxy.console.limits import AddressRate, Reservation, SessionLimits, network
-from mksfilter.proxy.console.openings import Openings
+from mksfilter.proxy.console.openings import Opening, Openings
 from mksfilter.proxy.console.waiting import WaitingPages
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Admission:
         :returns: to be released when the session ends, or does not come about.
         :raises LimitReached: one of its subclasses, for the limit that is reached.
         """
-        kept = self._waiting.leave(claims.session_id)
+        kept = self._waiting.leave(claims.session_id) if self._waiting else None
         if kept is None:
             self._rate.take(address, self._clock())
             return self._limits.reserve(claims.iid, claims.uid)
@@ -116,7 +116,7 @@ class Admission:
 
     def waits(self, claims: Claims) -> bool:
         """Whether the session of *claims* has a page here that waits for its machine."""
-        return claims.session_id in self._waiting
+        return bool(self._waiting) and claims.session_id in self._waiting
 
     def keep(self, claims: Claims, place: Reservation) -> float:
         """The page of *claims* waits for its machine to start, and keeps *place*.
@@ -125,22 +125,50 @@ class Admission:
         """
         return self._waiting.keep(claims.session_id, place)
 
-    @contextlib.contextmanager
-    def turn(self, claims: Claims, address: str) -> Iterator[None]:
+    def turn(self, claims: Claims, address: str) -> Turn:
         """Around the opening of one console; waits, in this greenlet, until it may begin.
 
         :raises OpeningLimitReached: too many wait already, or it waits too long.
         """
+        return Turn(self._openings, claims.uid, address, self._patience)
+
+
+class Turn:
+    """See :meth:`Admission.turn`."""
+
+    __slots__ = ("_address", "_decided", "_opening", "_openings", "_patience", "_user")
+
+    def __init__(self, openings: Openings | None, user: str, address: str, patience: float) -> None:
+        self._openings = openings
+        self._user = user
+        self._address = address
+        self._patience = patience
+        self._opening: Opening | None = None
+        self._decided: Event | None = None
+
+    def __enter__(self) -> None:
         if self._openings is None:
-            yield
             return
-        decided = Event()
-        opening = self._openings.ask(claims.uid, address, decided.set)
-        try:
-            if not decided.wait(self._patience):
-                raise OpeningLimitReached(f"no console's turn came within {self._patience:g} s")
-            if opening.refused is not None:
-                raise opening.refused
-            yield
-        finally:
-            self._openings.leave(opening)
+        opening = self._openings.ask(self._user, self._address, self._wake)
+        self._opening = opening
+        if not opening.admitted:
+            try:
+                self._wait(opening)
+            except BaseException:
+                self._openings.leave(opening)
+                raise
+
+    def _wait(self, opening: Opening) -> None:
+        self._decided = Event()
+        if not self._decided.wait(self._patience):
+            raise OpeningLimitReached(f"no console's turn came within {self._patience:g} s")
+        if opening.refused is not None:
+            raise opening.refused
+
+    def _wake(self) -> None:
+        if self._decided is not None:
+            self._decided.set()
+
+    def __exit__(self, *_: object) -> None:
+        if self._openings is not None and self._opening is not None:
+            self._openings.leave(self._opening)

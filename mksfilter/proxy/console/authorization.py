@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.auth import proof
@@ -139,8 +138,7 @@ class Authorization:
             self._once_only.require_unused(claims.jti)
         return True
 
-    @contextlib.contextmanager
-    def claim(self, claims: Claims) -> Iterator[None]:
+    def claim(self, claims: Claims) -> _Claim:
         """Use the token of *claims*, where each is good for once, for what the context does.
 
         When that fails no console was opened, and the token is good again: a page whose vCenter
@@ -149,14 +147,7 @@ class Authorization:
         :raises TokenReplayed: it was used before.
         :raises ReplayCacheUnavailable: that cannot be told at the moment.
         """
-        once_only = self._once_only
-        ours = once_only is not None and once_only.claim(claims.jti, claims.exp)
-        try:
-            yield
-        except BaseException:
-            if once_only is not None and ours:
-                once_only.give_back(claims.jti)
-            raise
+        return _Claim(self._once_only, claims)
 
     def give_back(self, claims: Claims) -> None:
         """Make the token of *claims* good again: its bearer has not heard that it was used.
@@ -194,3 +185,22 @@ class Authorization:
         entry = None if self._revocations is None else self._revocations.current.match(claims)
         if entry is not None:
             raise TokenRevoked(f"token {claims.jti} is revoked, by {entry.kind} {entry.value}")
+
+
+class _Claim:
+    """See :meth:`Authorization.claim`."""
+
+    __slots__ = ("_claims", "_once_only", "_ours")
+
+    def __init__(self, once_only: OnceOnly | None, claims: Claims) -> None:
+        self._once_only = once_only
+        self._claims = claims
+        self._ours = False
+
+    def __enter__(self) -> None:
+        if self._once_only is not None:
+            self._ours = self._once_only.claim(self._claims.jti, self._claims.exp)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None and self._ours and self._once_only is not None:
+            self._once_only.give_back(self._claims.jti)

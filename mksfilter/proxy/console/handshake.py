@@ -6,8 +6,6 @@ key with 500 and matches the subprotocol by substring; its handshake is never us
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +16,7 @@ from websockets.headers import parse_connection, parse_subprotocol, parse_upgrad
 from websockets.utils import accept_key
 
 from mksfilter.exceptions import HandshakeError, UpgradeOverHTTP10, UpgradeRequired
+from mksfilter.proxy.http_head import elements
 
 __all__ = [
     "BINARY",
@@ -39,11 +38,15 @@ TOKEN_PREFIX = "mks.token."  # noqa: S105
 #: Subprotocols by which a page offers its public key, and proves that it has the private one.
 KEY_PREFIX = "mks.key."
 PROOF_PREFIX = "mks.proof."
+_PREFIXES = (TOKEN_PREFIX, KEY_PREFIX, PROOF_PREFIX)
 #: Subprotocol of a page that asks once more whether its machine has started.
 WAIT = "mks.wait"
 #: Subprotocol of a page whose user asks for the console that has been opened elsewhere.
 TAKE = "mks.take"
 
+_PLAIN_QUERY = re.compile(r"token=([A-Za-z0-9._~-]*)")
+# 16 bytes in base64.
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _COOKIE_TOKEN = re.compile(r"(?:^|[;&])\s*token=([^;&]*)")
 #: Elements of one header. The parsers take milliseconds for thousands.
 _MOST_ELEMENTS = 32
@@ -109,30 +112,32 @@ def read(environ: Mapping[str, str]) -> Handshake:
         if environ.get(name, "").count(",") >= _MOST_ELEMENTS:
             raise HandshakeError(f"a header of more than {_MOST_ELEMENTS} elements")
     try:
-        upgrades = parse_upgrade(environ["HTTP_UPGRADE"])
-        options = parse_connection(environ.get("HTTP_CONNECTION", ""))
+        upgrade, connection = environ["HTTP_UPGRADE"], environ.get("HTTP_CONNECTION", "")
+        upgrades = elements(upgrade) or parse_upgrade(upgrade)
+        options = elements(connection) or parse_connection(connection)
         offered = _offered(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", ""))
     except InvalidHeader:
         # The library's message quotes the header, which may hold the token.
         raise HandshakeError("malformed Upgrade, Connection or subprotocol header") from None
-    if [upgrade.lower() for upgrade in upgrades] != ["websocket"]:
+    if [*map(str.lower, upgrades)] != ["websocket"]:
         raise UpgradeRequired("the request asks for an upgrade to something else than websocket")
-    if "upgrade" not in [option.lower() for option in options]:
+    if "upgrade" not in map(str.lower, options):
         raise HandshakeError("the Connection header lacks 'Upgrade'")
     if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
         raise UpgradeRequired("WebSocket version other than 13")
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
-    if not _is_key(key):
+    if not _KEY.fullmatch(key):
         raise HandshakeError("Sec-WebSocket-Key is not 16 bytes in base64")
-    offered_token = _value_of(TOKEN_PREFIX, offered)
+    values = _values(offered)
+    offered_token = values.get(TOKEN_PREFIX, "")
     token = offered_token or query_token(environ.get("QUERY_STRING", "")) or _cookie_token(environ)
     return Handshake(
         key,
         _choose(offered),
         token,
         in_subprotocol=bool(offered_token),
-        page_key=_value_of(KEY_PREFIX, offered),
-        proof=_value_of(PROOF_PREFIX, offered),
+        page_key=values.get(KEY_PREFIX, ""),
+        proof=values.get(PROOF_PREFIX, ""),
         waits=WAIT in offered,
         takes=TAKE in offered,
     )
@@ -155,7 +160,9 @@ def response(
 
 def query_token(query: str) -> str:
     """The last ``token`` of a query string, which is Nova's rule; empty when there is none."""
-    return _last_field(query, "token")
+    # Nearly every link's query, which the library takes some dozen calls for.
+    plain = _PLAIN_QUERY.fullmatch(query)
+    return plain[1] if plain else _last_field(query, "token")
 
 
 def link_token(query: str) -> str:
@@ -173,7 +180,9 @@ def _last_field(query: str, wanted: str) -> str:
 
 
 def _offered(header: str) -> list[str]:
-    offered = list(map(str, parse_subprotocol(header))) if header.strip() else []
+    if not header.strip():
+        return []
+    offered = elements(header) or list(map(str, parse_subprotocol(header)))
     if len(set(offered)) != len(offered):
         # Section 4.1 point 10: the elements are unique strings.
         raise HandshakeError("a subprotocol is offered twice")
@@ -181,14 +190,19 @@ def _offered(header: str) -> list[str]:
 
 
 def _choose(offered: list[str]) -> str | None:
-    return next((name for name in (CONTROL, BINARY) if name in offered), None)
+    return CONTROL if CONTROL in offered else BINARY if BINARY in offered else None
 
 
-def _value_of(prefix: str, offered: list[str]) -> str:
-    values = [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
-    if len(values) > 1:
-        raise HandshakeError(f"more than one {prefix.split('.')[1]} is offered")
-    return values[0] if values else ""
+def _values(offered: list[str]) -> dict[str, str]:
+    """What is handed over in the names of subprotocols, by its prefix."""
+    values: dict[str, str] = {}
+    for name in offered:
+        for prefix in _PREFIXES:
+            if name.startswith(prefix):
+                if prefix in values:
+                    raise HandshakeError(f"more than one {prefix.split('.')[1]} is offered")
+                values[prefix] = name[len(prefix) :]
+    return values
 
 
 def _cookie_token(environ: Mapping[str, str]) -> str:
@@ -202,10 +216,3 @@ def _cookie_token(environ: Mapping[str, str]) -> str:
         return ""
     tokens = _COOKIE_TOKEN.findall(environ.get("HTTP_COOKIE", ""))
     return str(tokens[-1]) if tokens else ""
-
-
-def _is_key(key: str) -> bool:
-    try:
-        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
-    except (ValueError, binascii.Error):
-        return False

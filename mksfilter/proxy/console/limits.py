@@ -81,20 +81,23 @@ class SessionLimits:
 
         :raises LimitReached: one of its subclasses, for the limit that is reached.
         """
-        if self.full:
+        if self._taken >= self._total > 0:
             raise SessionLimitReached(self.full)
-        if self._per_instance and self._instances[instance] >= self._per_instance:
+        # ``get`` rather than a Counter's own way with what is missing, which is Python.
+        of_instance = self._instances.get(instance, 0)
+        of_user = self._users.get(user, 0)
+        if self._per_instance and of_instance >= self._per_instance:
             raise InstanceLimitReached(
                 f"instance {instance}: max_sessions_per_instance ({self._per_instance}) is reached"
             )
-        if user and self._per_user and self._users[user] >= self._per_user:
+        if user and self._per_user and of_user >= self._per_user:
             raise UserLimitReached(
                 f"user {user}: max_sessions_per_user ({self._per_user}) is reached"
             )
         self._taken += 1
-        self._instances[instance] += 1
+        self._instances[instance] = of_instance + 1
         if user:
-            self._users[user] += 1
+            self._users[user] = of_user + 1
         return Reservation(functools.partial(self._give_back, instance, user))
 
     def _give_back(self, instance: str, user: str) -> None:
@@ -165,9 +168,11 @@ def network(address: str) -> str:
 
 
 def _subtract(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+    left = counter[key] - 1
+    if left:
+        counter[key] = left
+    else:
+        counter.pop(key)  # C, where Counter's own ``del`` is Python
 
 
 def _most(counter: Counter[str]) -> int:

@@ -138,18 +138,18 @@ class Openings:
     def _has_place(self, opening: Opening) -> bool:
         return (
             self._taken < self._total
-            and (not opening.user or self._users[opening.user] < self._per_user)
-            and self._addresses[opening.address] < self._per_address
+            and (not opening.user or self._users.get(opening.user, 0) < self._per_user)
+            and self._addresses.get(opening.address, 0) < self._per_address
         )
 
     def _admit(self, opening: Opening) -> None:
         self._taken += 1
-        self._users[opening.user] += 1
-        self._addresses[opening.address] += 1
+        self._users[opening.user] = self._users.get(opening.user, 0) + 1
+        self._addresses[opening.address] = self._addresses.get(opening.address, 0) + 1
         opening.admit()
 
     def _admit_next(self) -> None:
-        for line in list(self._lines):
+        for line in list(self._lines) if self._lines else ():
             if self._taken >= self._total:
                 return
             first = self._lines[line][0]
@@ -188,6 +188,8 @@ class Openings:
 
 
 def _subtract(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+    left = counter[key] - 1
+    if left:
+        counter[key] = left
+    else:
+        counter.pop(key)  # C, where Counter's own ``del`` is Python

@@ -197,7 +197,7 @@ def parse_networks(texts: Iterable[str], option: str) -> _Networks:
 
 def contains(networks: _Networks, address: str) -> bool:
     """Is *address* in one of *networks*? An IPv4 address mapped into IPv6 counts as IPv4."""
-    parsed = _parse_address(address)
+    parsed = _parse_address(address) if networks else None
     return parsed is not None and any(
         parsed.version == network.version and parsed in network for network in networks
     )

@@ -34,6 +34,8 @@ def record_opening(audit: Trail, session: Session) -> None:
 
     :raises AuditUnavailable: ``audit_fail_closed``, and it cannot be recorded.
     """
+    if not audit:
+        return
     resumed = session.claims.use == "resume"
     audit.confirm("resumed" if resumed else "opened", **session_facts(session))
 
@@ -43,6 +45,8 @@ def record_end(audit: Trail, session: Session, reason: ConsoleError) -> None:
 
     It has ``moved`` where its page comes back by itself, which it can by a resume token alone.
     """
+    if not audit:
+        return
     seconds = time.monotonic() - session.started
     if isinstance(reason, SessionRevoked):
         action = "revoked"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -171,7 +171,7 @@ class Session:
     place: Reservation
     wake: Callable[[Session], None]
     started: float = dataclasses.field(default_factory=time.monotonic)
-    connection_id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    connection_id: str = dataclasses.field(default_factory=lambda: os.urandom(6).hex())
     greeting: str | None = None
     question: str = ""
     counted_in: int = 0

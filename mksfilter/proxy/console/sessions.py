@@ -229,7 +229,8 @@ class SessionRegistry:
                 "returns": bool(session.cnf),
             }
         )
-        _log_opening(session)
+        if LOG.isEnabledFor(logging.INFO):
+            _log_opening(session)
         if session.greeting is not None:
             # Before the relay starts, so that a page knows its token before the first pixel.
             session.relay.send_control(session.greeting)
@@ -368,21 +369,8 @@ class SessionRegistry:
                 exc_info=reason.__cause__,
             )
         recording.record_end(self._audit, session, reason)
-        LOG.info(
-            event(
-                "session-ended",
-                session=session.id,
-                connection=session.connection_id,
-                jti=session.claims.jti,
-                instance=session.claims.iid,
-                request=session.claims.rid,
-                reason=reason.reason,
-                detail=reason,
-                seconds=f"{time.monotonic() - session.started:.1f}",
-                bytes_in=session.relay.bytes_in,
-                bytes_out=session.relay.bytes_out,
-            )
-        )
+        if LOG.isEnabledFor(logging.INFO):
+            _log_end(session, reason)
         self._ledger.leave(session.entry)
 
     def _close(self, session: Session) -> None:
@@ -502,5 +490,23 @@ def _log_opening(session: Session) -> None:
             host=session.host,
             client=session.client,
             mode=claims.mode,
+        )
+    )
+
+
+def _log_end(session: Session, reason: SessionEnded) -> None:
+    LOG.info(
+        event(
+            "session-ended",
+            session=session.id,
+            connection=session.connection_id,
+            jti=session.claims.jti,
+            instance=session.claims.iid,
+            request=session.claims.rid,
+            reason=reason.reason,
+            detail=reason,
+            seconds=f"{time.monotonic() - session.started:.1f}",
+            bytes_in=session.relay.bytes_in,
+            bytes_out=session.relay.bytes_out,
         )
     )

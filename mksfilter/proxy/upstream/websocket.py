@@ -8,13 +8,16 @@ takes longer than all other Python code of a dial.
 
 from __future__ import annotations
 
+import binascii
+import functools
+import os
 import re
 from typing import Final
 
 import gevent.socket
 from websockets.exceptions import InvalidHeader
 from websockets.headers import build_host, parse_connection, parse_upgrade
-from websockets.utils import accept_key, generate_key
+from websockets.utils import accept_key
 
 from mksfilter.endpoint import Endpoint
 from mksfilter.exceptions import BackendError, RequestError, TicketRefused, UpstreamRefused
@@ -30,6 +33,8 @@ SUBPROTOCOL: Final = "binary"
 MAX_RESPONSE: Final = 16 * 1024
 
 _READ: Final = 4096
+# It parses an address anew each time.
+_host: Final = functools.lru_cache(maxsize=4096)(build_host)
 _RESOURCE: Final = re.compile(r"/[!-~]*")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
@@ -59,10 +64,10 @@ def request(host: str, port: int, resource: str, *, secure: bool) -> tuple[str, 
     :param secure: it goes over TLS.
     :returns: its key, by which :func:`check` knows the answer, and its bytes.
     """
-    key = generate_key()
+    key = binascii.b2a_base64(os.urandom(16), newline=False).decode("ascii")
     lines = (
         f"GET {resource} HTTP/1.1",
-        f"Host: {build_host(host, port, secure)}",
+        f"Host: {_host(host, port, secure)}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {key}",
@@ -95,14 +100,18 @@ def check(answer: bytes, key: str) -> None:
     try:
         for name, value in http_head.fields(answer.partition(b"\r\n")[2]):
             sent.setdefault(name.lower(), []).append(value.decode("latin-1"))
-        options = [word for each in sent.get(b"connection", ()) for word in parse_connection(each)]
-        upgrades = [name for each in sent.get(b"upgrade", ()) for name in parse_upgrade(each)]
+        options: list[str] = []
+        for each in sent.get(b"connection", ()):
+            options += http_head.elements(each) or parse_connection(each)
+        upgrades: list[str] = []
+        for each in sent.get(b"upgrade", ()):
+            upgrades += http_head.elements(each) or parse_upgrade(each)
     except (RequestError, InvalidHeader):
         # The library's message quotes the header, in which a host may repeat what it was asked for.
         raise UpstreamRefused("malformed headers") from None
-    if "upgrade" not in [option.lower() for option in options]:
+    if "upgrade" not in map(str.lower, options):
         raise UpstreamRefused("the Connection header lacks 'Upgrade'")
-    if [name.lower() for name in upgrades] != ["websocket"]:
+    if [*map(str.lower, upgrades)] != ["websocket"]:
         raise UpstreamRefused("no upgrade to websocket")
     if sent.get(b"sec-websocket-accept") != [accept_key(key)]:
         raise UpstreamRefused("Sec-WebSocket-Accept is not the answer to this request's key")
