@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import string
 from collections.abc import Mapping
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
 from mksfilter.exceptions import TicketRefused
 from mksfilter.tcp import host_and_port
@@ -21,6 +21,8 @@ Kind = Literal["websocket", "authd"]
 RFBHandshake = Literal["auto", "full", "missing"]
 
 _LENGTHS: Final = {"sha1": 20, "sha256": 32, "sha512": 64}
+_ALGORITHMS: Final = {length: name for name, length in _LENGTHS.items()}
+_DIGITS: Final = frozenset(string.hexdigits)
 _SEPARATORS: Final = str.maketrans("", "", ": \t")
 
 
@@ -63,14 +65,13 @@ class CertificateDigest:
         if prefix.lower() in _LENGTHS:
             algorithm, text = algorithm or prefix, rest
         digits = text.translate(_SEPARATORS)
-        if not digits or len(digits) % 2 or not set(digits) <= set(string.hexdigits):
+        if not digits or len(digits) % 2 or not _DIGITS.issuperset(digits):
             raise ValueError("a certificate digest is written in pairs of hexadecimal digits")
         value = bytes.fromhex(digits)
         if algorithm is None:
-            named = [name for name, length in _LENGTHS.items() if length == len(value)]
-            if not named:
+            algorithm = _ALGORITHMS.get(len(value))
+            if algorithm is None:
                 raise ValueError("a certificate digest has 20 (SHA-1), 32 or 64 bytes")
-            algorithm = named[0]
         return cls(algorithm.lower().replace("-", ""), value)
 
     @classmethod
@@ -142,22 +143,19 @@ class Endpoint:
             release sealed may be.
         """
         try:
-            return cls(
-                kind=_kind(mapping["kind"]),
-                host=_text(mapping["host"]),
-                port=_port(mapping["port"]),
-                resource=_string(mapping.get("resource", "")),
-                tls=_flag(mapping.get("tls", True)),
-                server_name=_string(mapping.get("server_name", "")),
-                digests=_digests(mapping.get("digests", [])),
-                ca_file=_string(mapping["ca_file"]) if "ca_file" in mapping else None,
-                insecure=_flag(mapping.get("insecure", False)),
-                rfb_handshake=_rfb_handshake(mapping.get("rfb_handshake", "auto")),
-                ticket=_string(mapping.get("ticket", "")),
-                config_file=_string(mapping.get("config_file", "")),
-                vcenter=_string(mapping.get("vcenter", "")),
-                vm=_string(mapping.get("vm", "")),
-            )
+            values: dict[str, Any] = {}
+            for name, kind in _READ.items():
+                if name in mapping:
+                    value = mapping[name]
+                    # type() rather than isinstance(): to the latter True is a number.
+                    if type(value) is not kind:
+                        raise TypeError(f"{name} is of the wrong type")
+                    values[name] = value
+            if not values["host"] or not 0 < values["port"] < 65536:
+                raise ValueError("no host, or no port")
+            if values["kind"] not in _KINDS or values.get("rfb_handshake", "auto") not in _WAYS:
+                raise ValueError("not a kind of console, or not a way to begin RFB")
+            return cls(**values, digests=_digests(mapping.get("digests", ())))
         except (KeyError, TypeError, ValueError) as exc:
             raise TicketRefused(
                 "the console ticket sealed in a token cannot be read; "
@@ -180,45 +178,32 @@ _OPTIONAL: Final[dict[str, str | bool | None]] = {
 }
 
 
-def _kind(value: object) -> Kind:
-    for kind in get_args(Kind):
-        if value == kind:
-            return cast(Kind, kind)
-    raise ValueError("not a kind of console")
-
-
-def _rfb_handshake(value: object) -> RFBHandshake:
-    for how in get_args(RFBHandshake):
-        if value == how:
-            return cast(RFBHandshake, how)
-    raise ValueError("not a way to begin RFB")
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
-
-
-def _text(value: object) -> str:
-    if not _string(value):
-        raise ValueError("empty")
-    return _string(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("not a boolean")
-    return value
-
-
-def _port(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-        raise ValueError("not a port")
-    return value
+#: Of what a token tells, and of which type.
+_READ: Final[dict[str, type]] = {
+    "kind": str,
+    "host": str,
+    "port": int,
+    "resource": str,
+    "tls": bool,
+    "server_name": str,
+    "ca_file": str,
+    "insecure": bool,
+    "rfb_handshake": str,
+    "ticket": str,
+    "config_file": str,
+    "vcenter": str,
+    "vm": str,
+}
+_KINDS: Final = get_args(Kind)
+_WAYS: Final = get_args(RFBHandshake)
 
 
 def _digests(values: object) -> tuple[CertificateDigest, ...]:
     if not isinstance(values, (list, tuple)):
         raise TypeError("not a list")
-    return tuple(CertificateDigest.parse(_text(value)) for value in values)
+    digests = []
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError("not a string")
+        digests.append(CertificateDigest.parse(value))
+    return tuple(digests)

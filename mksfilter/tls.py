@@ -42,6 +42,8 @@ def strongest(digests: Sequence[CertificateDigest]) -> tuple[CertificateDigest, 
 
     A host whose SHA-1 digest can be forged must not be accepted by it when SHA-256 is known too.
     """
+    if len(digests) == 1:
+        return tuple(digests)
     best = max((digest.strength for digest in digests), default=0)
     return tuple(digest for digest in digests if digest.strength == best)
 
@@ -63,13 +65,15 @@ def check_digests(
         raise CertificateMismatch(f"{subject}: no certificate, or no digest to compare it with")
     presented = CertificateDigest.of(der, expected[0].algorithm)
     # Digests are public; compare_digest costs nothing and ends the discussion.
-    if not any(hmac.compare_digest(presented.value, digest.value) for digest in expected):
-        raise CertificateMismatch(
-            f"{subject}: certificate {presented} is presented, "
-            f"{' or '.join(map(str, expected))} expected; if it was renewed on purpose, correct "
-            f"the thumbprint (or reconnect the host in vCenter), else the connection may be "
-            f"intercepted"
-        )
+    for digest in expected:
+        if hmac.compare_digest(presented.value, digest.value):
+            return
+    raise CertificateMismatch(
+        f"{subject}: certificate {presented} is presented, "
+        f"{' or '.join(map(str, expected))} expected; if it was renewed on purpose, correct "
+        f"the thumbprint (or reconnect the host in vCenter), else the connection may be "
+        f"intercepted"
+    )
 
 
 def expiry(der: bytes) -> float:

@@ -69,6 +69,10 @@ class TLSStream:
 
         :raises OSError: the connection is lost or cut off.
         """
+        # Where nothing waits OpenSSL would say so, by an exception that takes longer than a read.
+        if not (self._incoming.pending or self.tls.pending()):
+            self._flush()
+            self._fill()
         while True:
             try:
                 data = self.tls.read(size)
@@ -107,7 +111,7 @@ class TLSStream:
     def unread(self) -> bytes:
         """What was received and decrypts without another read: what followed what was asked for."""
         data = b""
-        while True:
+        while self._incoming.pending or self.tls.pending():
             try:
                 more = self.tls.read(_RECORD)
             except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
@@ -115,6 +119,7 @@ class TLSStream:
             if not more:
                 return data
             data += more
+        return data
 
     def getpeercert(self, binary_form: bool = False) -> Any:
         """The peer's certificate, as :meth:`ssl.SSLObject.getpeercert` has it."""

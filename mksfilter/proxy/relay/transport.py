@@ -40,6 +40,8 @@ ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 _MOST_UNSENT: Final = 2 * ROOM
 """Bytes kept for a peer before TLS may answer it no more; without answers it is half of that."""
 
+_unless_lost: Final = contextlib.suppress(OSError)  # one may be entered again and again
+
 _ciphertext = memoryview(bytearray(BUFFER_SIZE))
 _record_header = struct.Struct("!BxxH").unpack_from
 
@@ -168,14 +170,14 @@ class PlainTransport:
 
     def watch_peer(self, seconds: int, *, unread: float = 0) -> None:
         """See :class:`Transport`."""
-        with contextlib.suppress(OSError):  # lost already, as reading will tell
+        with _unless_lost:  # as reading will tell
             tcp.watch_peer(self._sock, seconds, unread=unread)
 
     def close(self) -> None:
         """See :class:`Transport`."""
         self.fd = -1
         self._unsent = None
-        with contextlib.suppress(OSError):  # the peer was faster
+        with _unless_lost:  # the peer was faster
             self._sock.shutdown(_socket.SHUT_WR)
         self._sock.close()
 
@@ -358,12 +360,12 @@ class TLSTransport(PlainTransport):
     def close(self) -> None:
         """See :class:`Transport`."""
         # Wants to read the peer's close_notify, which is not waited for.
-        with contextlib.suppress(OSError):
+        with _unless_lost:
             self._tls.unwrap()
-        with contextlib.suppress(OSError):
+        with _unless_lost:
             if self._outgoing.pending:
                 self._push()
-        super().close()
+        PlainTransport.close(self)
 
     def _answer(self) -> None:
         """Send what TLS itself answers, to a key update (RFC 8446 section 4.6.3) for example.

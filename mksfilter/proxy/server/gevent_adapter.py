@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-import wsgiref.headers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from socket import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -104,6 +103,7 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
     close_connection: bool
     command: str
     path: str
+    headers: _Headers
 
     def serve(self, request: RequestHead) -> bool:
         """Have *request* answered.
@@ -129,11 +129,23 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
         )
         self.headers = _Headers(request.headers)
         self.content_length = None
-        options = self.headers.get("Connection", "").lower().replace(" ", "").split(",")
+        options = (self.headers.get("Connection") or "").lower().replace(" ", "").split(",")
         self.close_connection = (
             "keep-alive" not in options if request.version == "HTTP/1.0" else "close" in options
         )
         return True
+
+    def _headers(self) -> list[tuple[str, str]]:
+        """The environ's names and values: pywsgi's ``get_environ`` asks, and reads each line by
+        itself where nobody answers.
+
+        A name with an underscore could pass for one with a hyphen.
+        """
+        return [
+            ("HTTP_" + name.replace("-", "_").upper(), value)
+            for name, value in self.headers.items()
+            if "_" not in name and name.lower() not in _BODY
+        ]
 
     def switch_protocols(self, headers: list[tuple[str, str]], payload: bytes = b"") -> None:
         """Answer ``101`` with *headers*, and *payload* behind it.
@@ -197,13 +209,34 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
             LOG.debug(log.event("client-gone", client=self.client_address, detail=exc))
 
 
-class _Headers(wsgiref.headers.Headers):
-    """What pywsgi asks of a request's headers; its own class parses them as an e-mail."""
+#: Headers of a body, which CGI has other names for.
+_BODY = frozenset({"content-type", "content-length"})
+
+
+class _Headers:
+    """What pywsgi and gunicorn ask of a request's headers; pywsgi's own class parses them as an
+    e-mail.
+
+    :param lines: names and values.
+    """
+
+    __slots__ = ("_lines",)
 
     typeheader: str | None = None  # no request of ours has a body
-    getheader = wsgiref.headers.Headers.get
 
-    @property
-    def headers(self) -> Iterator[str]:
-        """The header lines."""
-        return (f"{name}: {value}" for name, value in self.items())
+    def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
+        self._lines = list(lines)
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of *name*."""
+        name = name.lower()
+        for each, value in self._lines:
+            if each.lower() == name:
+                return value
+        return default
+
+    getheader = get
+
+    def items(self) -> list[tuple[str, str]]:
+        """All names and values, in their order."""
+        return list(self._lines)

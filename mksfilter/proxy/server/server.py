@@ -128,7 +128,12 @@ class ConsoleServer(Server):
     @property
     def waiting(self) -> int:
         """Connections that wait for something, and have no greenlet."""
-        return sum(map(len, (self._arriving, self._sending, self._idle, self._lingering)))
+        return (
+            len(self._arriving.entries)
+            + len(self._sending.entries)
+            + len(self._idle.entries)
+            + len(self._lingering.entries)
+        )
 
     @property
     def arriving(self) -> int:
@@ -196,7 +201,7 @@ class ConsoleServer(Server):
             self._arriving.drop(connection)
             return
         self._dispatch_when_whole(connection)
-        if connection not in self._arriving:
+        if connection not in self._arriving.entries:
             return
         if not alive:
             self._arriving.drop(connection)
@@ -282,6 +287,7 @@ class _WaitingList:
     """Connections that wait for the same thing, oldest first; each is closed after *seconds*.
 
     :param expired: called for each that is.
+    :ivar entries: of the connections.
     """
 
     def __init__(self, seconds: float, expired: Callable[[], None] = lambda: None) -> None:
@@ -289,16 +295,16 @@ class _WaitingList:
         self._wheel = shared_wheel()
         self._seconds = seconds
         self._expired = expired
-        self._entries: OrderedDict[Connection, _Entry] = OrderedDict()
+        self.entries: OrderedDict[Connection, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(self._entries)
+        return iter(self.entries)
 
     def __contains__(self, connection: Connection) -> bool:
-        return connection in self._entries
+        return connection in self.entries
 
     def add(
         self,
@@ -310,20 +316,20 @@ class _WaitingList:
         """Call *callback* in the hub when *connection* has something to read, or what *events*
         says."""
         watcher = self._loop.io(connection.fileno(), events)
-        entry = self._entries[connection] = _Entry(self, connection, watcher)
+        entry = self.entries[connection] = _Entry(self, connection, watcher)
         watcher.start(self._guarded, connection, callback)
         self._wheel.schedule(entry, time.monotonic() + self._seconds)
 
     def remove(self, connection: Connection) -> None:
         """*connection* does not wait here any more."""
-        entry = self._entries.pop(connection)
+        entry = self.entries.pop(connection)
         self._wheel.cancel(entry)
         entry.watcher.stop()
         entry.watcher.close()
 
     def drop(self, connection: Connection) -> None:
         """Close *connection*, whether it waits here or has just left."""
-        if connection in self._entries:
+        if connection in self.entries:
             self.remove(connection)
         connection.close()
 
