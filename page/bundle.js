@@ -1,6 +1,8 @@
 // Bundle one entry of src/ with esbuild; tools/build-page calls it.
 //
-//     node bundle.js ENTRY OUTDIR BANNER [--external=FILE]
+//     node bundle.js ENTRY OUTDIR BANNER [--external=FILE]... [--condition=NAME] [--name=FILE]
+//
+// A condition chooses among the `imports` of package.json: what shows the console.
 //
 // Parts of noVNC that this page never reaches are left out, which saves a tenth of it: the ciphers of
 // RFB's other ways to log in (a console of vSphere has none, and this page gives no password), and
@@ -19,9 +21,12 @@ const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
         external: { type: "string", multiple: true, default: [] },
+        condition: { type: "string", multiple: true, default: [] },
+        name: { type: "string" },
     },
 });
 const [entry, outdir, banner] = positionals;
+const file = path.join(outdir, values.name ?? path.basename(entry));
 
 const parts = {
     name: "parts",
@@ -40,7 +45,7 @@ const parts = {
 
 await build({
     entryPoints: [`src/${entry}`],
-    outdir,
+    outfile: file,
     bundle: true,
     format: "esm",
     target: "es2022",
@@ -49,8 +54,8 @@ await build({
     legalComments: "inline",
     logLevel: "warning",
     external: values.external,
+    conditions: values.condition,
     plugins: [parts],
 });
 // noVNC's source headers are not in a form that bundlers keep, so its notice is put back on top.
-const file = path.join(outdir, path.basename(entry));
 await writeFile(file, `${banner}\n${await readFile(file, "utf8")}`);

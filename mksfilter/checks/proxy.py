@@ -16,7 +16,7 @@ from mksfilter.checks.finding import Finding, Kind
 from mksfilter.checks.reached import Reached
 from mksfilter.exceptions import ConfigurationError
 from mksfilter.issuer import token_url
-from mksfilter.proxy import fd_budget
+from mksfilter.proxy import fd_budget, sdk
 from mksfilter.proxy.ancestors import parse_ancestor
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, parse_networks
 from mksfilter.tcp import split_address
@@ -229,6 +229,7 @@ class ProxyConfiguration:
             "allowed_origins": partial(OriginPolicy, settings.allowed_origins, TrustedProxies()),
             "trusted_proxies": partial(TrustedProxies, settings.trusted_proxies),
             "replay_cache": partial(replay_guard, settings.replay_cache),
+            "wmks_dir": partial(sdk.configured, settings.console_client, settings.wmks_dir),
             "frame_ancestors": partial(list, map(parse_ancestor, settings.frame_ancestors)),
         }
         if settings.management_bind:

@@ -224,6 +224,22 @@ PROXY_OPTS = [
         help="Origins that may show the console page in a frame, for example Horizon's. "
         "'self' is written without quotes. Empty: none.",
     ),
+    cfg.StrOpt(
+        "console_client",
+        default="novnc",
+        choices=[
+            ("novnc", "noVNC, which comes with the page"),
+            ("wmks", "VMware's HTML Console SDK, which the site puts into wmks_dir"),
+        ],
+        help="What shows consoles in the page.",
+    ),
+    cfg.StrOpt(
+        "wmks_dir",
+        default="",
+        help="With console_client = wmks: directory with wmks.min.js, jQuery and jQuery UI "
+        "(jquery.min.js, jquery-ui.min.js, or with a version in their names) and the SDK's css and "
+        "img. What is served of it is read at the start.",
+    ),
     cfg.IntOpt(
         "hsts_max_age",
         default=0,

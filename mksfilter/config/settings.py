@@ -109,6 +109,8 @@ class ProxySettings:
     resume_asks_nova: bool
     allowed_origins: tuple[str, ...]
     frame_ancestors: tuple[str, ...]
+    console_client: str
+    wmks_dir: str
     hsts_max_age: int
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool

@@ -29,6 +29,7 @@ from mksfilter.exceptions import (
 from mksfilter.tcp import split_address
 
 with extras.needed("the console proxy"):
+    from mksfilter.proxy import sdk
     from mksfilter.proxy.console import handshake
     from mksfilter.proxy.console.origin import (
         OriginPolicy,
@@ -109,7 +110,10 @@ class ConsoleProxy:
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
         parse_networks(settings.allowed_networks, "allowed_networks")
         self._pages = Pages(
-            settings.frame_ancestors, hsts=settings.hsts_max_age, may_open=self._origins.allows
+            settings.frame_ancestors,
+            hsts=settings.hsts_max_age,
+            may_open=self._origins.allows,
+            sdk=sdk.configured(settings.console_client, settings.wmks_dir),
         )
         self._prefix = PathPrefix(settings.webmks_proxy_base_url)
         # Say now, not at the first token, that there are no keys or that they are open to others.

@@ -67,6 +67,10 @@ export class Channel extends EventTarget {
         else deliver();
     }
 
+    get url() {
+        return this.#socket.url;
+    }
+
     get readyState() {
         return this.#finished ? WebSocket.CLOSED : this.#socket.readyState;
     }

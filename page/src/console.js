@@ -126,7 +126,7 @@ const show = {
 
     connected() {
         const screen = stage.querySelector("canvas");
-        screen.setAttribute("role", "application");
+        screen?.setAttribute("role", "application");
         document.body.dataset.mode = session.viewOnly ? "view" : "full";
         byId("mode").hidden = !session.viewOnly;
         showName();

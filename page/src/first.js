@@ -30,7 +30,8 @@ async function load() {
         await new Promise((parsed) => document.addEventListener("DOMContentLoaded", parsed));
     }
     try {
-        await import("./console.js");
+        const isSDK = document.documentElement.dataset.client === "wmks";
+        await (isSDK ? import("./wmks.js") : import("./console.js"));
     } catch (error) {
         console.error("console:", error);
         const wanted = [address.language, ...navigator.languages];

@@ -3,7 +3,7 @@
 import { Binding, claimsOf } from "./binding.js";
 import { Channel, isSendable } from "./channel.js";
 import { AUTOMATIC, FINAL, OFFER, STABLE, WAIT, backOff, policy } from "./endings.js";
-import { Host } from "./host.js";
+import { Host } from "#host";
 import { Heartbeat } from "./heartbeat.js";
 import { whyRefused } from "./refusal.js";
 import { onWake } from "./wake.js";
@@ -287,6 +287,7 @@ export class Session extends EventTarget {
         rfb.addEventListener("key", () => this.#emit("key"));
         rfb.addEventListener("scancodes", () => this.#emit("scancodes"));
         rfb.addEventListener("character", (event) => this.#emit("character", event.detail));
+        rfb.addEventListener("unusable", () => this.#breakOff("no-client"));
         rfb.addEventListener("credentialsrequired", () => this.#breakOff("password-wanted"));
         rfb.addEventListener("securityfailure", (event) => {
             const { reason } = event.detail;

@@ -48,8 +48,13 @@ export function textStrip({ byId, session, toConsole, say, words }) {
     systems.value = SYSTEMS.includes(savedSystem) ? savedSystem : SYSTEMS[0];
     chooseKeymap();
 
+    // VMware's own client types text by itself, for a machine with a US keyboard.
+    function typesText() {
+        return Boolean(session.rfb?.sendText);
+    }
+
     function keymapOf(system) {
-        return new Keymap(layout(layouts.value), system, session.rfb?.takesScanCodes ?? true);
+        return new Keymap(layout(typesText() ? "us" : layouts.value), system, session.rfb?.takesScanCodes ?? true);
     }
 
     function chooseKeymap() {
@@ -66,6 +71,7 @@ export function textStrip({ byId, session, toConsole, say, words }) {
     function show() {
         const all = plan();
         showPreview(all);
+        for (const choice of [layouts, systems]) choice.closest("label").hidden = typesText();
         note.textContent = warnings(all).join("\n");
         send.disabled =
             Boolean(typing) || !session.rfb || !all.slice(done).some(({ chords }) => chords);
@@ -119,7 +125,7 @@ export function textStrip({ byId, session, toConsole, say, words }) {
         const places = [];
         for (let at = start; at < all.length; at += 1) {
             if (!all[at].chords) continue;
-            strokes.push(all[at].chords);
+            strokes.push(typesText() ? [all[at].character] : all[at].chords);
             places.push(at + 1);
         }
         if (!strokes.length) return;
@@ -216,7 +222,8 @@ export function textStrip({ byId, session, toConsole, say, words }) {
     return {
         open,
         type(character) {
-            for (const codes of keymap.chords(character) ?? []) session.rfb?.sendChord(codes);
+            if (typesText()) session.rfb.sendText(character);
+            else for (const codes of keymap.chords(character) ?? []) session.rfb?.sendChord(codes);
         },
     };
 }

@@ -24,7 +24,8 @@ export const SILENT = "silent";
  * Type characters, and wait for the host's answer after each.
  *
  * @param {Host} host
- * @param {string[][][]} strokes the chords of each character
+ * @param {string[][][]} strokes the chords of each character; for a host that has `sendText` the
+ *     character itself in their place
  * @param {{slow: boolean, signal: AbortSignal, progress: (done: number) => void}} options the
  *     signal's reason is STOPPED or CUT
  * @returns {Promise<{typed: number, sent: number, why: string}>} `typed`: characters that the host
@@ -42,7 +43,8 @@ export async function typeText(host, strokes, { slow, signal, progress }) {
             if (signal.aborted) return end(signal.reason);
             for (const codes of chords) {
                 answers.mark();
-                host.sendChord(codes);
+                if (host.sendText) host.sendText(codes);
+                else host.sendChord(codes);
                 await sleep(slow ? SLOWLY : BETWEEN_CHORDS);
             }
             const shown = await answers.pixels(echo);

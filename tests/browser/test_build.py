@@ -75,8 +75,15 @@ def test_what_a_console_needs_is_at_most_90_kB_compressed():
     assert sizes["first.js"] <= 4_000
 
 
+def test_the_page_around_another_viewer_holds_nothing_of_novnc_s_client():
+    script = (BUILT / "wmks.js").read_text()
+    assert len(gzip.compress(script.encode(), 9)) < 30_000
+    for name in ("Unsupported encoding", "FramebufferUpdate", "inflate"):
+        assert name not in script
+
+
 def test_the_build_compresses_what_it_made():
-    for name in ("first.js", "console.js", "strip.js", "de.js", "ja.js"):
+    for name in ("first.js", "console.js", "wmks.js", "strip.js", "de.js", "ja.js"):
         assert gzip.decompress((BUILT / f"{name}.gz").read_bytes()) == (BUILT / name).read_bytes()
 
 
@@ -92,6 +99,7 @@ def test_a_wheel_holds_the_built_page(tmp_path):
         "static/novnc/console.js.gz",
         "static/novnc/first.js",
         "static/novnc/strip.js",
+        "static/novnc/wmks.js",
         "static/novnc/de.js",
         "static/novnc/LICENSE.txt",
         "static/v1/mks-console.js",

@@ -439,6 +439,13 @@ def test_no_secret_is_printed(setting):
     [
         ("mksfilter", "management_bind = 127.0.0.1:99999", "not of the form HOST:PORT"),
         ("mksfilter", "frame_ancestors = *", "frame_ancestors: '*' is neither self nor"),
+        ("mksfilter", "console_client = wmks", "console_client = wmks needs wmks_dir"),
+        ("mksfilter", "console_client = vmrc", "option console_client"),
+        (
+            "mksfilter",
+            "wmks_dir = /none\nconsole_client = wmks",
+            "wmks_dir /none: No such file or directory",
+        ),
         ("mksfilter", "webmks_proxy_base_url = console", "is not a URL of the form"),
         ("mksfilter", "max_sessions =", "option max_sessions: is empty"),
         ("mksfilter", "stall_timeout = inf", "option stall_timeout: is not a finite number"),

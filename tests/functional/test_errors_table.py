@@ -251,6 +251,20 @@ def _(bench):
     return bench.serve(path)
 
 
+@scenario("cli-wmks-none")
+def _(bench):
+    return bench.serve(bench.configuration(console_client="wmks"))
+
+
+@scenario("cli-wmks-lacks")
+def _(bench):
+    sdk = bench.directory / "sdk"
+    sdk.mkdir()
+    for name in ("jquery.min.js", "jquery-ui.min.js"):
+        (sdk / name).write_text("")
+    return bench.serve(bench.configuration(console_client="wmks", wmks_dir=sdk))
+
+
 @scenario("cli-keys-twice")
 def _(bench):
     bench.configuration()

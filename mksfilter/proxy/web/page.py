@@ -9,7 +9,8 @@ the files. Under a version that is another release's (a node is upgraded while p
 this release's file, and nobody keeps it.
 
 ``/static/v1/`` is the element ``<mks-console>``, which other sites load: those that may open
-consoles.
+consoles. ``/static/wmks/`` is VMware's HTML Console SDK, where a site has it
+(:mod:`mksfilter.proxy.sdk`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from string import Template
 
 from mksfilter.log import event
 from mksfilter.proxy.ancestors import parse_ancestor
+from mksfilter.proxy.sdk import Sdk
 
 __all__ = ["Answer", "Pages", "framed", "plain"]
 
@@ -49,6 +51,8 @@ _FILE = re.compile(r'(\b(?:href|src)=")static/')
 _VERSIONED = re.compile(r"/static/([0-9a-f]{16})(/.+)")
 _Headers = list[tuple[str, str]]
 _SCRIPT = "/static/novnc/console.js"
+_WMKS = "static/wmks/"
+_PRELOAD = '<link rel="modulepreload" href="static/novnc/console.js">'
 _ASK = "no-cache"
 _ELEMENT = "/static/v1/"
 _KEEP = "public, max-age=31536000, immutable"
@@ -110,6 +114,7 @@ class Pages:
     :param frame_ancestors: origins that may show the page in a frame; ``self`` stands for ours.
     :param hsts: seconds for which browsers shall use HTTPS only (RFC 6797); 0: nothing is said.
     :param may_open: whether the site that a request's ``Origin`` names may open consoles.
+    :param sdk: shows consoles in place of noVNC.
     :param root: directory with ``templates`` and ``static``.
     :raises ConfigurationError: something in *frame_ancestors* that is no origin.
     """
@@ -120,6 +125,7 @@ class Pages:
         *,
         hsts: int = 0,
         may_open: Callable[[Mapping[str, str]], bool] = lambda _: False,
+        sdk: Sdk | None = None,
         root: Path = _HERE,
     ) -> None:
         self._hsts = hsts
@@ -137,11 +143,15 @@ class Pages:
                 f"frame-ancestors {' '.join(ancestors) or chr(39) + 'none' + chr(39)}",
             )
         )
+        # jQuery and the SDK write style attributes, and no page can do without what it is made of.
+        self._console_policy = self._policy + ("; style-src-attr 'unsafe-inline'" if sdk else "")
         self._console = (root / "templates" / "console.html").read_text("utf-8")
+        if sdk:
+            self._console = _with_sdk(self._console, sdk)
         # By directory, of which a deployment has one: compressed once.
         self._page_in = functools.lru_cache(maxsize=8)(self._page)
         self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
-        self._files = dict(_static_files(root / "static"))
+        self._files = {**dict(_static_files(root / "static")), **dict(_sdk_files(sdk))}
         self._version = _version(self._files)
         if _SCRIPT not in self._files:
             # Installed from a source tree without npm; consoles work for other clients.
@@ -161,13 +171,13 @@ class Pages:
         """
         if not self.built:
             return self.message(503, "The console page is not built", _NOT_BUILT, tls=tls)
-        headers = [*self._page_headers(tls), ("Vary", "Accept-Encoding")]
+        headers = [*self._page_headers(tls, self._console_policy), ("Vary", "Accept-Encoding")]
         return _encoded(headers, self._page_in(directory), encodings)
 
     def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:
         """A page that says *message*."""
         body = self._message.substitute(heading=html.escape(heading), message=html.escape(message))
-        return Answer(status, self._page_headers(tls), body.encode("utf-8"))
+        return Answer(status, self._page_headers(tls, self._policy), body.encode("utf-8"))
 
     def _page(self, directory: str) -> _File:
         files = f"{html.escape(directory)}static/{self._version}/"
@@ -205,10 +215,10 @@ class Pages:
             headers.append(("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]))
         return headers
 
-    def _page_headers(self, tls: bool) -> _Headers:
+    def _page_headers(self, tls: bool, policy: str) -> _Headers:
         headers = [
             ("Content-Type", "text/html; charset=utf-8"),
-            ("Content-Security-Policy", self._policy),
+            ("Content-Security-Policy", policy),
             ("Referrer-Policy", "no-referrer"),
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-store"),
@@ -225,6 +235,23 @@ def _static_files(root: Path) -> Iterable[tuple[str, _File]]:
             url = "/static/" + path.relative_to(root).as_posix()
             content = path.read_bytes()
             yield url, _File(content, content_type, _packed(path, content))
+
+
+def _sdk_files(sdk: Sdk | None) -> Iterable[tuple[str, _File]]:
+    for name, content in sdk.files.items() if sdk else ():
+        yield f"/{_WMKS}{name}", _File(content, _TYPES[Path(name).suffix])
+
+
+def _with_sdk(page: str, sdk: Sdk) -> str:
+    """The console page around *sdk*: deferred scripts are run in their order, before ours asks for
+    them."""
+    links = [
+        _PRELOAD.replace("console.js", "wmks.js"),
+        *(f'<link rel="stylesheet" href="{_WMKS}{name}">' for name in sdk.styles),
+        *(f'<script defer src="{_WMKS}{name}"></script>' for name in sdk.scripts),
+    ]
+    page = page.replace('<html lang="en">', '<html lang="en" data-client="wmks">')
+    return page.replace(_PRELOAD, "\n".join(links))
 
 
 def _packed(path: Path, content: bytes) -> bytes:

@@ -96,6 +96,8 @@ export default {
     silent: "Der Konsolenserver hat nicht mehr geantwortet.",
     "timed-out": "Die Konsole hat nicht rechtzeitig geantwortet.",
     "password-wanted": "Die Konsole der Maschine verlangt ein Passwort, das diese Seite nicht geben kann.",
+    "no-client":
+        "Die Anzeige der Konsole wurde nicht geladen oder hat aufgegeben. Laden Sie die Seite neu; hilft das nicht, sagen Sie es dem Betreiber Ihrer Cloud.",
     "screen-broken": "Die Konsole der Maschine hat ein Bild geschickt, das diese Seite nicht versteht.",
     "console-refused": "Die Konsole der Maschine hat die Verbindung abgelehnt.",
     "console-refused-because": "Die Konsole der Maschine hat die Verbindung abgelehnt: {reason}",

@@ -98,6 +98,8 @@ export default {
     silent: "The console server did not answer any more.",
     "timed-out": "The console did not answer in time.",
     "password-wanted": "The machine's console asks for a password, which this page cannot give.",
+    "no-client":
+        "The console's viewer did not load, or gave up. Reload the page; if that does not help, tell your cloud's operator.",
     "screen-broken": "The machine's console sent a picture that this page does not understand.",
     "console-refused": "The machine's console refused the connection.",
     "console-refused-because": "The machine's console refused the connection: {reason}",

@@ -94,6 +94,8 @@ export default {
     silent: "El servidor de consolas dejó de responder.",
     "timed-out": "La consola no respondió a tiempo.",
     "password-wanted": "La consola de la máquina pide una contraseña que esta página no puede dar.",
+    "no-client":
+        "El visor de la consola no se cargó o dejó de funcionar. Vuelva a cargar la página; si eso no ayuda, avise al operador de su nube.",
     "screen-broken": "La consola de la máquina envió una imagen que esta página no entiende.",
     "console-refused": "La consola de la máquina rechazó la conexión.",
     "console-refused-because": "La consola de la máquina rechazó la conexión: {reason}",

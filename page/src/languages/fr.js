@@ -95,6 +95,8 @@ export default {
     silent: "Le serveur de consoles ne répondait plus.",
     "timed-out": "La console n’a pas répondu à temps.",
     "password-wanted": "La console de la machine demande un mot de passe que cette page ne peut pas donner.",
+    "no-client":
+        "L’afficheur de la console n’a pas été chargé ou a abandonné. Rechargez la page ; si cela n’aide pas, prévenez l’exploitant de votre cloud.",
     "screen-broken": "La console de la machine a envoyé une image que cette page ne comprend pas.",
     "console-refused": "La console de la machine a refusé la connexion.",
     "console-refused-because": "La console de la machine a refusé la connexion : {reason}",
