@@ -194,17 +194,21 @@ class TokenCodec:
         audience: str,
         *,
         clock: Callable[[], float] = time.time,
+        as_before: Callable[[], float | None] = lambda: None,
         entropy: Callable[[int], bytes] = os.urandom,
         clock_skew: int = 30,
     ) -> None:
         """
         :param clock: seconds since the epoch.
+        :param as_before: the same before the clock was set, see
+            :class:`~mksfilter.auth.clock.SetClock`; a token may be good by either.
         :param entropy: that many random bytes.
         :param clock_skew: seconds by which clocks may differ, either way.
         """
         self._keys = keys
         self._audience = audience
         self._clock = clock
+        self._as_before = as_before
         self._entropy = entropy
         self._skew = clock_skew
 
@@ -295,7 +299,18 @@ class TokenCodec:
             raise TokenAudienceMismatch(
                 f"token {claims.jti} was made for audience {claims.aud!r}, not {self._audience!r}"
             )
-        now = self._clock()
+        try:
+            self._require_current(claims, self._clock())
+        except (TokenNotYetValid, TokenExpired):
+            before = self._as_before()
+            if before is None:
+                raise
+            self._require_current(claims, before)
+        if claims.use not in uses:
+            raise TokenUseMismatch(f"token {claims.jti} is for {claims.use}, not for {set(uses)}")
+        return claims
+
+    def _require_current(self, claims: Claims, now: float) -> None:
         if claims.iat > now + self._skew:
             raise TokenNotYetValid(
                 f"token {claims.jti} was issued {claims.iat - now:.0f} s in the future; "
@@ -308,9 +323,6 @@ class TokenCodec:
             raise TokenExpired(
                 f"token {claims.jti}: its session ended {now - claims.max:.0f} s ago"
             )
-        if claims.use not in uses:
-            raise TokenUseMismatch(f"token {claims.jti} is for {claims.use}, not for {set(uses)}")
-        return claims
 
     def authenticate(self, token: str) -> Claims:
         """The claims of a token made with one of our keys, be it expired or for elsewhere.

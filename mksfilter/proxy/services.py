@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import gevent.threadpool
 
 from mksfilter.audit.places import make_trail
+from mksfilter.auth.clock import SetClock
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.nova_api import NovaAPI
 from mksfilter.auth.nova_instances import NovaInstances
@@ -90,7 +91,14 @@ class Process:
     ) -> None:
         self.pid = os.getpid()
         keys = KeyRepository(settings.key_repository)
-        codec = TokenCodec(keys, settings.audience, clock_skew=settings.clock_skew)
+        clock = SetClock(settings.clock_skew)
+        codec = TokenCodec(
+            keys,
+            settings.audience,
+            clock=clock,
+            as_before=clock.as_before,
+            clock_skew=settings.clock_skew,
+        )
         revocations = RevocationFile(keys)
         revocations.load()
         self.metrics = Metrics()
@@ -111,6 +119,8 @@ class Process:
                 settings.replay_cache, fail_open=settings.replay_cache_fail_open
             ),
             revocations=revocations,
+            clock=clock,
+            as_before=clock.as_before,
         )
         self.sessions = SessionRegistry(
             codec,
@@ -168,7 +178,7 @@ class Process:
                 },
             },
         )
-        gauges.watch_clock(self.metrics, settings.clock_skew)
+        gauges.watch_clock(self.metrics, clock)
         gauges.watch_log(self.metrics)
         gauges.watch_build(self.metrics)
         self.report.start()

@@ -38,11 +38,17 @@ class Answer:
     body: bytes
 
 
+_given_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody had a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody had a moment ago, and that was not given out before."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        if port not in _given_out:
+            _given_out.add(port)
+            return port
 
 
 def fetch(port: int, path: str, *, method: str = "GET", **headers: str) -> Answer:

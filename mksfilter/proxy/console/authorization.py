@@ -11,6 +11,7 @@ from mksfilter.auth.nova_tokens import NovaTokens, is_nova_token
 from mksfilter.exceptions import (
     KeyRepositoryError,
     KeysUnavailable,
+    TokenProofInvalid,
     TokenRevoked,
     TokenUseMismatch,
 )
@@ -62,6 +63,8 @@ class Authorization:
     :param once_only: None where a token may be used again until it expires.
     :param revocations: what is revoked; None: nothing.
     :param clock: seconds since the epoch.
+    :param as_before: the same before the clock was set; see
+        :class:`~mksfilter.auth.clock.SetClock`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Authorization:
         once_only: OnceOnly | None = None,
         revocations: RevocationFile | None = None,
         clock: Callable[[], float] = time.time,
+        as_before: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._codec = codec
         self._nova = nova
@@ -80,6 +84,7 @@ class Authorization:
         self._once_only = once_only
         self._revocations = revocations
         self._clock = clock
+        self._as_before = as_before
 
     def asks_nova(self, request: Handshake) -> bool:
         """Whether :meth:`verify` has to ask Nova about the token of *request*."""
@@ -102,15 +107,21 @@ class Authorization:
         if claims.use == "resume":
             if not request.in_subprotocol:
                 raise TokenUseMismatch(f"token {claims.jti} is for a reconnect and no link")
-            proof.check(
-                request.proof,
-                cnf=claims.cnf or "",
-                origin=origin,
-                jti=claims.jti,
-                now=self._clock(),
-            )
+            self._check_proof(request, claims, origin)
         self._refuse_revoked(claims)
         return claims, endpoint
+
+    def _check_proof(self, request: Handshake, claims: Claims, origin: str) -> None:
+        def check(now: float) -> None:
+            proof.check(request.proof, cnf=claims.cnf or "", origin=origin, jti=claims.jti, now=now)
+
+        try:
+            check(self._clock())
+        except TokenProofInvalid:
+            before = self._as_before()
+            if before is None:
+                raise
+            check(before)
 
     def check(self, token: str) -> None:
         """Whether this token would open a console as a link; Nova is not asked about one of its

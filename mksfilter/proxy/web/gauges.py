@@ -6,7 +6,6 @@ Each worker looks for itself, once a second; a gauge says how those of several w
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +17,7 @@ from mksfilter.exceptions import KeyRepositoryError
 from mksfilter.log import event
 
 if TYPE_CHECKING:
+    from mksfilter.auth.clock import SetClock
     from mksfilter.backends.resolver import VCenterState
     from mksfilter.proxy.web.metrics import Metrics
 
@@ -180,40 +180,26 @@ def watch_certificates(metrics: Metrics, expiry: Callable[[], Mapping[str, float
     metrics.look_with(look)
 
 
-def watch_clock(
-    metrics: Metrics,
-    skew: float,
-    *,
-    wall: Callable[[], float] = time.time,
-    steady: Callable[[], float] = time.monotonic,
-) -> None:
-    """Jumps of the clock: tokens of a node whose clock is wrong are good nowhere else.
-
-    :param skew: seconds that tokens put up with (option ``clock_skew``).
-    :param wall: seconds since the epoch.
-    :param steady: seconds that nobody sets.
-    """
+def watch_clock(metrics: Metrics, clock: SetClock) -> None:
+    """Jumps of the clock: tokens of a node whose clock is wrong are good nowhere else."""
     jumps = Counter(
         "mksfilter_clock_jumps",
         "How often this machine's clock was set by more than clock_skew.",
         registry=metrics.registry,
     )
-    before = wall() - steady()
 
     def look() -> None:
-        nonlocal before
-        now = wall() - steady()
-        if abs(now - before) > skew:
+        for seconds in clock.take_jumps():
             jumps.inc()
             LOG.warning(
                 event(
                     "clock-jumped",
-                    seconds=round(now - before),
-                    detail="open consoles go on; tokens of nodes with another time are refused "
-                    "here, and this node's there: check NTP",
+                    seconds=round(seconds),
+                    detail="open consoles go on; for ten minutes tokens are good here by the time "
+                    "before and after; tokens of this node are refused by nodes with another "
+                    "time: check NTP",
                 )
             )
-            before = now
 
     metrics.look_with(look)
 

@@ -125,6 +125,18 @@ def test_a_link_opens_a_console(codec: TokenCodec) -> None:
         authorization.check(token[:-1])
 
 
+def test_a_proof_by_the_time_before_the_clock_was_set_is_good(codec, resume) -> None:
+    """A page tells the time of the node that it comes from."""
+    request = page(resume, proof(resume, codec))
+    wrong = {"clock": lambda: time.time() + 3600}
+    with pytest.raises(TokenProofInvalid, match="s old"):
+        Authorization(codec, **wrong).verify(request, ORIGIN)
+    Authorization(codec, **wrong, as_before=time.time).verify(request, ORIGIN)
+    thief = page(resume, proof(resume, codec, by=BrowserKey()))
+    with pytest.raises(TokenProofInvalid):
+        Authorization(codec, **wrong, as_before=time.time).verify(thief, ORIGIN)
+
+
 def test_a_resume_token_opens_it_again_for_whoever_has_its_key(
     codec: TokenCodec, resume: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import mksfilter
 from mksfilter import log
+from mksfilter.auth.clock import SetClock
 from mksfilter.exceptions import KeyRepositoryError
 from mksfilter.proxy.console.openings import Openings
 from mksfilter.proxy.web import gauges
@@ -97,7 +98,7 @@ def test_the_end_of_a_certificate_is_shown(metrics):
 @pytest.mark.parametrize("jump", [3600, -3600])
 def test_a_clock_that_jumps_is_counted_and_said_once(metrics, caplog, jump):
     wall, steady = [1_800_000_000.0], [50.0]
-    gauges.watch_clock(metrics, 30, wall=lambda: wall[0], steady=lambda: steady[0])
+    gauges.watch_clock(metrics, SetClock(30, wall=lambda: wall[0], steady=lambda: steady[0]))
     for seconds, set_by in ((1, 0), (1, jump), (1, 0), (86400, 5)):
         steady[0] += seconds
         wall[0] += seconds + set_by
