@@ -229,6 +229,7 @@ class RequestLineTooLong(RequestError):
     """The request line is longer than any of ours."""
 
     status = 414
+    public = "This link is too long. Open the console again from where you got it."
 
 
 class HeadTooLarge(RequestError):

@@ -34,10 +34,11 @@ __all__ = [
     "refusal",
 ]
 
-#: Bytes of request line and headers together. A token may be 4096 long and come twice.
+#: Bytes of request line and headers together. A token may be 4096 long and come twice, and
+#: dashboards append a console's title, which its user has chosen, to the query.
 MAX_HEAD = 32768
-#: Bytes of the request line, and of each header line, as in Apache httpd and gunicorn; pywsgi would
-#: answer 8192 by itself.
+#: Bytes of the request line before its query, and of each header line, as in Apache httpd and
+#: gunicorn; pywsgi would answer 8192 by itself.
 MAX_LINE = 8190
 #: Header lines.
 MAX_HEADERS = 64
@@ -91,7 +92,7 @@ def hopeless(received: bytes | bytearray) -> RequestError | None:
     if received and not 0x41 <= received[0] <= 0x5A:
         # Methods are capital letters; a TLS hello or line noise is not worth waiting for.
         return RequestError("not an HTTP request")
-    if b"\n" not in received and len(received) > MAX_LINE:
+    if b"\n" not in received and _is_too_long(received):
         return RequestLineTooLong("request line too long")
     if len(received) > MAX_HEAD:
         return HeadTooLarge("request head too long")
@@ -104,7 +105,7 @@ def parse(head: bytes) -> RequestHead:
     :raises RequestError: it is not plain, or not for us; the class has the status to answer.
     """
     request_line, _, header_block = head.partition(b"\r\n")
-    if len(request_line) > MAX_LINE:
+    if _is_too_long(request_line):
         raise RequestLineTooLong("request line too long")
     match = _REQUEST_LINE.fullmatch(request_line)
     if match is None:
@@ -126,12 +127,15 @@ def parse(head: bytes) -> RequestHead:
 
 
 def refusal(error: ConsoleError) -> bytes:
-    """The whole answer to a request that no application sees: *error*'s status, no body, and the
-    end of the connection."""
+    """The whole answer to a request that no application sees: *error*'s status, and the end of the
+    connection. Words are in it only where a person has made the request with a link."""
     allow = f"Allow: {_ALLOW}\r\n" if error.status == HTTPStatus.METHOD_NOT_ALLOWED else ""
+    body = error.public if isinstance(error, RequestLineTooLong) else ""
+    kind = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
     return (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
-        f"{allow}Connection: close\r\nContent-Length: 0\r\n\r\n"
+        f"{allow}{kind if body else ''}Connection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
     ).encode("ascii")
 
 
@@ -161,6 +165,11 @@ def elements(value: str) -> list[str] | None:
     :returns: None for any other form, be it good: empty elements, parameters, ``name/version``.
     """
     return value.replace(" ", "").replace("\t", "").split(",") if _LIST.fullmatch(value) else None
+
+
+def _is_too_long(line: bytes | bytearray) -> bool:
+    """*line*, a request line or the start of one: its path is, or the whole."""
+    return len(line) > MAX_HEAD or (len(line) > MAX_LINE and line.find(b"?", 0, MAX_LINE) < 0)
 
 
 def _check_headers(header_block: bytes, *, needs_host: bool) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 // The page: what the URL says goes in, a console and words about it come out.
 
 import { toolBar } from "./bar.js";
+import { claimsOf } from "./binding.js";
 import { address, binding, kept, opening, turn, url } from "./first.js";
 import * as keeper from "./kept.js";
 import { asFileName, asName, split } from "./names.js";
@@ -44,18 +45,20 @@ let shown = null;
 
 // Names come from users and from consoles: text, whatever they contain (CVE-2017-18635).
 function showName() {
-    byId("title").textContent = name || t("console");
-    byId("title").title = name;
-    byId("name").textContent = name || t("console");
-    // Dashboards write NAME(UUID) into the link: the name is what people read.
-    const [short, id] = split(name);
+    // Dashboards write NAME(UUID) into the link: the name is what people read. The machine that it
+    // opens is the token's.
+    const [short, itsId] = split(name);
+    const id = itsId || claimsOf(token).iid || split(title)[1];
+    byId("title").textContent = byId("name").textContent = short || t("console");
+    byId("title").title = short;
+    byId("title-id").textContent = byId("title-id").title = id;
     byId("who").textContent = short;
     byId("who-id").textContent = id;
-    bar.tell({ name: short, id: id || split(title)[1] });
-    document.title = name ? t("page-title", { name }) : t("console");
+    bar.tell({ name: short, id });
+    document.title = short ? t("page-title", { name: short }) : t("console");
     stage.querySelector("canvas")?.setAttribute(
         "aria-label",
-        screenLabel(name || t("console"), session.viewOnly),
+        screenLabel(short || t("console"), session.viewOnly),
     );
 }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+
+from mksfilter.simulator.client import WEB_1
 
 from .fake_server import HEIGHT, LEFT, WIDTH, Plan
 
@@ -168,6 +170,34 @@ def test_a_name_stays_one_line_of_text(fake, new_screen, where, given, shown):
     screen.wait_until("connected")
     expect(screen.find("#title")).to_have_text(shown)
     assert screen.page.title() == f"{shown} - Console"
+
+
+def test_the_name_is_large_and_the_id_beside_it_is_copied_by_a_click(fake, new_screen):
+    uuid = "5f1c7e20-0000-4000-8000-000000000001"
+    url = f"{fake.url}?token=token&title=web-1({uuid})"
+    screen = new_screen(url, viewport={"width": 1600, "height": 700})
+    screen.wait_until("connected")
+    assert screen.page.title() == "web-1 - Console"
+    assert screen.find("canvas").get_attribute("aria-label").startswith("Screen of web-1. ")
+    screen.open_bar()
+    expect(screen.find("#title")).to_have_text("web-1")
+    expect(screen.find("#title-id")).to_have_text(uuid)
+    size = "(element) => parseFloat(getComputedStyle(element).fontSize)"
+    assert screen.find("#title-id").evaluate(size) < screen.find("#title").evaluate(size)
+    screen.find("#title-id").click()
+    assert screen.page.evaluate("getSelection().toString()") == uuid
+
+
+def test_a_title_of_ten_thousand_characters_is_a_title(proxy, new_screen):
+    """Was an empty page: 414."""
+    title = "%E7%94%B0" * 1_500 + "n" * 8_500
+    screen = new_screen(f"{proxy.page_url(proxy.token(WEB_1))}&title={title}")
+    screen.wait_until("connected")
+    assert len(unquote(title)) == 10_000
+    expect(screen.find("#title")).to_have_text("web-1")
+    shown = screen.page.evaluate("new URLSearchParams(location.search).get('title')")
+    assert shown == "\N{CJK UNIFIED IDEOGRAPH-7530}" * 254 + "\N{HORIZONTAL ELLIPSIS}"
+    assert screen.complaints == []
 
 
 @pytest.mark.parametrize("width", [320, 901, 1024, 1280])

@@ -19,7 +19,10 @@ def status_of(raw: bytes) -> int:
         http_head.parse(raw)
     answer = http_head.refusal(refused.value)
     assert answer.startswith(b"HTTP/1.1 %d " % refused.value.status)
-    assert b"Connection: close\r\nContent-Length: 0\r\n\r\n" in answer
+    words = b"" if refused.value.status != 414 else refused.value.public.encode()
+    length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(words)
+    assert answer.partition(length)[2] == words
+    assert length in answer
     return refused.value.status
 
 
@@ -105,6 +108,7 @@ def test_whatever_arrives_there_is_a_request_or_a_status(raw):
 
 _LONG_HEAD = b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 6000
 _LONG_LINE = b"GET /".ljust(http_head.MAX_LINE + 1, b"a")
+_LONG_QUERY = b"GET /?title=".ljust(http_head.MAX_HEAD + 1, b"a")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,9 @@ _LONG_LINE = b"GET /".ljust(http_head.MAX_LINE + 1, b"a")
         (b"get /", 400),
         (_LONG_LINE[:-1], None),
         (_LONG_LINE, 414),
+        (_LONG_QUERY[: http_head.MAX_HEAD], None),
+        (_LONG_QUERY[: http_head.MAX_HEAD + 1], 414),
+        (_LONG_LINE[:-1] + b"?", 414),
         (_LONG_HEAD[: http_head.MAX_HEAD], None),
         (_LONG_HEAD[: http_head.MAX_HEAD + 1], 431),
     ],
@@ -129,6 +136,14 @@ def test_a_request_line_may_be_as_long_as_it_says():
     room = http_head.MAX_LINE - len(b"GET / HTTP/1.1")
     http_head.parse(b"GET /" + b"a" * room + b" HTTP/1.1\r\nHost: h\r\n\r\n")
     assert status_of(b"GET /" + b"a" * (room + 1) + b" HTTP/1.1\r\nHost: h\r\n\r\n") == 414
+
+
+def test_a_query_may_be_as_long_as_the_whole_head():
+    """Dashboards append a title that its user has chosen."""
+    target = b"/?token=a&title=" + b"%41" * 10_000
+    request = http_head.parse(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert request.target.encode() == target
+    assert status_of(b"GET " + target + b"b" * 3000 + b" HTTP/1.1\r\nHost: h\r\n\r\n") == 414
 
 
 def test_a_header_line_has_an_end_as_the_request_line_has():

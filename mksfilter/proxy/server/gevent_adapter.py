@@ -115,9 +115,9 @@ class RequestHandler(WebSocketHandler, PyWSGIHandler):
         return self.handle_one_request() is True and self.headers_sent
 
     def read_requestline(self) -> str:
-        """pywsgi asks for the request line, and then for the rest of the head."""
-        request = self._request
-        return f"{request.method} {request.target} {request.version}"
+        """pywsgi asks for the request line, and then for the rest of the head. It only looks how
+        long the line is, and ``http_head`` has a limit of its own for that."""
+        return self._request.method
 
     def read_request(self, _raw_requestline: str) -> bool:
         """Set what pywsgi's own reader would set; see there."""
