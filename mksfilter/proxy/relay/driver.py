@@ -258,8 +258,15 @@ class Relay:
         # them in the belief that each would succeed.
         while actions:
             outcomes: list[Callable[[], list[Action]]] = []
+            host = self._host
             for action in actions:
-                outcome = self._do(action)
+                if isinstance(action, Ended):
+                    self._over(action.reason)
+                    continue
+                peer = host if action.peer is host.state else self._browser
+                if peer.shut:
+                    continue
+                outcome = self._do(action, peer)
                 if outcome is not None:
                     outcomes.append(outcome)
             actions = []
@@ -271,14 +278,10 @@ class Relay:
             if wake_at is not None:
                 self._wheel.schedule(self, wake_at)
 
-    def _do(self, action: Action) -> Callable[[], list[Action]] | None:
-        """Perform one action; returns what the protocol is to be told of it."""
-        if isinstance(action, Ended):
-            self._over(action.reason)
-            return None
-        peer = self._peer(action.peer)
-        if peer.shut:
-            return None
+    def _do(
+        self, action: Send | Pause | Resume | Close, peer: Peer[PeerState]
+    ) -> Callable[[], list[Action]] | None:
+        """Perform one action on *peer*; returns what the protocol is to be told of it."""
         if isinstance(action, Send):
             try:
                 if peer.transport.send(action.data):
@@ -298,7 +301,7 @@ class Relay:
                 peer.resume(self._browser_readable, self._browser, self._host)
         elif isinstance(action, Pause):
             peer.pause()
-        elif isinstance(action, Close):
+        else:
             if action.abort or not peer.transport.unsent:
                 return functools.partial(self._shut, peer)
             peer.pause()
@@ -342,8 +345,3 @@ class Relay:
         self._browser.shut_down()
         self._host.shut_down()
         self._over(reason)
-
-    # --- helpers ---
-
-    def _peer(self, state: PeerState) -> Peer[PeerState]:
-        return self._host if state is self._host.state else self._browser

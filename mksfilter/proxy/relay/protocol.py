@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from mksfilter.exceptions import (
     ClientLost,
@@ -54,7 +54,13 @@ from mksfilter.proxy.relay.frames import (
     server_header,
 )
 from mksfilter.proxy.relay.options import RelayOptions
-from mksfilter.proxy.relay.state import SMALL_READ, BrowserState, HostState, PeerState
+from mksfilter.proxy.relay.state import (
+    SMALL_READ,
+    BrowserState,
+    HostState,
+    PeerState,
+    is_decoded,
+)
 
 __all__ = ["PASS", "Loss", "RelayProtocol"]
 
@@ -66,6 +72,8 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 _CONTROL_LIMIT: Final = 200  # pings and pongs of one peer in a second
 _KEPT_LIMIT: Final = 64 * 1024  # bytes of the host while an RFB handshake is played
 _MAX_MISSED: Final = 2
+# Between events: there is nothing that could be done.
+_NO_ACTIONS: Final = cast("list[Action]", ())
 _PING_MARK: Final = b"mksfilter"
 # Registered close codes (RFC 6455 section 7.4.1).
 _GOING_AWAY: Final = 1001
@@ -125,7 +133,10 @@ class RelayProtocol:
         early: bytes = b"",
         lifetime: float | None = None,
     ) -> None:
-        self.host = HostState(options, framed=framed, early=early)
+        decoded = is_decoded(options, framed=framed)
+        # With a control channel text could be taken for ours.
+        text = options.end_message is None and not decoded
+        self.host = HostState(framed=framed, early=early, text=text)
         self.browsers: tuple[BrowserState, ...] = ()
         self.reason: SessionEnded | None = None
         self.wake_at: float | None = None
@@ -135,7 +146,7 @@ class RelayProtocol:
         self._code = 0
         self._ended = False
         self._now = 0.0
-        self._actions: list[Action] | None = None  # of the event that is dealt with
+        self._actions = _NO_ACTIONS  # of the event that is dealt with
 
     # --- who takes part ---
 
@@ -147,7 +158,9 @@ class RelayProtocol:
         """
         if self.browsers:
             raise RuntimeError("a second browser cannot be attached to one host connection")
-        browser = BrowserState(self._options, framed=self.host.tracker is not None)
+        framed = self.host.tracker is not None
+        decoded = is_decoded(self._options, framed=framed)
+        browser = BrowserState(self._options, framed=framed, decoded=decoded)
         self.browsers = (browser,)
         return browser
 
@@ -295,7 +308,7 @@ class RelayProtocol:
         if self.host.gone and not self.browsers and self.reason is not None and not self._ended:
             self._ended = True
             self.wake_at = None
-            self._act(Ended(self.reason))
+            self._actions.append(Ended(self.reason))
         return self._done()
 
     def wake(self, now: float) -> list[Action]:
@@ -334,14 +347,9 @@ class RelayProtocol:
         self._now = now
         self._actions = []
 
-    def _act(self, action: Action) -> None:
-        assert self._actions is not None
-        self._actions.append(action)
-
     def _done(self) -> list[Action]:
         self._mark_passing()
-        actions, self._actions = self._actions, None
-        assert actions is not None
+        actions, self._actions = self._actions, _NO_ACTIONS
         return actions
 
     def _mark_passing(self) -> None:
@@ -350,9 +358,14 @@ class RelayProtocol:
         # Bytes for a browser that hears nothing more, or nothing yet, do not pass.
         host.passes = bool(self.browsers) and not host.closed
         for browser in self.browsers:
-            browser.passes = browser.decoder is None and not (host.close_sent or browser.closed)
-            if browser.close_sent or not browser.settled or browser.listens:
-                host.passes = False
+            if browser.decoder is None:
+                browser.passes = not (host.close_sent or browser.closed)
+                if browser.close_sent:
+                    host.passes = False
+            else:
+                browser.passes = False
+                if browser.close_sent or not browser.settled or browser.listens:
+                    host.passes = False
 
     # --- pieces of a stream ---
 
@@ -503,7 +516,7 @@ class RelayProtocol:
 
     def _send(self, sink: PeerState, data: bytes | memoryview) -> None:
         if not sink.close_sent:
-            self._act(Send(sink, data))
+            self._actions.append(Send(sink, data))
 
     def _inject(self, browser: BrowserState, data: bytes) -> None:
         """Send a frame of ours to the browser between two messages of the host's."""
@@ -551,12 +564,12 @@ class RelayProtocol:
     def _pause(self, peer: PeerState) -> None:
         if peer.reading:
             peer.reading = False
-            self._act(Pause(peer))
+            self._actions.append(Pause(peer))
 
     def _resume(self, peer: PeerState) -> None:
         if not peer.reading and not peer.closed:
             peer.reading = True
-            self._act(Resume(peer))
+            self._actions.append(Resume(peer))
 
     def _read_again(self, source: PeerState) -> None:
         """Read from *source* unless it is kept back by another."""
@@ -677,7 +690,11 @@ class RelayProtocol:
                 continue
             if peer.cut or (peer.close_sent and peer.close_received):
                 self._close(peer, abort=False)
-            elif all(other.close_sent for other in self._others(peer)):
+                continue
+            for other in self._others(peer):
+                if not other.close_sent:
+                    break
+            else:
                 # Only to see its close frame: data goes nowhere any more.
                 self._resume(peer)
 
@@ -687,7 +704,7 @@ class RelayProtocol:
             peer.closed = peer.close_sent = True
             peer.reading = False
             peer.stalled_at = None
-            self._act(Close(peer, abort))
+            self._actions.append(Close(peer, abort))
 
     # --- clocks ---
 

@@ -19,6 +19,7 @@ __all__ = [
     "BrowserState",
     "HostState",
     "PeerState",
+    "is_decoded",
 ]
 
 MAX_BROWSER_FRAME: Final = 1 << 20
@@ -101,10 +102,10 @@ class HostState(PeerState):
 
     __slots__ = ("broken", "early")
 
-    def __init__(self, options: RelayOptions, *, framed: bool, early: bytes) -> None:
-        text = _text_passes(options, framed=framed)
+    def __init__(self, *, framed: bool, early: bytes, text: bool) -> None:
+        """:param text: text messages pass."""
         tracker = FrameTracker(masked=False, text=text, max_frame=MAX_HOST_FRAME)
-        super().__init__(tracker if framed else None, BUFFER_SIZE)
+        PeerState.__init__(self, tracker if framed else None, BUFFER_SIZE)
         self.early = early
         self.broken = False
 
@@ -124,19 +125,21 @@ class BrowserState(PeerState):
 
     tracker: FrameTracker
 
-    def __init__(self, options: RelayOptions, *, framed: bool) -> None:
-        text = _text_passes(options, framed=framed)
-        super().__init__(
+    def __init__(self, options: RelayOptions, *, framed: bool, decoded: bool) -> None:
+        """:param decoded: see :func:`is_decoded`."""
+        asides = options.end_message is not None
+        PeerState.__init__(
+            self,
             FrameTracker(
                 masked=True,
-                text=text,
-                asides=options.end_message is not None,
+                text=not (asides or decoded),
+                asides=asides,
                 max_frame=MAX_BROWSER_FRAME,
             ),
             SMALL_READ,
         )
         self.decoder: ClientDecoder | None = None
-        if _is_decoded(options, framed=framed):
+        if decoded:
             self.decoder = ClientDecoder(
                 framed=framed, view_only=options.view_only, handshake=options.rfb_handshake
             )
@@ -163,11 +166,6 @@ class BrowserState(PeerState):
         return self.decoder is not None and self.decoder.listens
 
 
-def _is_decoded(options: RelayOptions, *, framed: bool) -> bool:
+def is_decoded(options: RelayOptions, *, framed: bool) -> bool:
     """Whether the browser's frames are read, not passed as they are."""
     return options.view_only or not framed or options.rfb_handshake != "full"
-
-
-def _text_passes(options: RelayOptions, *, framed: bool) -> bool:
-    """Whether text messages pass; with a control channel one could be taken for ours."""
-    return options.end_message is None and not _is_decoded(options, framed=framed)

@@ -90,9 +90,14 @@ class TimerWheel:
         slot = max(math.ceil(when / self.resolution), self._last + 1)
         if entry.slot == slot:
             return
-        self.cancel(entry)
+        if entry.slot:
+            self.cancel(entry)
         entry.slot = slot
-        self._slots.setdefault(slot, set()).add(entry)
+        entries = self._slots.get(slot)
+        if entries is None:
+            self._slots[slot] = {entry}
+        else:
+            entries.add(entry)
 
     def cancel(self, entry: Timed) -> None:
         """Forget *entry*; harmless when it is not there."""
