@@ -8,7 +8,12 @@ from typing import Any, Final
 
 import gevent.socket
 
-from mksfilter.proxy.relay.transport import RecordFollower, TLSTransport, send_all
+from mksfilter.proxy.relay.transport import (
+    RecordFollower,
+    TLSTransport,
+    release_handshake,
+    send_all,
+)
 
 __all__ = ["TLSStream"]
 
@@ -96,6 +101,7 @@ class TLSStream:
 
     def detach_transport(self) -> TLSTransport:
         """The connection as a transport; this object is of no use afterwards."""
+        release_handshake(self.tls)
         return TLSTransport(self._sock, self.tls, self._incoming, self._outgoing, self._records)
 
     def detach_socket(self) -> gevent.socket.socket:

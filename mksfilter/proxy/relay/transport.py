@@ -29,6 +29,7 @@ __all__ = [
     "TLSTransport",
     "Transport",
     "Upstream",
+    "release_handshake",
     "send_all",
 ]
 
@@ -316,7 +317,9 @@ class TLSTransport(PlainTransport):
             try:
                 got = read(_RECORD, buffer[total:])
             except ssl.SSLWantReadError:
-                continue  # TLS's own: a session ticket, a key update, or part of a header
+                # TLS's own: a session ticket, a key update, or part of a header.
+                release_handshake(self._tls)
+                continue
             if not got:
                 self.ended = self.unusual = True
                 break
@@ -379,6 +382,16 @@ class TLSTransport(PlainTransport):
 
     def _push(self) -> bool:
         return PlainTransport.send(self, self._outgoing.read())
+
+
+def release_handshake(tls: ssl.SSLObject) -> None:
+    """Have OpenSSL give back its buffer for messages of the handshake.
+
+    One is made for a session ticket that comes after it (RFC 8446 section 4.6.1), 16 KiB, and is
+    kept until something is written, which a user who only looks on never does. To write nothing is
+    enough, and sends nothing (SSL_write_ex(3)).
+    """
+    tls.write(b"")
 
 
 def send_all(sock: Any, data: bytes) -> None:

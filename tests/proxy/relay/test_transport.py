@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import itertools
 import ssl
 import struct
@@ -257,6 +259,61 @@ class TestStream:
         transport = client.detach_transport()
         server.sendall(b"second")
         assert read(transport, 6) == b"second"
+
+    def test_session_tickets_leave_no_buffer_behind(self, certificate):
+        """16 KiB each, which OpenSSL would keep until a silent user says something."""
+        with_tickets, without = (bytes_of_a_silent_client(certificate, number) for number in (2, 0))
+        assert with_tickets < without + 4096
+
+
+def bytes_of_a_silent_client(certificate, tickets: int) -> float:
+    """Of glibc's, for the client's end of a TLS connection over which an answer came.
+
+    :param tickets: that the server sends before it.
+    """
+    context = certificate.context()
+    context.num_tickets = tickets
+    kept, before = [], 0
+    for number in range(21):
+        if number == 1:  # what only the first one costs is there
+            before = allocated()
+        kept.append(answered(context))
+    return (allocated() - before) / (len(kept) - 1)
+
+
+def answered(context: ssl.SSLContext) -> tuple[TLSTransport, TLSServerStream]:
+    """The two ends of a connection whose client has asked and been answered."""
+    ends = gevent.socket.socketpair()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    client, server = TLSStream(ends[0], trusting), TLSServerStream(ends[1], context)
+
+    def ask():
+        client.do_handshake()
+        client.sendall(b"GET")
+
+    asking = gevent.spawn(ask)
+    server.do_handshake()
+    asking.get(timeout=LIMIT)
+    server.sendall(b"101")
+    assert client.recv(3) == b"101"
+    assert client.unread() == b""
+    return client.detach_transport(), server
+
+
+def allocated() -> int:
+    """Bytes that glibc's malloc has given out and not got back (mallinfo2(3))."""
+
+    class Info(ctypes.Structure):
+        _fields_ = tuple((f"field{number}", ctypes.c_size_t) for number in range(10))
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("no glibc of 2.33 or later")
+    libc.mallinfo2.restype = Info
+    gc.collect()
+    return int(libc.mallinfo2().field7)  # uordblks
 
 
 @pytest.fixture
