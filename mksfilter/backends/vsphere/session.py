@@ -261,8 +261,9 @@ class Session:
 
     def _note(self, call: Call[T], future: Future[T], machine: str) -> None:
         """What a call has shown."""
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled():
+        cancelled = future.cancelled()
+        error = None if cancelled else future.exception()
+        if cancelled:
             self.breaker.abandoned()
         elif isinstance(error, VCenterUnreachable) and call.subject:
             self.breaker.abandoned()
@@ -489,6 +490,8 @@ class Session:
 
     def _ensure_login(self, seen: int) -> int:
         """Log in, once for all who saw the session of epoch *seen* fail."""
+        if self._epoch != seen:  # as in nearly every call: no lock, and under gevent no timer
+            return self._epoch
         # Whoever holds the lock is cut off in time; the others must not wait for ever either.
         if not self._login_lock.acquire(timeout=2 * self.settings.timeout):
             raise VCenterUnreachable(f"vcenter {self.name}: another log-in does not end")
