@@ -1,8 +1,9 @@
 // Bundle one entry of src/ with esbuild; tools/build-page calls it.
 //
-//     node bundle.js ENTRY OUTDIR BANNER [--external=FILE]... [--condition=NAME] [--name=FILE]
+//     node bundle.js ENTRY OUTDIR BANNER [--external=FILE]... [--condition=NAME] [--name=FILE] [--build=NAME]
 //
-// A condition chooses among the `imports` of package.json: what shows the console.
+// A condition chooses among the `imports` of package.json: what shows the console. A build's name is
+// what its files call each other (BUILD): servers of two releases may answer one page.
 //
 // Parts of noVNC that this page never reaches are left out, which saves a tenth of it: the ciphers of
 // RFB's other ways to log in (a console of vSphere has none, and this page gives no password), and
@@ -23,6 +24,7 @@ const { positionals, values } = parseArgs({
         external: { type: "string", multiple: true, default: [] },
         condition: { type: "string", multiple: true, default: [] },
         name: { type: "string" },
+        build: { type: "string", default: "" },
     },
 });
 const [entry, outdir, banner] = positionals;
@@ -55,6 +57,7 @@ await build({
     logLevel: "warning",
     external: values.external,
     conditions: values.condition,
+    define: { BUILD: JSON.stringify(values.build) },
     plugins: [parts],
 });
 // noVNC's source headers are not in a form that bundlers keep, so its notice is put back on top.

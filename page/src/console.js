@@ -2,7 +2,7 @@
 
 import { toolBar } from "./bar.js";
 import { claimsOf } from "./binding.js";
-import { address, binding, kept, opening, turn, url } from "./first.js";
+import * as first from "./first.js";
 import * as keeper from "./kept.js";
 import { asFileName, asName, split } from "./names.js";
 import { Session } from "./session.js";
@@ -12,6 +12,9 @@ import { isTouch, touchKeys } from "./touch.js";
 import { WayOut } from "./way-out.js";
 import { about, endsIn, screenLabel, speak, t, translate, typingEnded, why } from "./words.js";
 
+// A node of another release has answered for one of the two.
+if (first.build !== BUILD) throw new Error("first.js is of another release");
+const { address, binding, kept, opening, turn, url } = first;
 const byId = (id) => document.getElementById(id);
 const { title, language } = address;
 // Characters of a question that are shown.
@@ -23,7 +26,8 @@ const session = new Session({
     url, token, stage, binding, opening, turn, keeper, resumes: Boolean(kept?.resumes),
 });
 const withStrip = later(async () => {
-    const { textStrip } = await import("./strip.js");
+    const { build, textStrip } = await import("./strip.js");
+    if (build !== BUILD) throw new Error("strip.js is of another release");
     const say = (text) => hint(text, 4_000);
     return textStrip({ byId, session, toConsole, say, words: { about, t, translate, typingEnded } });
 });
@@ -97,18 +101,25 @@ const ASLEEP = {
     "question-pending": "asleep-question-pending", "failing-over": "asleep-failing-over",
 };
 
-/** What does something with what *load* brings, which is loaded once, when it is first wanted. */
+/**
+ * What does something with what *load* brings, which is loaded once. Whoever wants it is told when
+ * it does not come: the page may be older than its server.
+ */
 function later(load) {
     let loading = null;
     let loaded = null;
     return (use) => {
-        if (loaded) return use(loaded);
+        if (loaded) return use?.(loaded);
         loading ??= load();
         loading.then(
-            (it) => use((loaded = it)),
+            (it) => {
+                loaded = it;
+                use?.(it);
+            },
             (error) => {
                 loading = null;
-                console.warn("console:", error);
+                console.info("console:", error);
+                if (use) hint(t("reload-page"), 10_000);
             },
         );
     };
@@ -136,7 +147,7 @@ const show = {
         bar.introduce();
         if (!session.viewOnly) hint(t(isTouch() ? "hint-for-fingers" : "hint"), 6_000);
         if (!byId("paste-dialog").contains(document.activeElement)) toConsole();
-        withStrip(() => undefined);
+        withStrip();
     },
 
     waiting({ ending, moving, asleep, at }) {

@@ -5,10 +5,13 @@ import { socketURL, takeAddress } from "./address.js";
 import { Binding } from "./binding.js";
 import { broken } from "./broken.js";
 import { Channel, isSendable } from "./channel.js";
-import { recall } from "./kept.js";
+import { keep, recall } from "./kept.js";
 import { Turn } from "./turn.js";
 
+export const build = BUILD;
 export const address = takeAddress(window.location, window.history);
+// Milliseconds for which the proxy's greeting is waited for.
+const HELLO = 5_000;
 export const url = socketURL(import.meta.url, address.path);
 /** What this tab had before it was reloaded; null where the address has a token. */
 export const kept = address.token ? null : recall();
@@ -34,10 +37,35 @@ async function load() {
         await (isSDK ? import("./wmks.js") : import("./console.js"));
     } catch (error) {
         console.error("console:", error);
-        const wanted = [address.language, ...navigator.languages];
-        document.getElementById("heading").textContent = broken(wanted);
+        const isKept = await keepForReload();
+        if (isKept && !kept?.again) {
+            location.reload();
+            return;
+        }
+        const { heading, reload } = broken([address.language, ...navigator.languages]);
+        document.getElementById("heading").textContent = heading;
+        const retry = document.getElementById("retry");
+        retry.textContent = reload;
+        retry.onclick = () => location.reload();
+        retry.hidden = !isKept;
         (await opening)?.close();
     }
+}
+
+// The link has left the address bar, and may be used up: a reload comes back with what the proxy
+// gives in its place. It does so by itself once, as servers of two releases may have answered.
+async function keepForReload() {
+    const channel = await opening;
+    if (!channel) return false;
+    const resume = await new Promise((told) => {
+        setTimeout(told, HELLO);
+        channel.addEventListener("closed", () => told());
+        channel.addEventListener("control", ({ detail }) => told(detail.resume));
+        channel.release();
+    });
+    const isBound = await binding.keep();
+    const facts = isBound && resume ? { token: resume, resumes: true } : { token, resumes: Boolean(kept?.resumes) };
+    return keep({ ...facts, ...binding.facts, again: true });
 }
 
 void load();

@@ -16,6 +16,8 @@ const AFTER = 200;
 const SYMBOLS = { "\n": "↵", "\t": "⇥", " ": "␣" };
 const HIDDEN = "•";
 
+export const build = BUILD;
+
 /**
  * @param {{byId: (id: string) => HTMLElement, session: Session, toConsole: () => void,
  *     say: (text: string) => void, words: {about, t, translate, typingEnded}}} parts `say` shows a

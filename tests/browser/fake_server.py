@@ -247,6 +247,11 @@ class FakeServer:
         self.plans: list[Plan] = []
         self.connections: queue.Queue[Connection] = queue.Queue()
         self.frame_ancestors = frame_ancestors
+        #: The page's files, and by name those of another release's or, with None, of none.
+        self.root = _PROXY
+        self.others: dict[str, Path | None] = {}
+        #: How often the page itself was asked for.
+        self.pages = 0
         self._path = path
         #: Everything is answered 503, to play a server that is gone.
         self.down = False
@@ -316,9 +321,13 @@ class FakeServer:
             self.judgement = refuse
             return self._response(refuse)
         if path in PAGES:
-            body = (_PROXY / "templates" / "console.html").read_bytes()
+            self.pages += 1
+            body = (self.root / "templates" / "console.html").read_bytes()
             return self._response(HTTPStatus.OK, body, "text/html; charset=utf-8")
-        file = _PROXY / path.lstrip("/")
+        root = self.others.get(path.rpartition("/")[2], self.root)
+        if root is None:
+            return self._response(HTTPStatus.NOT_FOUND)
+        file = root / path.lstrip("/")
         if file.name == "console.js":
             self.script.wait(20)
             if self.script_status != HTTPStatus.OK:

@@ -26,6 +26,7 @@ export default {
     "no-link": "Dieser Konsolenlink ist verbraucht",
     "ask-for-new": "Öffnen Sie die Konsole noch einmal von dort, wo Sie diesen Link bekommen haben.",
     broken: "Die Konsolenseite funktioniert nicht mehr",
+    "reload-page": "Dieses Werkzeug konnte nicht geladen werden: Der Konsolenserver hat vielleicht eine andere Version der Seite. Laden Sie sie neu.",
 
     retry: "Neu verbinden",
     "retry-now": "Jetzt versuchen",

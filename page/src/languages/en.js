@@ -30,6 +30,7 @@ export default {
     "no-link": "This console link has been used up",
     "ask-for-new": "Open the console again from where you got this link.",
     broken: "The console page stopped working",
+    "reload-page": "This tool could not be loaded: the console server may have another release of the page. Reload it.",
 
     retry: "Reconnect",
     "retry-now": "Try now",

@@ -26,6 +26,7 @@ export default {
     "no-link": "Este enlace de consola ya se ha usado",
     "ask-for-new": "Vuelva a abrir la consola desde donde obtuvo este enlace.",
     broken: "La página de la consola ha dejado de funcionar",
+    "reload-page": "No se pudo cargar esta herramienta: quizá el servidor de consolas tenga otra versión de la página. Recárguela.",
 
     retry: "Reconectar",
     "retry-now": "Intentar ahora",

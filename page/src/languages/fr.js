@@ -26,6 +26,7 @@ export default {
     "no-link": "Ce lien de console a déjà servi",
     "ask-for-new": "Rouvrez la console depuis l’endroit où vous avez obtenu ce lien.",
     broken: "La page de la console ne fonctionne plus",
+    "reload-page": "Cet outil n’a pas pu être chargé : le serveur de consoles a peut-être une autre version de la page. Rechargez-la.",
 
     retry: "Se reconnecter",
     "retry-now": "Essayer maintenant",
