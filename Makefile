@@ -117,7 +117,7 @@ $(VENV)/.demo $(VENV)/.unit $(VENV)/.test: setup.cfg
 # noVNC comes from npm and is never committed; the lock file pins it by digest.
 page: $(PAGE)
 
-$(PAGE): page/package.json page/package-lock.json page/bundle.js $(wildcard page/src/*.js page/src/*/*.js) mksfilter/exceptions.py tools/reasons
+$(PAGE): page/package.json page/package-lock.json page/bundle.js page/messages.js $(wildcard page/src/*.js page/src/*/*.js) mksfilter/exceptions.py tools/reasons
 	tools/build-page
 
 # What the tests run against: Chromium, Firefox, QEMU, Xvnc, HAProxy, nginx, memcached, redis, govmomi.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from mksfilter import config, extras, log
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import (
-    AccessDenied,
     ConfigurationError,
     ConsoleError,
     KeysUnavailable,
@@ -270,6 +269,12 @@ class ConsoleProxy:
             directory=directory,
             encodings=environ.get("HTTP_ACCEPT_ENCODING", ""),
         )
+        refusal = functools.partial(
+            self._pages.refusal,
+            tls=tls,
+            wanted=handshake.link_language(environ.get("QUERY_STRING", "")),
+            accept=environ.get("HTTP_ACCEPT_LANGUAGE", ""),
+        )
         if not token:
             # After a reload the page has its token in its own memory, or says that it has none.
             return page()
@@ -278,7 +283,7 @@ class ConsoleProxy:
         except KeysUnavailable as exc:
             self._running().metrics.refuse(exc.reason)
             LOG.error(log.event("page-refused", reason=exc.reason, detail=exc))
-            return self._pages.message(exc.status, "No console now", exc.public, tls=tls)
+            return refusal(exc)
         except TokenError as exc:
             process, client = self._running(), self._proxies.client_address(environ)
             process.metrics.refuse(exc.reason)
@@ -289,7 +294,7 @@ class ConsoleProxy:
             process.audit.record_stranger(
                 "refused", reason=exc.reason, status=exc.status, client=client, detail=str(exc)
             )
-            return self._pages.message(403, "No console here", AccessDenied.public, tls=tls)
+            return refusal(exc)
         return page()
 
     def _judge(self, environ: WSGIEnvironment) -> Answer:

@@ -101,6 +101,7 @@ def test_a_wheel_holds_the_built_page(tmp_path):
         "static/novnc/strip.js",
         "static/novnc/wmks.js",
         "static/novnc/de.js",
+        "static/novnc/messages.json",
         "static/novnc/LICENSE.txt",
         "static/v1/mks-console.js",
         "static/v1/mks-console.d.ts",

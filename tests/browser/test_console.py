@@ -104,6 +104,9 @@ def test_an_expired_link_is_a_page_that_says_so(proxy_factory, vsphere, new_scre
     assert screen.find("canvas").count() == 0
     assert screen.violations() == []
     assert vsphere.connections("web-1") == []
+    screen = new_screen(proxy.page_url(token), locale="fr-CA")
+    expect(screen.find("body")).to_contain_text("Ce lien de console n’est pas valable ou a expiré.")
+    assert screen.page.evaluate("document.documentElement.lang") == "fr"
 
 
 def test_a_host_that_does_not_answer_is_told_in_words(open_console, vsphere, proxy_factory):

@@ -30,9 +30,9 @@ _LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 _STATUSES = {101, 200, 304, 400, 403, 404, 405, 414, 426, 431, 502, 503, 505}
 _HEADERS = frozenset(
     b"allow cache-control connection content-encoding content-length content-security-policy "
-    b"content-type cross-origin-resource-policy date etag mks-reason referrer-policy "
-    b"retry-after sec-websocket-accept sec-websocket-protocol sec-websocket-version "
-    b"strict-transport-security upgrade vary x-content-type-options".split()
+    b"content-language content-type cross-origin-resource-policy date etag mks-reason "
+    b"referrer-policy retry-after sec-websocket-accept sec-websocket-protocol "
+    b"sec-websocket-version strict-transport-security upgrade vary x-content-type-options".split()
 )
 
 

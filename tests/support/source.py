@@ -10,7 +10,7 @@ __all__ = ["ROOT", "copy_source"]
 ROOT = Path(__file__).parents[2]
 _FOLDERS = ("mksfilter", "etc")
 _FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
-_PAGE = ("bundle.js", "package.json", "package-lock.json")
+_PAGE = ("bundle.js", "messages.js", "package.json", "package-lock.json")
 
 
 def copy_source(target: Path) -> Path:

@@ -23,6 +23,7 @@ __all__ = [
     "CONTROL",
     "Handshake",
     "asks_for_upgrade",
+    "link_language",
     "link_token",
     "query_token",
     "read",
@@ -172,6 +173,11 @@ def link_token(query: str) -> str:
     """The token in the query string of a console link: ``token``, else the one in ``path``, the
     WebSocket's path, where Nova puts it for noVNC (``path=websockify?token=...``)."""
     return query_token(query) or query_token(_last_field(query, "path").partition("?")[2])
+
+
+def link_language(query: str) -> str:
+    """The language that a console link asks for (``language=``); empty: none."""
+    return _last_field(query, "language")
 
 
 def _last_field(query: str, wanted: str) -> str:

@@ -20,6 +20,7 @@ import functools
 import gzip
 import hashlib
 import html
+import json
 import logging
 import re
 import zlib
@@ -28,9 +29,11 @@ from http import HTTPStatus
 from pathlib import Path
 from string import Template
 
+from mksfilter.exceptions import AccessDenied, ConsoleError
 from mksfilter.log import event
 from mksfilter.proxy.ancestors import parse_ancestor
 from mksfilter.proxy.sdk import Sdk
+from mksfilter.proxy.web import languages
 
 __all__ = ["Answer", "Pages", "framed", "plain"]
 
@@ -51,6 +54,7 @@ _FILE = re.compile(r'(\b(?:href|src)=")static/')
 _VERSIONED = re.compile(r"/static/([0-9a-f]{16})(/.+)")
 _Headers = list[tuple[str, str]]
 _SCRIPT = "/static/novnc/console.js"
+_MESSAGES = "/static/novnc/messages.json"
 _WMKS = "static/wmks/"
 _PRELOAD = '<link rel="modulepreload" href="static/novnc/console.js">'
 _ASK = "no-cache"
@@ -153,6 +157,7 @@ class Pages:
         self._message = Template((root / "templates" / "message.html").read_text("utf-8"))
         self._files = {**dict(_static_files(root / "static")), **dict(_sdk_files(sdk))}
         self._version = _version(self._files)
+        self._words = _words(self._files)
         if _SCRIPT not in self._files:
             # Installed from a source tree without npm; consoles work for other clients.
             LOG.error(event("page-missing", file=_SCRIPT, detail=_NOT_BUILT))
@@ -176,8 +181,33 @@ class Pages:
 
     def message(self, status: int, heading: str, message: str, *, tls: bool) -> Answer:
         """A page that says *message*."""
-        body = self._message.substitute(heading=html.escape(heading), message=html.escape(message))
-        return Answer(status, self._page_headers(tls, self._policy), body.encode("utf-8"))
+        return self._say(status, {"heading": heading, "message": message}, languages.ENGLISH, tls)
+
+    def refusal(
+        self, exc: ConsoleError, *, tls: bool, wanted: str = "", accept: str = ""
+    ) -> Answer:
+        """The page for a link that *exc* refuses, in its reader's language as far as the console
+        page's build has the words, else in English.
+
+        :param wanted: the link's ``language``.
+        :param accept: the request's ``Accept-Language``.
+        """
+        language = languages.choose(self._words, wanted=wanted, accept=accept)
+        words = self._words.get(language, {})
+        said = {
+            "heading": words.get("heading", "The console could not be opened"),
+            # All reasons why a link is not good enough look alike outside.
+            "message": words.get("denied" if exc.public == AccessDenied.public else exc.reason)
+            or exc.public,
+            "direction": words.get("direction", "ltr"),
+        }
+        return self._say(exc.status, said, language if words else languages.ENGLISH, tls)
+
+    def _say(self, status: int, said: Mapping[str, str], language: str, tls: bool) -> Answer:
+        fields = {"direction": "ltr", "language": language, **said}
+        body = self._message.substitute({key: html.escape(text) for key, text in fields.items()})
+        headers = [*self._page_headers(tls, self._policy), ("Content-Language", language)]
+        return Answer(status, headers, body.encode("utf-8"))
 
     def _page(self, directory: str) -> _File:
         files = f"{html.escape(directory)}static/{self._version}/"
@@ -235,6 +265,13 @@ def _static_files(root: Path) -> Iterable[tuple[str, _File]]:
             url = "/static/" + path.relative_to(root).as_posix()
             content = path.read_bytes()
             yield url, _File(content, content_type, _packed(path, content))
+
+
+def _words(files: Mapping[str, _File]) -> Mapping[str, Mapping[str, str]]:
+    """What pages of our own say, by language; the build takes it from the console page's words."""
+    file = files.get(_MESSAGES)
+    words: dict[str, dict[str, str]] = json.loads(file.content) if file else {}
+    return words
 
 
 def _sdk_files(sdk: Sdk | None) -> Iterable[tuple[str, _File]]:

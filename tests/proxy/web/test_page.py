@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 
 import pytest
 
-from mksfilter.exceptions import ConfigurationError
+from mksfilter.exceptions import ConfigurationError, KeysUnavailable, TokenExpired
 from mksfilter.proxy.web.page import Pages
 
 
@@ -90,6 +91,54 @@ def test_cve_2017_18635_markup_in_a_message_stays_text(pages):
     answer = pages.message(403, "<b>", "<script>alert(1)</script>", tls=False)
     assert answer.status == 403
     assert answer.body == b"<h1>&lt;b&gt;</h1><p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"
+
+
+@pytest.fixture
+def translated(root):
+    """Where the page's build has left what pages of the proxy's own say."""
+    words = {
+        "de": {"direction": "ltr", "heading": "<Nein>", "denied": "Abgelaufen"},
+        "ar": {"direction": "rtl", "heading": "x", "keys-unavailable": "y"},
+    }
+    (root / "static" / "novnc" / "messages.json").write_text(json.dumps(words))
+    (root / "templates" / "message.html").write_text(
+        "$language $direction <h1>$heading</h1><p>$message</p>"
+    )
+    return Pages(root=root)
+
+
+def test_a_link_is_refused_in_its_reader_s_language(translated):
+    answer = translated.refusal(TokenExpired("old"), tls=False, accept="de-AT,en;q=0.5")
+    assert answer.status == 403
+    assert answer.body == b"de ltr <h1>&lt;Nein&gt;</h1><p>Abgelaufen</p>"
+    assert dict(answer.headers)["Content-Language"] == "de"
+    answer = translated.refusal(KeysUnavailable("gone"), tls=False, wanted="ar", accept="de")
+    assert (answer.status, answer.body) == (503, b"ar rtl <h1>x</h1><p>y</p>")
+
+
+def test_without_the_words_for_it_a_link_is_refused_in_english(translated, root):
+    for accept in ("", "it", "en,de;q=0.5"):
+        answer = translated.refusal(TokenExpired("old"), tls=False, accept=accept)
+        assert answer.body.startswith(b"en ltr <h1>The console could not be opened</h1><p>This")
+        assert dict(answer.headers)["Content-Language"] == "en"
+    # The page is not built.
+    (root / "static" / "novnc" / "messages.json").unlink()
+    answer = Pages(root=root).refusal(TokenExpired("old"), tls=False, accept="de")
+    assert answer.body.startswith(b"en ltr <h1>The console could not be opened</h1>")
+
+
+@pytest.mark.page
+@pytest.mark.parametrize("language", ["de", "es", "fr", "ja"])
+def test_each_language_of_the_page_has_words_for_a_refused_link(language):
+    answers = [
+        Pages().refusal(refused, tls=False, accept=language).body.decode()
+        for refused in (TokenExpired("old"), KeysUnavailable("gone"))
+    ]
+    for answer, refused in zip(answers, (TokenExpired, KeysUnavailable), strict=True):
+        assert answer.startswith(f'<!DOCTYPE html>\n<html lang="{language}" dir="ltr">')
+        assert refused.public not in answer
+        assert "<script" not in answer
+    assert answers[0] != answers[1]
 
 
 def test_a_known_file_is_served_with_its_type_and_asked_for_once_per_release(pages):
