@@ -191,6 +191,9 @@ class ConsoleError(MksFilterError):
         a console was there before, and otherwise offers to; ``wait``: it asks again, every second
         or two, until the machine has a console; ``offer``: it shows a button;
         ``never``: nothing that the page holds can open the console again.
+    :ivar facts: what the page may say beside the reason: ``limit``, the number that is reached;
+        ``seconds``, how long to wait, or how long it was waited; ``machine``, the VM's name;
+        ``node``, this node's.
     """
 
     status: ClassVar[int] = 500
@@ -198,6 +201,11 @@ class ConsoleError(MksFilterError):
     reason: ClassVar[str] = "internal-error"
     public: ClassVar[str] = "The console could not be opened because of an internal error."
     retry: ClassVar[Retry] = "offer"
+
+    def __init__(self, *details: object, **facts: str | float) -> None:
+        """:param details: one line for the operator."""
+        super().__init__(*details)
+        self.facts = facts
 
 
 class DrainingError(ConsoleError):

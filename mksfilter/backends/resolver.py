@@ -448,6 +448,7 @@ class _Site:
         try:
             return self._open(vm)
         except BackendError as exc:
+            exc.facts["machine"] = _unescaped(vm.name)
             if exc.retry == "wait":  # who is told so will ask again and again
                 self.power.watch(vm.instance_uuid, vm.moid, exc.reason)
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -326,6 +327,8 @@ class ConsoleProxy:
         return self._process
 
 
+#: Seconds after which a client that is told to wait may ask again at the latest.
+_LONGEST_PAUSE = 3600
 _METHODS = "GET, HEAD, OPTIONS"
 _NOT_FOUND = plain(404, "Not found\n")
 _METHOD_NOT_ALLOWED = Answer(405, [("Allow", _METHODS)])
@@ -338,7 +341,8 @@ def _refusal(exc: ConsoleError) -> Answer:
     if isinstance(exc, UpgradeRequired):
         headers += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     if isinstance(exc, LimitReached):
-        headers.append(("Retry-After", "5"))
+        pause = math.ceil(float(exc.facts.get("seconds", 5)))
+        headers.append(("Retry-After", str(min(max(1, pause), _LONGEST_PAUSE))))
     if isinstance(exc, OriginDenied):
         # Whoever set this server up finds the remedy sooner; to anybody else it tells nothing.
         headers.append(("Mks-Reason", exc.reason))

@@ -211,6 +211,8 @@ session.addEventListener("facts", ({ detail }) => {
     ask("");
 });
 
+session.addEventListener("whereabouts", ({ detail }) => bar.tell(detail));
+
 session.addEventListener("beat", ({ detail }) => bar.showRoundTrip(detail));
 
 session.addEventListener("silent", ({ detail }) => {

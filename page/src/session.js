@@ -5,6 +5,7 @@ import { Channel, isSendable } from "./channel.js";
 import { AUTOMATIC, FINAL, OFFER, STABLE, WAIT, backOff, policy } from "./endings.js";
 import { Host } from "#host";
 import { Heartbeat } from "./heartbeat.js";
+import { asName } from "./names.js";
 import { whyRefused } from "./refusal.js";
 import { onWake } from "./wake.js";
 
@@ -17,6 +18,8 @@ const LATER_LIMIT = 30_000;
 const END_GRACE = 1_000;
 // Until a proxy of another release, which names no pause, is asked again about a machine that is off.
 const PAUSE = 2_000;
+// Until an attempt that the proxy has told to wait.
+const LONGEST_TOLD = 60_000;
 // Attempts after which a machine that allows no further console is somebody else's: until then it
 // may be our own connection of before, which its host has not missed yet.
 const TAKEN_AFTER = 4;
@@ -30,7 +33,8 @@ const CLOCK_IS_OFF = 60;
  * reason for which the machine has no console now, at: when the next attempt is due, by
  * performance.now(), elsewhere: its user has it in another place});
  * `name` (detail: the console's own name); `machine` (detail: the machine's name as vCenter has
- * it); `facts` (detail: {session, request, node} of a connection); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
+ * it); `facts` (detail: {session, request, node} of a connection); `whereabouts` (the same of one that
+ * was refused); `notice` (detail: the notice of the control channel); `key` (a key was pressed for the
  * machine); `scancodes` (the host takes them); `character` (detail: {character}, without a key).
  */
 export class Session extends EventTarget {
@@ -218,7 +222,10 @@ export class Session extends EventTarget {
                 message: String(message.message ?? ""),
                 retry: message.retry,
                 after: message.after,
+                facts: factsOfEnd(message),
             };
+            this.#emit("whereabouts", factsOf(message));
+            if (message.facts?.machine) this.#emit("machine", String(message.facts.machine));
             this.#after(END_GRACE, () => this.#channel?.close());
         }
     }
@@ -384,7 +391,9 @@ export class Session extends EventTarget {
         if (outcome === AUTOMATIC) {
             this.#asleep = "";
             this.#attempt += 1;
-            const pause = backOff(this.#attempt);
+            // Before that it would be refused again.
+            const told = ending.reason === "rate-limit" ? (ending.facts?.seconds ?? 0) : 0;
+            const pause = Math.max(backOff(this.#attempt), Math.min(told * 1_000, LONGEST_TOLD));
             this.#enter("waiting", { ...facts, at: performance.now() + pause });
             this.#after(pause, () => this.#open());
             return;
@@ -458,4 +467,13 @@ export class Session extends EventTarget {
 function factsOf(message) {
     const facts = ["session", "request", "node"].map((name) => [name, message[name]]);
     return Object.fromEntries(facts.filter(([, value]) => typeof value === "string"));
+}
+
+// What stands for the facts in the words of an end: numbers, and names as one line.
+function factsOfEnd({ facts, node }) {
+    const told = { node, ...(typeof facts === "object" ? facts : null) };
+    const known = {};
+    for (const name of ["limit", "seconds"]) if (told[name] >= 0) known[name] = Number(told[name]);
+    if (told.node && typeof told.node === "string") known.node = asName(told.node);
+    return known;
 }

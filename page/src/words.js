@@ -125,11 +125,29 @@ export function why({ key, facts, reason, message, code }) {
 // A reason that this page does not know is shown in the proxy's own words, which are English; so
 // are all reasons to who reads English.
 function reasonWords(reason, message, facts) {
+    const detailed = withFacts(`fact.${reason}`, facts);
+    if (detailed) return detailed;
     const english = Object.hasOwn(REASONS, reason) ? REASONS[reason].words : undefined;
     // Reasons that have the same words share one translation.
     const alike = Object.keys(REASONS).filter((one) => REASONS[one].words === english);
     const key = [reason, ...alike].map((one) => `reason.${one}`).find(isTranslated);
     return key ? t(key, facts) : message || english;
+}
+
+// The text *key* where there is one and all that it tells is known.
+function withFacts(key, facts) {
+    const text = catalogue[key] ?? ENGLISH[key];
+    if (!text || !facts) return "";
+    const known = { ...facts, time: Number.isFinite(facts.seconds) ? duration(facts.seconds) : undefined };
+    const wanted = (text.other ?? text).matchAll(/\{(\w+)\}/g);
+    return [...wanted].every(([, name]) => known[name] !== undefined) ? t(key, known) : "";
+}
+
+// In the one unit that tells it best.
+function duration(seconds) {
+    const [unit, size] = [["hour", 3600], ["minute", 60]].find(([, one]) => seconds >= 2 * one) ?? ["second", 1];
+    const value = Math.round(seconds / size);
+    return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(value);
 }
 
 const isTranslated = (key) => Object.hasOwn(catalogue, key);

@@ -166,6 +166,29 @@ def test_a_view_only_console_shows_and_does_not_type(open_console, vsphere):
     wait_for_same_picture(screen, vsphere, "web-1")
 
 
+def test_a_refusal_tells_the_limit_the_machine_and_what_an_operator_asks_for(
+    open_console, proxy_factory
+):
+    proxy = proxy_factory(max_sessions_per_user=1)
+    first = open_console("web-1", through=proxy, user_id="u1")
+    first.wait_until("connected")
+    second = open_console("db-1", through=proxy, user_id="u1", request_id="req-17")
+    second.wait_until("ended")
+    second.wait_for_words("You have 1 console open, and no more are allowed.")
+    facts = second.find("#about-facts")
+    second.find("#about").evaluate("(button) => button.click()")
+    expect(facts).to_contain_text("req-17")
+    expect(facts).to_contain_text("Node")
+
+
+def test_the_page_has_the_machine_s_own_name_although_its_console_is_refused(open_console, vsphere):
+    vsphere.power_off("web-1")
+    screen = open_console("web-1", title="your-bank")
+    screen.wait_until("waiting")
+    expect(screen.find("#who")).to_have_text("web-1")
+    assert screen.page.title() == "web-1 - Console"
+
+
 def test_the_end_of_a_sessions_time_is_announced_and_final(open_console):
     screen = open_console("web-1", session_end=int(time.time()) + 4)
     screen.wait_until("connected")

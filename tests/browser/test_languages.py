@@ -176,6 +176,34 @@ def test_the_browser_s_language_is_spoken(fake, new_screen):
 
 
 @pytest.mark.parametrize(
+    ("reason", "facts", "words"),
+    [
+        (
+            "rate-limit",
+            {"seconds": 7},
+            "Zu viele Versuche. Wartezeit bis zum nächsten: 7 Sekunden.",
+        ),
+        ("idle-timeout", {"seconds": 1800}, "nicht benutzt wurde (Dauer: 30 Minuten)."),
+        ("user-session-limit", {"limit": 1}, "Sie haben 1 Konsole offen, mehr sind nicht erlaubt."),
+        ("user-session-limit", {"limit": 1000}, "Sie haben 1.000 Konsolen offen, mehr sind nicht"),
+        ("node-session-limit", {"node": "<b>n1\u202e"}, "Der Konsolenserver <b>n1 ist voll."),
+        # Without the fact, or with none that is one, the reason alone.
+        ("rate-limit", {}, "Zu viele Versuche. Warten Sie einen Moment"),
+        ("rate-limit", {"seconds": "<b>"}, "Zu viele Versuche. Warten Sie einen Moment"),
+        ("user-session-limit", {"limit": -1}, "Sie haben zu viele Konsolen offen."),
+        ("node-session-limit", {"node": 5}, "Dieser Konsolenserver ist voll."),
+    ],
+)
+def test_facts_of_an_end_are_told_in_the_reader_s_language(fake, new_screen, reason, facts, words):
+    fake.plans.append(Plan(end=(reason, "English"), more={"facts": facts}))
+    screen = new_screen(f"{fake.url}?token=token", locale="de-DE")
+    screen.wait_until("ended")
+    screen.wait_for_words(words)
+    assert screen.find("#card b").count() == 0
+    assert screen.complaints == []
+
+
+@pytest.mark.parametrize(
     ("asked", "spoken", "words"),
     [
         ("ja_JP", "ja", "コンソールを開けませんでした"),

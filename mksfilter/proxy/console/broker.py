@@ -31,6 +31,7 @@ from mksfilter.log import event, name_session, serving
 from mksfilter.proxy.console import control_channel, handshake
 from mksfilter.proxy.console.recording import claim_facts
 from mksfilter.proxy.console.refusal_log import RefusalLog
+from mksfilter.proxy.console.sessions import NODE
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims
@@ -179,7 +180,9 @@ class Broker:
         with contextlib.suppress(OSError):
             attempt.upgrade.refuse(
                 handshake.response(attempt.request),
-                control_channel.refusal_frames(refusal, after=attempt.pause, resume=attempt.token),
+                control_channel.refusal_frames(
+                    refusal, after=attempt.pause, resume=attempt.token, node=NODE, **attempt.names()
+                ),
             )
 
     def _record(self, attempt: _Attempt, refusal: ConsoleError) -> None:
@@ -328,6 +331,12 @@ class _Attempt:
         self.waited = False
         self.pause: float | None = None
         self.token: str | None = None
+
+    def names(self) -> dict[str, str]:
+        """By which an operator finds it."""
+        if self.claims is None:
+            return {}
+        return {"session": self.claims.session_id, "request": self.claims.rid}
 
     def facts(self) -> dict[str, str]:
         if self.claims is None:

@@ -8,7 +8,9 @@ The page says one thing in return, ``beat``, which is answered by the like: brow
 from __future__ import annotations
 
 import json
+import math
 import re
+import unicodedata
 from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
@@ -19,6 +21,10 @@ __all__ = ["answer", "end", "hello", "notice", "question", "refusal_frames", "re
 
 _BEAT: Final = re.compile(rb'\{"type":"beat","id":([0-9]{1,9})\}')
 
+#: Facts of an error that a page is told, and the largest number among them.
+_NUMBERS: Final = ("limit", "seconds")
+_NAMES: Final = ("machine", "node")
+_MOST: Final = 1_000_000_000
 #: Characters of a machine's name that a page is told; vCenter allows 80.
 _MAX_NAME: Final = 255
 
@@ -88,28 +94,59 @@ def end(reason: ConsoleError, **more: object) -> str:
     What the page does next is said too (see ``ConsoleError.retry``): it may be of a release that
     does not know the reason.
     """
+    facts = _facts(reason)
+    if facts:
+        more["facts"] = facts
     return _message(
         type="end", reason=reason.reason, message=reason.public, retry=reason.retry, **more
     )
 
 
 def refusal_frames(
-    reason: ConsoleError, *, after: float | None = None, resume: str | None = None
+    reason: ConsoleError,
+    *,
+    after: float | None = None,
+    resume: str | None = None,
+    session: str = "",
+    request: str = "",
+    node: str = "",
 ) -> bytes:
     """The frames that tell *reason* to a client whose session never began, after the question that
     its machine asks.
 
     :param after: seconds after which a page that waits may ask again.
     :param resume: the token to do so with, in place of a link; None: the one that it has.
+    :param session: as in :func:`hello`, for an operator; ``request`` and ``node`` too.
     """
-    more = {"after": after, "resume": resume}
-    message = end(reason, **{name: value for name, value in more.items() if value is not None})
+    more: dict[str, object] = {"after": after, "resume": resume}
+    more = {name: value for name, value in more.items() if value is not None}
+    where = {"session": session, "request": request, "node": node}
+    message = end(reason, **more, **{name: value for name, value in where.items() if value})
     texts = [message]
     if isinstance(reason, MachineAsks) and reason.question:
         texts.insert(0, question(reason.question))
     frames = [Frame(Opcode.TEXT, text.encode("utf-8")) for text in texts]
     frames.append(Frame(Opcode.CLOSE, Close(reason.close_code, reason.reason).serialize()))
     return b"".join(frame.serialize(mask=False) for frame in frames)
+
+
+def _facts(reason: ConsoleError) -> dict[str, str | int]:
+    """The facts that a page is told: whole numbers up to 1e9, and names as one short line."""
+    facts: dict[str, str | int] = {}
+    for name in _NUMBERS:
+        value = reason.facts.get(name)
+        if isinstance(value, (int, float)) and 0 <= value <= _MOST:
+            facts[name] = math.ceil(value)
+    for name in _NAMES:
+        text = "".join(filter(_is_shown, str(reason.facts.get(name, ""))[: 8 * _MAX_NAME])).strip()
+        if text:
+            facts[name] = text[:_MAX_NAME]
+    return facts
+
+
+def _is_shown(character: str) -> bool:
+    """It is no control, and does not turn the direction of what follows."""
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def _message(**fields: object) -> str:

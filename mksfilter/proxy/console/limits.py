@@ -88,11 +88,13 @@ class SessionLimits:
         of_user = self._users.get(user, 0)
         if self._per_instance and of_instance >= self._per_instance:
             raise InstanceLimitReached(
-                f"instance {instance}: max_sessions_per_instance ({self._per_instance}) is reached"
+                f"instance {instance}: max_sessions_per_instance ({self._per_instance}) is reached",
+                limit=self._per_instance,
             )
         if user and self._per_user and of_user >= self._per_user:
             raise UserLimitReached(
-                f"user {user}: max_sessions_per_user ({self._per_user}) is reached"
+                f"user {user}: max_sessions_per_user ({self._per_user}) is reached",
+                limit=self._per_user,
             )
         self._taken += 1
         self._instances[instance] = of_instance + 1
@@ -123,11 +125,18 @@ class TokenBuckets(Generic[_Key]):
 
     def take(self, key: _Key, now: float) -> bool:
         """Whether *key* had a token left at *now* (monotonic seconds), which is then taken."""
-        level, since = self._buckets.get(key) or (self._burst, now)
-        level = min(self._burst, level + max(0.0, now - since) * self._rate)
+        level = self._level(key, now)
         allowed = level >= 1.0
         self._buckets.put(key, (level - 1.0 if allowed else level, now))
         return allowed
+
+    def pause(self, key: _Key, now: float) -> float:
+        """Seconds from *now* after which *key* has a token."""
+        return max(0.0, 1.0 - self._level(key, now)) / self._rate
+
+    def _level(self, key: _Key, now: float) -> float:
+        level, since = self._buckets.get(key) or (self._burst, now)
+        return min(self._burst, level + max(0.0, now - since) * self._rate)
 
 
 class AddressRate:
@@ -151,8 +160,12 @@ class AddressRate:
 
         :raises RateLimitReached: it has used up its share.
         """
-        if self._rate and not self._buckets.take(network(address), now):
-            raise RateLimitReached(f"address {address}: connection_rate ({self._rate:g}/s) reached")
+        client = network(address)
+        if self._rate and not self._buckets.take(client, now):
+            raise RateLimitReached(
+                f"address {address}: connection_rate ({self._rate:g}/s) reached",
+                seconds=self._buckets.pause(client, now),
+            )
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)

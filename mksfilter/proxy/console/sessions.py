@@ -67,7 +67,7 @@ _RENEW_EVERY: Final = 200.0
 #: 30 µs, and is a message to a browser.
 _RENEWALS_PER_SECOND: Final = 1000
 #: What an operator calls this machine.
-_NODE: Final = socket.gethostname()
+NODE: Final = socket.gethostname()
 #: Seconds before the end of a session at which its user is told.
 LIFETIME_NOTICE: Final = 60
 _COUNT_EVERY = 10.0
@@ -374,7 +374,7 @@ class SessionRegistry:
         self._ledger.leave(session.entry)
 
     def _close(self, session: Session) -> None:
-        session.relay.close(ServerDraining("this node is being taken out of service"))
+        session.relay.close(ServerDraining("this node is being taken out of service", node=NODE))
 
     def _end_of(self, claims: Claims) -> int | None:
         if not self._lifetime:
@@ -398,7 +398,7 @@ class SessionRegistry:
             now=self._clock(),
             name=name,
             request=session.claims.rid,
-            node=_NODE,
+            node=NODE,
         )
 
     def _schedule(self, session: Session) -> None:

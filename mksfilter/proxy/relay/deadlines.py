@@ -51,12 +51,12 @@ def overdue(
         return LifetimeReached("the session reached the end of its lifetime")
     for browser in browsers:
         if browser.stalled_at is not None and now >= browser.stalled_at + limit:
-            return SlowReader(f"the browser read nothing for {limit:g} s")
+            return SlowReader(f"the browser read nothing for {limit:g} s", seconds=limit)
     if host.stalled_at is not None and now >= host.stalled_at + limit:
         return UpstreamLost(f"the console host read nothing for {limit:g} s")
     idle = options.idle_timeout
     if idle and browsers and now >= _last_data(browsers) + idle:
-        return IdleTimeout(f"no data from the browser for {idle:g} s")
+        return IdleTimeout(f"no data from the browser for {idle:g} s", seconds=idle)
     return None
 
 

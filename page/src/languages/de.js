@@ -234,4 +234,19 @@ export default {
     "reason.vcenter-unreachable":
         "Der Konsolendienst erreicht die Cloud dieser Maschine im Moment nicht. Versuchen Sie es später noch einmal.",
     "reason.worker-lost": "Der Konsolenserver ist ausgefallen. Verbinden Sie neu.",
+
+    "fact.draining": "Der Konsolenserver {node} startet neu. Versuchen Sie es gleich noch einmal.",
+    "fact.idle-timeout": "Die Konsole wurde geschlossen, weil sie nicht benutzt wurde (Dauer: {time}).",
+    "fact.instance-session-limit": {
+        by: "limit",
+        one: "{limit} Konsole dieser Maschine ist offen, mehr sind nicht erlaubt. Schließen Sie sie, und versuchen Sie es noch einmal.",
+        other: "{limit} Konsolen dieser Maschine sind offen, mehr sind nicht erlaubt. Schließen Sie eine, und versuchen Sie es noch einmal.",
+    },
+    "fact.node-session-limit": "Der Konsolenserver {node} ist voll. Versuchen Sie es gleich noch einmal.",
+    "fact.rate-limit": "Zu viele Versuche. Wartezeit bis zum nächsten: {time}.",
+    "fact.user-session-limit": {
+        by: "limit",
+        one: "Sie haben {limit} Konsole offen, mehr sind nicht erlaubt. Schließen Sie sie, und versuchen Sie es noch einmal.",
+        other: "Sie haben {limit} Konsolen offen, mehr sind nicht erlaubt. Schließen Sie eine, und versuchen Sie es noch einmal.",
+    },
 };

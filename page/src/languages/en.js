@@ -191,4 +191,20 @@ export default {
     "layout.se": "Swedish",
     "layout.ch-de": "Swiss German",
     "layout.ch-fr": "Swiss French",
+
+    // In place of the words of a reason, where what they tell is known.
+    "fact.draining": "The console server {node} is restarting. Try again in a moment.",
+    "fact.idle-timeout": "The console was closed because nobody used it for {time}.",
+    "fact.instance-session-limit": {
+        by: "limit",
+        one: "{limit} console of this machine is open, and no more are allowed. Close it and try again.",
+        other: "{limit} consoles of this machine are open, and no more are allowed. Close one and try again.",
+    },
+    "fact.node-session-limit": "The console server {node} is full. Try again in a moment.",
+    "fact.rate-limit": "Too many attempts. Try again in {time}.",
+    "fact.user-session-limit": {
+        by: "limit",
+        one: "You have {limit} console open, and no more are allowed. Close it and try again.",
+        other: "You have {limit} consoles open, and no more are allowed. Close one and try again.",
+    },
 };

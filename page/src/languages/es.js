@@ -235,4 +235,21 @@ export default {
     "reason.vcenter-unreachable":
         "El servicio de consolas no puede acceder a la nube de esta máquina en este momento. Inténtelo más tarde.",
     "reason.worker-lost": "El servidor de consolas ha fallado. Reconecte.",
+
+    "fact.draining": "El servidor de consolas {node} se está reiniciando. Inténtelo de nuevo en un momento.",
+    "fact.idle-timeout": "La consola se cerró porque nadie la usó durante {time}.",
+    "fact.instance-session-limit": {
+        by: "limit",
+        one: "Hay {limit} consola de esta máquina abierta y no se permiten más. Ciérrela e inténtelo de nuevo.",
+        many: "Hay {limit} consolas de esta máquina abiertas y no se permiten más. Cierre una e inténtelo de nuevo.",
+        other: "Hay {limit} consolas de esta máquina abiertas y no se permiten más. Cierre una e inténtelo de nuevo.",
+    },
+    "fact.node-session-limit": "El servidor de consolas {node} está lleno. Inténtelo de nuevo en un momento.",
+    "fact.rate-limit": "Demasiados intentos. Inténtelo de nuevo dentro de {time}.",
+    "fact.user-session-limit": {
+        by: "limit",
+        one: "Tiene {limit} consola abierta y no se permiten más. Ciérrela e inténtelo de nuevo.",
+        many: "Tiene {limit} consolas abiertas y no se permiten más. Cierre una e inténtelo de nuevo.",
+        other: "Tiene {limit} consolas abiertas y no se permiten más. Cierre una e inténtelo de nuevo.",
+    },
 };

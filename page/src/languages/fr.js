@@ -236,4 +236,21 @@ export default {
     "reason.vcenter-unreachable":
         "Le service de consoles n’arrive pas à joindre le cloud de cette machine pour le moment. Réessayez plus tard.",
     "reason.worker-lost": "Le serveur de consoles est tombé en panne. Reconnectez-vous.",
+
+    "fact.draining": "Le serveur de consoles {node} redémarre. Réessayez dans un instant.",
+    "fact.idle-timeout": "La console a été fermée parce que personne ne l’a utilisée pendant {time}.",
+    "fact.instance-session-limit": {
+        by: "limit",
+        one: "{limit} console de cette machine est ouverte, et il n’en est pas permis davantage. Fermez-la et réessayez.",
+        many: "{limit} consoles de cette machine sont ouvertes, et il n’en est pas permis davantage. Fermez-en une et réessayez.",
+        other: "{limit} consoles de cette machine sont ouvertes, et il n’en est pas permis davantage. Fermez-en une et réessayez.",
+    },
+    "fact.node-session-limit": "Le serveur de consoles {node} est plein. Réessayez dans un instant.",
+    "fact.rate-limit": "Trop de tentatives. Réessayez dans {time}.",
+    "fact.user-session-limit": {
+        by: "limit",
+        one: "Vous avez {limit} console ouverte, et il n’en est pas permis davantage. Fermez-la et réessayez.",
+        many: "Vous avez {limit} consoles ouvertes, et il n’en est pas permis davantage. Fermez-en une et réessayez.",
+        other: "Vous avez {limit} consoles ouvertes, et il n’en est pas permis davantage. Fermez-en une et réessayez.",
+    },
 };

@@ -219,4 +219,17 @@ export default {
     "reason.vcenter-unreachable":
         "現在、コンソールサービスがこのマシンのクラウドに接続できません。後で再試行してください。",
     "reason.worker-lost": "コンソールサーバーに障害が発生しました。再接続してください。",
+
+    "fact.draining": "コンソールサーバー {node} は再起動中です。しばらくしてから再試行してください。",
+    "fact.idle-timeout": "{time}使用されていなかったため、コンソールは閉じられました。",
+    "fact.instance-session-limit": {
+        by: "limit",
+        other: "このマシンのコンソールは {limit} 個開かれており、これ以上は開けません。一つ閉じてから再試行してください。",
+    },
+    "fact.node-session-limit": "コンソールサーバー {node} は満員です。しばらくしてから再試行してください。",
+    "fact.rate-limit": "試行回数が多すぎます。{time}後に再試行してください。",
+    "fact.user-session-limit": {
+        by: "limit",
+        other: "コンソールを {limit} 個開いており、これ以上は開けません。一つ閉じてから再試行してください。",
+    },
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import pytest
@@ -280,7 +281,9 @@ def test_a_token_that_was_used_before_looks_like_a_bad_one_to_our_page_too():
 def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_others(what, error):
     world = World(total=2)
     world.fails[what] = error
-    world.open("mks.v1")
+    request = ConsoleRequest(INSTANCE, mode="full", request_id="req-1")
+    issued = world.codec.issue(request, ttl=60)
+    world.open("mks.v1", token=issued.token)
     expected = error if isinstance(error, ConsoleError) else ConsoleError()
     assert world.upgrade.said() == {
         "type": "end",
@@ -288,6 +291,9 @@ def test_a_failure_behind_a_good_token_is_told_to_our_page_and_a_status_to_other
         "message": expected.public,
         "retry": expected.retry,
         **({"after": SHORTEST} if expected.retry == "wait" else {}),
+        "session": issued.claims.session_id,
+        "request": "req-1",
+        "node": socket.gethostname(),
     }
     assert "101" not in world.did
     assert world.limits.use["max_sessions"][1] == (expected.retry == "wait")

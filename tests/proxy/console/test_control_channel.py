@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from websockets.frames import Close, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-from mksfilter.exceptions import ConsoleError, InstancePoweredOff
+from mksfilter.exceptions import ConsoleError, InstancePoweredOff, UserLimitReached
 from mksfilter.proxy.console import control_channel
 
 
@@ -71,6 +72,40 @@ def test_a_session_that_never_began_ends_with_words_and_a_code():
         "retry": "wait",
     }
     assert Close.parse(close.data) == Close(4409, "powered-off")
+
+
+def said(reason):
+    return json.loads(control_channel.end(reason))
+
+
+def test_facts_of_a_reason_travel_beside_it():
+    assert said(UserLimitReached("user u1", limit=3))["facts"] == {"limit": 3}
+    off = InstancePoweredOff("x", machine="web-1", seconds=1.2)
+    assert said(off)["facts"] == {"machine": "web-1", "seconds": 2}
+    assert "facts" not in said(InstancePoweredOff("x"))
+
+
+@pytest.mark.parametrize("value", [-1, math.inf, math.nan, 1e10, "many", ""])
+def test_a_fact_that_is_no_number_of_use_is_not_told(value):
+    assert "facts" not in said(UserLimitReached("x", limit=value, seconds=value))
+
+
+def test_names_among_the_facts_are_one_short_line_and_nothing_else_is_told():
+    reason = InstancePoweredOff(
+        "x", machine="a\u202eb\r\n\x1bc" + "d" * 300, node="\u2066", ticket="secret"
+    )
+    text = control_channel.end(reason)
+    assert said(reason)["facts"] == {"machine": ("abc" + "d" * 300)[:255]}
+    assert "secret" not in text
+    assert text.isascii()
+
+
+def test_a_refused_page_is_told_by_what_an_operator_finds_it():
+    text, _ = frames(
+        control_channel.refusal_frames(InstancePoweredOff("x"), session="s", request="r", node="n")
+    )
+    told = json.loads(text.data)
+    assert (told["session"], told["request"], told["node"]) == ("s", "r", "n")
 
 
 def test_every_reason_fits_into_a_close_frame_and_has_a_code_that_may_be_sent():

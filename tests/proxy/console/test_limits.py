@@ -62,6 +62,7 @@ def test_an_address_may_burst_and_then_has_its_rate():
     with pytest.raises(RateLimitReached) as refused:
         rate.take("192.0.2.1", now=100.0)
     assert refused.value.status == 429
+    assert refused.value.facts == {"seconds": 0.5}
     rate.take("192.0.2.2", now=100.0)
     rate.take("192.0.2.1", now=100.5)
     with pytest.raises(RateLimitReached):
