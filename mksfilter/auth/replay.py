@@ -81,6 +81,27 @@ class ReplayGuard(abc.ABC):
             raise TokenReplayed(f"token {jti} was used before")
         return True
 
+    def claim_proof(self, jti: str, proof: str, exp: int) -> bool:
+        """Take the name of one proof for a token whose own name is still free, and stays so: its
+        bearer may not hear the answer, and then makes another proof.
+
+        :param proof: its name.
+        :param exp: the token's ``exp``.
+        :returns: as :meth:`claim`.
+        :raises TokenReplayed: the token is used up, or this very proof came before.
+        :raises ReplayCacheUnavailable: as for :meth:`claim`.
+        """
+        try:
+            used = self._has(jti)
+        except ReplayCacheUnavailable as exc:
+            if not self._fail_open:
+                raise
+            LOG.warning(event("once-only-unchecked", jti=jti, detail=exc))
+            return False
+        if used:
+            raise TokenReplayed(f"token {jti} was used before")
+        return self.claim(f"{jti}.{proof}", exp)
+
     def require_unused(self, jti: str) -> None:
         """Whether the name *jti* is free; it is not taken.
 

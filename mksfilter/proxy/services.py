@@ -129,6 +129,7 @@ class Process:
             audit=self.audit,
             lifetime=settings.session_lifetime,
             give_back=self.authorization.give_back,
+            heard=self.authorization.heard,
             ledger=ledger,
         )
         self.access_watch = AccessWatch(

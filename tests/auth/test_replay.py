@@ -115,6 +115,14 @@ class TestSharedMemory:
         here.give_back(JTI)
         here.require_unused(JTI)
         assert there.claim(JTI, exp())
+        other = "C" * 22
+        assert here.claim_proof(other, "p1", exp())
+        with pytest.raises(TokenReplayed):
+            there.claim_proof(other, "p1", exp())
+        assert there.claim_proof(other, "p2", exp())
+        assert here.claim(other, exp())
+        with pytest.raises(TokenReplayed):
+            there.claim_proof(other, "p3", exp())
         with pytest.raises(TokenReplayed):
             here.claim(JTI, exp())
 

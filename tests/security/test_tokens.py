@@ -138,6 +138,29 @@ class TestOnceOnly:
         assert proxy.upgrade(subprotocols=offers(token, key)).status == 403
         assert proxy.upgrade(subprotocols=offers(resume, key)).status == 101
 
+    def test_a_resume_token_whose_answer_is_lost_is_good_for_its_page_and_for_nobody_who_saw_it(
+        self, proxy_factory
+    ):
+        """The old connection may hang for as long as nobody notices that it is dead."""
+        proxy = proxy_factory(replay_cache="local")
+        key = BrowserKey()
+        with open_page(proxy, proxy.token(WEB_1), key=key) as page:
+            resume = told(page)["resume"]
+            page.ping().wait(5)
+        seen = offers(resume, key)
+        with proxy.connect() as lost:
+            lost.sendall(proxy.handshake(subprotocols=seen))
+            proxy.wait_for_log("use=resume")
+            assert proxy.upgrade(subprotocols=seen).status == 403
+            assert proxy.upgrade(subprotocols=offers(resume, BrowserKey())).status == 403
+            with open_page(proxy, resume, key=key) as page:
+                after = told(page)["resume"]
+                page.ping().wait(5)
+                # Its page has heard the next token: now it is used up, by whatever proof.
+                assert proxy.upgrade(subprotocols=offers(resume, key)).status == 403
+            with open_page(proxy, after, key=key) as page:
+                assert told(page)["type"] == "hello"
+
     def test_a_shared_cache_that_is_down_refuses_with_the_reason(self, proxy_factory):
         proxy = proxy_factory(replay_cache="memcached://127.0.0.1:1")
         assert proxy.upgrade(proxy.token(WEB_1)).status == 503

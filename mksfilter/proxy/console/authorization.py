@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -11,10 +12,13 @@ from mksfilter.auth.nova_tokens import NovaTokens, is_nova_token
 from mksfilter.exceptions import (
     KeyRepositoryError,
     KeysUnavailable,
+    ReplayCacheUnavailable,
     TokenProofInvalid,
+    TokenReplayed,
     TokenRevoked,
     TokenUseMismatch,
 )
+from mksfilter.log import event
 
 if TYPE_CHECKING:
     from mksfilter.auth.revocation import RevocationFile
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from mksfilter.proxy.console.handshake import Handshake
 
 __all__ = ["Authorization", "Instances", "OnceOnly"]
+
+LOG = logging.getLogger(__name__)
 
 
 class OnceOnly(Protocol):
@@ -33,6 +39,13 @@ class OnceOnly(Protocol):
 
         :returns: whether :meth:`give_back` may take it back.
         :raises TokenReplayed: it was used before.
+        :raises ReplayCacheUnavailable: the memory does not answer.
+        """
+
+    def claim_proof(self, jti: str, proof: str, exp: int) -> bool:
+        """Use one proof for the token *jti*, which is used up only by :meth:`claim`.
+
+        :raises TokenReplayed: the token is used up, or this very proof came before.
         :raises ReplayCacheUnavailable: the memory does not answer.
         """
 
@@ -149,25 +162,41 @@ class Authorization:
             self._once_only.require_unused(claims.jti)
         return True
 
-    def claim(self, claims: Claims) -> _Claim:
+    def claim(self, claims: Claims, proof_text: str = "") -> _Claim:
         """Use the token of *claims*, where each is good for once, for what the context does.
 
         When that fails no console was opened, and the token is good again: a page whose vCenter
-        was away for a moment has no other.
+        was away for a moment has no other. A resume token is used up only by :meth:`heard`; until
+        then whoever has its key may come again, and nobody with what was sent before.
+
+        :param proof_text: the proof that came with a resume token.
 
         :raises TokenReplayed: it was used before.
         :raises ReplayCacheUnavailable: that cannot be told at the moment.
         """
-        return _Claim(self._once_only, claims)
+        name = proof.name(proof_text) if claims.use == "resume" else ""
+        return _Claim(self._once_only, claims, name)
 
     def give_back(self, claims: Claims) -> None:
-        """Make the token of *claims* good again: its bearer has not heard that it was used.
+        """Make the link of *claims* good again: its bearer has not heard that it was used.
 
-        A reconnect whose connection broke before the next token had arrived is such a case, and the
-        page has no other token. Whoever uses it again has to prove the same key.
+        An opening whose connection broke before the first token had arrived is such a case, and the
+        page has nothing else.
         """
-        if self._once_only is not None:
+        if self._once_only is not None and claims.use == "connect":
             self._once_only.give_back(claims.jti)
+
+    def heard(self, claims: Claims) -> None:
+        """The bearer of a resume token has said something on its new connection, and so has heard
+        the next token, which was said before: this one is used up."""
+        if self._once_only is None or claims.use != "resume":
+            return
+        try:
+            self._once_only.claim(claims.jti, claims.exp)
+        except TokenReplayed:
+            pass  # on another connection
+        except ReplayCacheUnavailable as exc:
+            LOG.warning(event("once-only-not-kept", jti=claims.jti, detail=exc))
 
     def use_up(self, claims: Claims) -> None:
         """Use the token of *claims* for good, as its bearer gets another one in its place.
@@ -201,16 +230,22 @@ class Authorization:
 class _Claim:
     """See :meth:`Authorization.claim`."""
 
-    __slots__ = ("_claims", "_once_only", "_ours")
+    __slots__ = ("_claims", "_once_only", "_ours", "_proof")
 
-    def __init__(self, once_only: OnceOnly | None, claims: Claims) -> None:
+    def __init__(self, once_only: OnceOnly | None, claims: Claims, proof_name: str) -> None:
         self._once_only = once_only
         self._claims = claims
+        self._proof = proof_name
         self._ours = False
 
     def __enter__(self) -> None:
-        if self._once_only is not None:
-            self._ours = self._once_only.claim(self._claims.jti, self._claims.exp)
+        once_only, claims = self._once_only, self._claims
+        if once_only is None:
+            return
+        if self._proof:  # the next one takes the key
+            once_only.claim_proof(claims.jti, self._proof, claims.exp)
+        else:
+            self._ours = once_only.claim(claims.jti, claims.exp)
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None and self._ours and self._once_only is not None:

@@ -226,7 +226,7 @@ class Broker:
             with self._admission.turn(claims, attempt.address):
                 # Whoever has left meanwhile uses up no token and no ticket.
                 _refuse_early_data(upgrade)
-                with self._authorization.claim(claims):
+                with self._authorization.claim(claims, attempt.request.proof):
                     self._connect(attempt, claims, endpoint, place)
         except BaseException as exc:
             if not self._waits(attempt, claims, place, exc):

@@ -31,6 +31,7 @@ class Relays:
         lifetime: float | None,
         on_end: Callable[[object, SessionEnded], None],
         on_first_byte: Callable[[], object],
+        on_heard: Callable[[], object] | None = None,
     ) -> Relay:
         """See :class:`mksfilter.proxy.console.session.RelayFactory`."""
         kind = (view_only, control, rfb_handshake)
@@ -46,6 +47,7 @@ class Relays:
             on_end=on_end,
             lifetime=lifetime,
             on_first_byte=on_first_byte,
+            on_heard=on_heard,
         )
 
     def _make_options(self, view_only: bool, control: bool, rfb_handshake: str) -> RelayOptions:

@@ -85,6 +85,7 @@ class RelayFactory(Protocol):
         lifetime: float | None,
         on_end: Callable[[object, SessionEnded], None],
         on_first_byte: Callable[[], object],
+        on_heard: Callable[[], object] | None,
     ) -> LiveRelay:
         """
         :param control: the client understands the control channel.
@@ -92,6 +93,7 @@ class RelayFactory(Protocol):
         :param lifetime: seconds after which the session ends whatever happens; None: never.
         :param on_end: called once, in a greenlet, with the relay and why it has ended.
         :param on_first_byte: called once, in the hub, when the host has sent something.
+        :param on_heard: the same, when the browser has; None: nobody asks.
         """
 
 

@@ -84,6 +84,8 @@ class SessionRegistry:
         token's ``max``.
     :param give_back: makes the token of claims good again that is good for once: its browser has
         not heard of the session that it opened.
+    :param heard: is called in a greenlet when the bearer of a resume token has said something on
+        its new connection.
     :param ledger: where open sessions are written down.
     :param wheel: schedules what time brings; by default the process's.
     :param clock: seconds since the epoch, as that of *tokens*.
@@ -98,6 +100,7 @@ class SessionRegistry:
         audit: Trail = NO_TRAIL,
         lifetime: int = 0,
         give_back: Callable[[Claims], object] = lambda _claims: None,
+        heard: Callable[[Claims], object] = lambda _claims: None,
         ledger: SessionLedger | None = None,
         wheel: TimerWheel | None = None,
         clock: Callable[[], float] = time.time,
@@ -109,6 +112,7 @@ class SessionRegistry:
         self._audit = audit
         self._lifetime = lifetime
         self._give_back = give_back
+        self._heard = heard
         self._wheel = wheel or shared_wheel()
         self._clock = clock
         self._ledger = ledger or NoLedger()
@@ -219,6 +223,9 @@ class SessionRegistry:
             lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
             on_end=lambda _, reason: self._ended(session, reason),
             on_first_byte=functools.partial(self._first_byte, session),
+            on_heard=functools.partial(gevent.spawn, self._heard, claims)
+            if claims.use == "resume"
+            else None,
         )
         self._sessions[session.connection_id] = session
         self._pages += session.can_move

@@ -49,6 +49,7 @@ class Relay:
     :param on_end: called once, in a greenlet of its own, when both connections are closed.
     :param lifetime: seconds after which the session ends whatever happens; None: never.
     :param on_first_byte: called in the hub when the host has sent something; it must not wait.
+    :param on_heard: the same, when the browser has.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Relay:
         "_host",
         "_on_end",
         "_on_first_byte",
+        "_on_heard",
         "_protocol",
         "_wake_at",
         "_wheel",
@@ -73,11 +75,13 @@ class Relay:
         on_end: Callable[[Relay, SessionEnded], object],
         lifetime: float | None = None,
         on_first_byte: Callable[[], object] | None = None,
+        on_heard: Callable[[], object] | None = None,
     ) -> None:
         self.slot = 0
         self._failure: SessionEnded | None = None
         self._on_end: Callable[[Relay, SessionEnded], object] | None = on_end
         self._on_first_byte = on_first_byte
+        self._on_heard = on_heard
         self._wheel = shared_wheel()
         self._wake_at: float | None = None
         self._protocol = RelayProtocol(
@@ -168,6 +172,18 @@ class Relay:
                     self._perform(actions)
             if size == 0 or transport.unusual:
                 self._beside_data(browser, size)
+        except Exception as exc:
+            self._fail(exc)
+
+    def _browser_first_readable(self, browser: Peer[BrowserState], host: Peer[HostState]) -> None:
+        """Until the browser has sent something."""
+        self._browser_readable(browser, host)
+        try:
+            tell = self._on_heard
+            if tell is not None and browser.state.received:
+                self._on_heard = None
+                browser.call_instead(self._browser_readable, browser, host)
+                tell()
         except Exception as exc:
             self._fail(exc)
 
@@ -298,7 +314,9 @@ class Relay:
                 )
                 peer.resume(readable, self._host, self._browser)
             else:
-                peer.resume(self._browser_readable, self._browser, self._host)
+                first = self._on_heard is not None
+                said = self._browser_first_readable if first else self._browser_readable
+                peer.resume(said, self._browser, self._host)
         elif isinstance(action, Pause):
             peer.pause()
         else:

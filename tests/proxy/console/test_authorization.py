@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import time
 
@@ -66,6 +67,11 @@ class Once:
             raise TokenReplayed(jti)
         self.used.add(jti)
         return True
+
+    def claim_proof(self, jti: str, proof: str, exp: int) -> bool:
+        if jti in self.used:
+            raise TokenReplayed(jti)
+        return self.claim(f"{jti}.{proof}", exp)
 
     def give_back(self, jti: str) -> None:
         self.used.remove(jti)
@@ -210,6 +216,47 @@ def test_a_token_is_used_up_only_where_that_is_asked_for(codec: TokenCodec) -> N
     for _ in range(2):
         with Authorization(codec).claim(claims):
             pass
+
+
+def test_a_resume_token_is_used_up_when_its_bearer_has_heard_the_next_and_no_proof_comes_twice(
+    codec: TokenCodec, resume: str
+) -> None:
+    """Its answer may be lost on the way, and the page has no other token."""
+    once = Authorization(codec, once_only=Once())
+    first, second, third = (proof(resume, codec) for _ in range(3))
+    claims, _ = once.verify(page(resume, first), ORIGIN)
+    with once.claim(claims, first):
+        pass
+    with pytest.raises(TokenReplayed), once.claim(claims, first):
+        pass
+    with once.claim(claims, second):
+        pass
+    once.give_back(claims)  # as at the end of a connection that said nothing
+    for seen in (first, second):
+        with pytest.raises(TokenReplayed), once.claim(claims, seen):
+            pass
+    once.heard(claims)
+    once.heard(claims)  # on the other connection
+    with pytest.raises(TokenReplayed), once.claim(claims, third):
+        pass
+
+
+def test_whoever_has_seen_a_proof_makes_no_other_of_it(codec: TokenCodec, resume: str) -> None:
+    """(r, -s) is a second signature that holds wherever (r, s) does."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    seen = proof(resume, codec)
+    time, key, signature = seen.split(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    turned = order - int.from_bytes(raw[32:], "big")
+    signature = base64.urlsafe_b64encode(raw[:32] + turned.to_bytes(32, "big")).rstrip(b"=")
+    forged = f"{time}.{key}.{signature.decode()}"
+    once = Authorization(codec, once_only=Once())
+    claims, _ = once.verify(page(resume, seen), ORIGIN)
+    once.verify(page(resume, forged), ORIGIN)
+    with once.claim(claims, seen):
+        pass
+    with pytest.raises(TokenReplayed), once.claim(claims, forged):
+        pass
 
 
 def test_a_token_that_opened_nothing_is_good_again(codec: TokenCodec) -> None:

@@ -150,6 +150,9 @@ class World:
         self.used.add(jti)
         return True
 
+    def claim_proof(self, jti: str, proof: str, exp: int) -> bool:
+        return self.claim(f"{jti}.{proof}", exp)
+
     def give_back(self, jti: str) -> None:
         self.used.remove(jti)
 

@@ -82,6 +82,17 @@ class TestFirstByte:
         session.host.expect(b"typed")
         assert told == []
 
+    def test_of_the_browser_is_told_once_too(self, wire):
+        told = []
+        session = wire(on_heard=lambda: told.append("heard"))
+        session.host.send(b"said")
+        session.browser.expect(b"said")
+        assert told == []
+        for word in (b"one", b"two", b"three"):
+            session.browser.send(word)
+            session.host.expect(word)
+        assert told == ["heard"]
+
     def test_and_more_than_the_browser_takes_still_waits_for_it(self, wire):
         session = wire(on_first_byte=lambda: None)
         chunk = frame(BINARY, bytes(65536), masked=False)

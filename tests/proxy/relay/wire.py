@@ -71,6 +71,7 @@ class Wire:
         start: bool = True,
         client: Transport | None = None,
         on_first_byte=None,
+        on_heard=None,
         **options,
     ) -> None:
         browser, inner = gevent.socket.socketpair()
@@ -89,6 +90,7 @@ class Wire:
             on_end=self._on_end,
             lifetime=lifetime,
             on_first_byte=on_first_byte,
+            on_heard=on_heard,
         )
         if start:
             self.relay.start()
