@@ -236,8 +236,10 @@ def _clock_jumps(seconds: int) -> Callable[[Fleet], Heal]:
 
     def inject(fleet: Fleet) -> Heal:
         node = fleet.nodes[0]
+        told = f"event=clock-jumped seconds={seconds}"
+        before = node.times_said(told)
         node.set_clock(seconds)
-        _until(lambda: node.has_said(f"event=clock-jumped seconds={seconds}"))
+        _until(lambda: node.times_said(told) > before)
         fleet.nodes[1].workers[0].kill()
         return lambda: node.set_clock(0)
 

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -181,7 +181,10 @@ class Node:
         self.kill()
         self._clock = self.directory / "clock"
         self.set_clock(0)
+        before = self.times_said("event=management-listening")
         self.start()
+        # A worker that starts after its clock was set has never known another time.
+        _wait_until(lambda: self.times_said("event=management-listening") == before + WORKERS)
 
     def set_clock(self, ahead: int) -> None:
         """Set the time of day, *ahead* seconds from everybody else's."""
@@ -197,7 +200,11 @@ class Node:
 
     def has_said(self, text: str) -> bool:
         """Whether *text* is in its log."""
-        return text in self.log.read_text(errors="replace")
+        return self.times_said(text) > 0
+
+    def times_said(self, text: str) -> int:
+        """How often *text* is in its log."""
+        return self.log.read_text(errors="replace").count(text)
 
     @property
     def process(self) -> psutil.Process:
@@ -375,6 +382,13 @@ def _wait_for_port(
             return
         time.sleep(0.05)
     raise AssertionError(f"{process.args!r} does not listen:\n{log.read_text()}")
+
+
+def _wait_until(true: Callable[[], bool], timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
