@@ -75,6 +75,13 @@ def test_a_console_opens_through_the_example(site, prefix, tmp_path):
     assert token not in logged
 
 
+def test_a_link_with_a_long_title_passes_the_example(site):
+    port, nodes, context = site
+    link = f"/?token={nodes[0].token(WEB_1)}&title="
+    assert get(port, context, link + "n" * 10_000).status == 200
+    assert get(port, context, "/" + "n" * 10_000).status == 414
+
+
 def test_a_node_that_is_gone_is_not_noticed(site, tmp_path):
     port, nodes, context = site
     token = nodes[1].token(WEB_1)
