@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import heapq
 import itertools
 import json
 import os
@@ -44,9 +45,11 @@ __all__ = ["main"]
 _VCENTERS = 2
 _MACHINES = 200
 _USERS = 500
-#: Seconds between two samples, and until a page that was refused comes again.
+#: Seconds between two samples.
 _SAMPLE = 0.25
-_AGAIN = (1.0, 3.0)
+#: Seconds after which a page comes again that was told that too many consoles are being opened, as
+#: page/src/endings.js has it.
+_AGAIN = (2.0, 5.0)
 #: Descriptors that a process needs for other things.
 _SPARE = 300
 
@@ -118,7 +121,7 @@ class _Return:
         self._pages = [_Page(token, port) for token, port in zip(tokens, itertools.cycle(ports))]
         self._poll = select.epoll()
         self._by_fd: dict[int, _Page] = {}
-        self._again: list[tuple[float, _Page]] = []
+        self._again: list[tuple[float, int, _Page]] = []
         self._kept: list[_Page] = []
 
     def run(self, limit: float) -> float:
@@ -134,10 +137,8 @@ class _Return:
             if now >= next_sample:
                 self.curve.append((now - began, len(self.back)))
                 next_sample = now + _SAMPLE
-            due = [page for at, page in self._again if at <= now]
-            self._again = [each for each in self._again if each[0] > now]
-            for page in due:
-                self._connect(page)
+            while self._again and self._again[0][0] <= now:
+                self._connect(heapq.heappop(self._again)[2])
             self._serve(0.05)
         seconds = (self.back[-1] if self.back else time.monotonic()) - began
         self.curve.append((seconds, len(self.back)))
@@ -209,7 +210,8 @@ class _Return:
         self._poll.unregister(page.sock.fileno())
         del self._by_fd[page.sock.fileno()]
         page.sock.close()
-        self._again.append((time.monotonic() + random.uniform(*_AGAIN), page))
+        due = time.monotonic() + random.uniform(*_AGAIN)
+        heapq.heappush(self._again, (due, id(page), page))
 
     def alive(self) -> int:
         """How many of those that are back still have their console."""
@@ -315,7 +317,7 @@ def picture(result: dict[str, Any], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="20" font-size="14">{title}</text>',
+        f'<text x="{left}" y="20" font-size="13">{title}</text>',
         f'<path d="M{zero[0]} {top[1]}V{zero[1]}H{top[0]}" fill="none" stroke="#444"/>',
         f'<polyline points="{at(0, 0)} {at(allowed, sessions)} {at(end, sessions)}" fill="none" '
         f'stroke="#888" stroke-dasharray="5 4"/>',

@@ -42,12 +42,18 @@ export const STABLE = 10_000;
 
 // Milliseconds between two attempts.
 const LONGEST = 30_000;
+// The same where too many consoles are being opened: the server has a few seconds' work and no more, and whoever doubles his pause
+// stays away when it is done.
+const BUSY = 2_000, BUSIEST = 5_000;
 
 /**
  * Milliseconds to wait before an attempt: doubling, capped, and spread so that the consoles of a
  * node that went down do not all knock at the next one together.
+ *
+ * @param {string} [reason] why it is not the first.
  */
-export function backOff(attempt, random = Math.random) {
+export function backOff(attempt, reason = "", random = Math.random) {
+    if (reason === "opening-limit") return BUSY + (BUSIEST - BUSY) * random();
     const ceiling = Math.min(LONGEST, 500 * 2 ** (attempt - 1));
     return ceiling * (0.5 + random() / 2);
 }

@@ -393,7 +393,7 @@ export class Session extends EventTarget {
             this.#attempt += 1;
             // Before that it would be refused again.
             const told = ending.reason === "rate-limit" ? (ending.facts?.seconds ?? 0) : 0;
-            const pause = Math.max(backOff(this.#attempt), Math.min(told * 1_000, LONGEST_TOLD));
+            const pause = Math.max(backOff(this.#attempt, ending.reason), Math.min(told * 1_000, LONGEST_TOLD));
             this.#enter("waiting", { ...facts, at: performance.now() + pause });
             this.#after(pause, () => this.#open());
             return;
