@@ -13,7 +13,8 @@ from tests.support.source import ROOT
 SCRIPT = """
 import { backOff } from "./endings.js";
 const least = () => 0, most = () => 1;
-const pauses = (reason) => [1, 2, 3, 20].map((one) => [least, most].map((r) => backOff(one, reason, r)));
+const pauses = (reason) =>
+    [1, 2, 3, 20].map((one) => [least, most].map((random) => backOff(one, reason, random)));
 console.log(JSON.stringify({ lost: pauses(""), busy: pauses("opening-limit") }));
 """
 
