@@ -466,12 +466,11 @@ def test_keys_go_to_the_machine_tab_and_escape_too(console):
 def test_the_tool_bar_is_used_by_keyboard_alone(console):
     screen, connection = console
     screen.open_bar()
-    # The chord's first two keys reached the machine and must not stay down there.
-    assert connection.next_keys(4) == [
-        *pressed(CONTROL, ALT)[:2],
-        (CONTROL, False),
-        (ALT, False),
-    ]
+    # The chord's first two keys reached the machine and must not stay down there; it is the page or
+    # the keyboard that lets go of each, whoever is first.
+    keys = connection.next_keys(4)
+    assert keys[:2] == pressed(CONTROL, ALT)[:2]
+    assert set(keys[2:]) == {(CONTROL, False), (ALT, False)}
     assert screen.focused() == "Ctrl-Alt-Del"
     screen.page.keyboard.press("Enter")
     assert connection.next_keys(6) == pressed(CONTROL, ALT, DELETE)
