@@ -190,7 +190,7 @@ def test_the_page_has_the_machine_s_own_name_although_its_console_is_refused(ope
 
 
 def test_the_end_of_a_sessions_time_is_announced_and_final(open_console):
-    screen = open_console("web-1", session_end=int(time.time()) + 4)
+    screen = open_console("web-1", session_end=int(time.time()) + 8)
     screen.wait_until("connected")
     expect(screen.find("#hint")).to_contain_text("Ends in 0:0")
     screen.wait_until("ended")
