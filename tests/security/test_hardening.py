@@ -33,7 +33,7 @@ PASSWORD = "hunter2-in-a-url"
 #: Options of ours that take text and never a secret: a name, a file, an address, a choice.
 HARMLESS = re.compile(
     r"audience|backend|.*_file|healthz_disable_file|.*_policy|host|console_host|identity|"
-    r"audit_syslog|instance_uuid|key_repository|log_(format|level)|management_bind|"
+    r"audit_syslog|console_client|wmks_dir|instance_uuid|key_repository|log_(format|level)|management_bind|"
     r"runtime_directory|take_over|thumbprint|ticket(_at)?|username|"
     r"webmks_proxy_base_url"
 )
