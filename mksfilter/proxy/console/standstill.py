@@ -34,6 +34,8 @@ AGAIN: Final = 30.0
 AGAIN_ASKING: Final = 5.0
 #: Machines asked about in one call.
 MOST: Final = 100
+#: Sessions that are looked at before those that have keys to carry get their turn.
+_AT_ONCE: Final = 200
 
 
 class Sessions(Protocol):
@@ -87,7 +89,9 @@ class StandstillWatch:
         """Ask about those that stand still, and tell what is new."""
         now = self._clock()
         standing: defaultdict[str, list[Session]] = defaultdict(list)
-        for session in self._sessions:
+        for number, session in enumerate(self._sessions, start=1):
+            if not number % _AT_ONCE:
+                gevent.sleep(0)
             if self._is_due(session, now) and len(standing[session.vcenter]) < MOST:
                 session.looked_at = now
                 standing[session.vcenter].append(session)

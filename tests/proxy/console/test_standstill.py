@@ -160,3 +160,14 @@ def test_a_look_comes_by_itself(node):
         while not node.told:
             gevent.sleep(0.005)
     assert len(node.asked) == 1
+
+
+def test_a_look_at_many_sessions_lets_others_have_their_turn(node):
+    """A key press of one would wait for the look at all."""
+    node.sessions = [Session(Claims(str(number)), f"vm-{number}") for number in range(1000)]
+    looking = gevent.spawn(node.watch.look)
+    turns = 0
+    while not looking.ready():
+        gevent.sleep(0)
+        turns += 1
+    assert turns >= 5
