@@ -5,9 +5,14 @@ The host reads RFB's keysyms by a US map, as ESXi does, and offers VMware's key 
 
 from __future__ import annotations
 
+import base64
+import struct
+import time
+
 import pytest
 from playwright.sync_api import expect
 
+from mksfilter.simulator.screen.rfb import ENCODING_VMWARE_LIGHTS
 from mksfilter.simulator.screen.xkb import Guest
 from tests.support.keyboards import LAYOUTS, levels
 
@@ -143,10 +148,21 @@ def test_a_chord_that_a_cut_interrupted_is_let_go_of_after_the_reconnect(console
 def test_caps_lock_of_the_machine_follows_that_of_the_keyboard(console, vsphere):
     """The guest's was switched on meanwhile, by another console."""
     screen = console()
+    protocol = screen.page.context.new_cdp_session(screen.page)
+    told: list[bytes] = []
+    protocol.on(
+        "Network.webSocketFrameReceived",
+        lambda event: told.append(base64.b64decode(event["response"]["payloadData"] + "==")),
+    )
+    protocol.send("Network.enable")
     screen.page.keyboard.press("CapsLock")
     vsphere.keys("web-1", count=2)
     # Chromium's input here knows no locks: the keyboard in front has Caps Lock off.
-    screen.page.wait_for_function("document.querySelector('#stage canvas') !== null")
+    lights = struct.pack("!iI", ENCODING_VMWARE_LIGHTS, 4)
+    deadline = time.monotonic() + 20
+    while not any(lights in frame for frame in told):
+        assert time.monotonic() < deadline
+        protocol.send("Network.enable")  # what it has heard meanwhile is told with the answer
     assert vsphere.lights("web-1") == 4
     screen.type("ab")
     assert vsphere.screen("web-1", text="ab") == ["web-1 login: ab"]

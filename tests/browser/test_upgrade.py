@@ -22,8 +22,8 @@ def next_release(tmp_path_factory) -> Path:
     tree = tmp_path_factory.mktemp("next")
     for folder in ("tools", "page/src"):
         shutil.copytree(ROOT / folder, tree / folder)
-    for name in ("bundle.js", "package.json", "package-lock.json"):
-        shutil.copy2(ROOT / "page" / name, tree / "page" / name)
+    for path in [*(ROOT / "page").glob("*.js"), *(ROOT / "page").glob("*.json")]:
+        shutil.copy2(path, tree / "page")
     (tree / "page" / "node_modules").symlink_to(ROOT / "page" / "node_modules")
     package = tree / "mksfilter"
     web = package / "proxy" / "web"

@@ -62,12 +62,12 @@ class TestSession:
         assert code == 1011
 
     def test_a_session_has_an_end_that_is_announced(self, proxy):
-        end = int(time.time()) + 2
+        end = int(time.time()) + 5
         with open_page(proxy, proxy.token(WEB_1, session_end=end)) as client:
             hello, notice, *rest = until_closed(client)[0]
         assert hello["expires"] == end
         assert (notice["type"], notice["notice"]) == ("notice", "lifetime")
-        assert notice["in"] <= 2
+        assert notice["in"] <= 5
         assert [message["reason"] for message in rest] == ["lifetime-reached"]
 
     def test_more_sessions_than_there_are_descriptors_for_are_refused_in_order(self, proxy_factory):
@@ -172,8 +172,8 @@ class TestPage:
         token = proxy.token(WEB_1)
         for _ in range(2):
             assert proxy.get(f"/?token={token}").status == 200
-        assert proxy.upgrade(token).status == 101
-        assert proxy.upgrade(token).status == 403
+        with proxy.viewer(token):
+            assert proxy.upgrade(token).status == 403
 
     def test_head_is_get_without_a_body(self, proxy):
         answer = proxy.get("/", method="HEAD")
