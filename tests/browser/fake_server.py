@@ -10,11 +10,13 @@ import dataclasses
 import html
 import json
 import queue
+import socket
 import struct
 import threading
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -204,10 +206,26 @@ class Dashboard:
 
     def __init__(self) -> None:
         self._page, self._policy = b"", ""
-        self._server = serve(
-            lambda _: None, "127.0.0.1", 0, process_request=self._answer, compression=None
-        )
-        self.origin = f"http://localhost:{self._server.socket.getsockname()[1]}"
+        dashboard = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(dashboard._page)))
+                self.send_header("Content-Security-Policy", dashboard._policy)
+                self.end_headers()
+                self.wfile.write(dashboard._page)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        port = self._server.server_address[1]
+        # A browser asks ::1 first: nobody is to listen at that port there.
+        self._other = socket.socket(socket.AF_INET6)
+        self._other.bind(("::1", port))
+        self.origin = f"http://localhost:{port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -226,18 +244,9 @@ class Dashboard:
 
     def close(self) -> None:
         self._server.shutdown()
+        self._server.server_close()
+        self._other.close()
         self._thread.join(5)
-
-    def _answer(self, connection: ServerConnection, _: Request) -> Response:
-        headers = Headers(
-            {
-                "Content-Type": "text/html",
-                "Content-Length": str(len(self._page)),
-                "Content-Security-Policy": self._policy,
-                "Connection": "close",
-            }
-        )
-        return Response(200, "OK", headers, self._page)
 
 
 class FakeServer:

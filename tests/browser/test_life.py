@@ -80,6 +80,7 @@ def test_a_machine_that_is_off_is_waited_for_and_opened_when_it_starts(
     screen.wait_until("connected")
     assert len(vsphere.connections("off-1", count=1)) == 1
     print(f"open {time.monotonic() - began:.1f} s after its start")
+    screen.wait_for_picture()
     vsphere.suspend("off-1")
     screen.wait_for_words("Suspended. I open it when it resumes.")
     screen.button("Cancel").click()
@@ -216,7 +217,8 @@ def test_a_newer_server_s_reason_says_itself_what_to_do(console, fake):
     screen, connection = console
     fake.plans += [
         Plan(end=("hibernated", "It hibernates."), more={"retry": "wait", "after": 0.1}),
-        Plan(end=("hibernated", "It hibernates."), more={"retry": "wait", "after": 0.1}),
+        # As long as whoever looks once a second needs to see it.
+        Plan(end=("hibernated", "It hibernates."), more={"retry": "wait", "after": 3}),
         Plan(end=("abducted", "It is gone."), more={"retry": "unheard-of"}),
     ]
     connection.drop()
