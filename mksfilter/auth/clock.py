@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["BELIEVED_FOR", "SetClock"]
+__all__ = ["BELIEVED_FOR", "SetClock", "require_by_either"]
 
 #: Seconds after a jump for which the time before it counts as well.
 BELIEVED_FOR: Final = 600.0
@@ -68,3 +68,24 @@ class SetClock:
             self._jumps.append(offset - self._offset)
             self._earlier, self._believed_until = self._offset, now + BELIEVED_FOR
             self._offset = offset
+
+
+def require_by_either(
+    check: Callable[[float], None],
+    clock: Callable[[], float],
+    as_before: Callable[[], float | None],
+    *refusals: type[Exception],
+) -> None:
+    """Have *check* hold at the time of *clock*, or at that of *as_before* where there is one.
+
+    :param check: takes seconds since the epoch.
+    :param refusals: what it raises where a time is not the right one.
+    :raises Exception: one of *refusals*; others as they come.
+    """
+    try:
+        check(clock())
+    except refusals:
+        before = as_before()
+        if before is None:
+            raise
+        check(before)

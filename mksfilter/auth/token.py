@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives import constant_time, hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mksfilter.auth.clock import require_by_either
 from mksfilter.exceptions import (
     TokenAudienceMismatch,
     TokenExpired,
@@ -299,13 +301,13 @@ class TokenCodec:
             raise TokenAudienceMismatch(
                 f"token {claims.jti} was made for audience {claims.aud!r}, not {self._audience!r}"
             )
-        try:
-            self._require_current(claims, self._clock())
-        except (TokenNotYetValid, TokenExpired):
-            before = self._as_before()
-            if before is None:
-                raise
-            self._require_current(claims, before)
+        require_by_either(
+            functools.partial(self._require_current, claims),
+            self._clock,
+            self._as_before,
+            TokenNotYetValid,
+            TokenExpired,
+        )
         if claims.use not in uses:
             raise TokenUseMismatch(f"token {claims.jti} is for {claims.use}, not for {set(uses)}")
         return claims

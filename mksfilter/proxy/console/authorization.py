@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mksfilter.auth import proof
+from mksfilter.auth.clock import require_by_either
 from mksfilter.auth.nova_tokens import NovaTokens, is_nova_token
 from mksfilter.exceptions import (
     KeyRepositoryError,
@@ -128,13 +129,7 @@ class Authorization:
         def check(now: float) -> None:
             proof.check(request.proof, cnf=claims.cnf or "", origin=origin, jti=claims.jti, now=now)
 
-        try:
-            check(self._clock())
-        except TokenProofInvalid:
-            before = self._as_before()
-            if before is None:
-                raise
-            check(before)
+        require_by_either(check, self._clock, self._as_before, TokenProofInvalid)
 
     def check(self, token: str) -> None:
         """Whether this token would open a console as a link; Nova is not asked about one of its

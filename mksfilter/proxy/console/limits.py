@@ -19,7 +19,7 @@ from mksfilter.exceptions import (
 )
 from mksfilter.lru import LRUMap
 
-__all__ = ["AddressRate", "Reservation", "SessionLimits", "TokenBuckets", "network"]
+__all__ = ["AddressRate", "Reservation", "SessionLimits", "TokenBuckets", "network", "subtract"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 _REMEMBERED = 4096  # addresses
@@ -104,9 +104,9 @@ class SessionLimits:
 
     def _give_back(self, instance: str, user: str) -> None:
         self._taken -= 1
-        _subtract(self._instances, instance)
+        subtract(self._instances, instance)
         if user:
-            _subtract(self._users, user)
+            subtract(self._users, user)
 
 
 class TokenBuckets(Generic[_Key]):
@@ -180,7 +180,8 @@ def network(address: str) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def _subtract(counter: Counter[str], key: str) -> None:
+def subtract(counter: Counter[str], key: str) -> None:
+    """Count one *key* less; one that is not there any more takes no memory."""
     left = counter[key] - 1
     if left:
         counter[key] = left

@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from mksfilter.exceptions import OpeningLimitReached
-from mksfilter.proxy.console.limits import network
+from mksfilter.proxy.console.limits import network, subtract
 
 __all__ = ["Opening", "Openings"]
 
@@ -129,8 +129,8 @@ class Openings:
         if opening.admitted:
             opening.admitted = False
             self._taken -= 1
-            _subtract(self._users, opening.user)
-            _subtract(self._addresses, opening.address)
+            subtract(self._users, opening.user)
+            subtract(self._addresses, opening.address)
         elif opening.refused is None:
             self._remove(opening)
         self._admit_next()
@@ -185,11 +185,3 @@ class Openings:
             f"{who}: {self._users[opening.user] or self._addresses[opening.address]} consoles are "
             f"being opened, and {len(self._lines.get(opening.line, ()))} wait"
         )
-
-
-def _subtract(counter: Counter[str], key: str) -> None:
-    left = counter[key] - 1
-    if left:
-        counter[key] = left
-    else:
-        counter.pop(key)  # C, where Counter's own ``del`` is Python
