@@ -22,6 +22,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# What `make unit` is installed with: all tests' needs, or with UNIT=unit its own.
+UNIT = test
 # How many tests run side by side.
 JOBS ?= logical
 PYTEST = $(BIN)/python -m pytest --dist loadfile -n $(JOBS)
@@ -105,7 +107,6 @@ docs: setup
 setup: $(VENV)/.test $(PAGE)
 
 # What the demo needs; the unit tests; all tests.
-UNIT = test
 $(VENV)/.demo: EXTRA = simulator
 $(VENV)/.unit: EXTRA = unit
 $(VENV)/.test: EXTRA = test
