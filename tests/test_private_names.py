@@ -16,6 +16,7 @@ KNOWN = {
     ("backends/vsphere/adapter.py", "_lazyLock"),
     ("backends/vsphere/adapter.py", "_thread"),
     ("proxy/relay/transport.py", "_socket"),
+    ("proxy/relay/transport.py", "_sslobj"),
     ("proxy/server/connection.py", "_socket"),
     # Documented by Python for use after a fork.
     ("proxy/server/rehearsal.py", "_exit"),

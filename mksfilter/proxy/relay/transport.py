@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _RECORD: Final = 16 * 1024
+_APPLICATION_DATA: Final = 23  # RFC 8446 section 5.1
 
 ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 """Size of the buffer that all transports of a process receive into."""
@@ -210,22 +211,23 @@ class RecordFollower:
 
     :ivar missing: bytes of the present record that have not come; 0 between two records, and
         :data:`LOST` when the stream was not followed from its start.
+    :ivar head: what has come of a header that is not whole; else empty.
     """
 
-    __slots__ = ("_head", "missing")
+    __slots__ = ("head", "missing")
 
     LOST = -1
 
     def __init__(self) -> None:
         self.missing = 0
-        self._head = b""
+        self.head = b""
 
     def follow(self, data: memoryview, position: int) -> int:
         """The place in *data* where the record that goes on at *position* ends, or the end of
         *data* when more of it is to come."""
         size = len(data)
         if not self.missing:
-            if self._head or size - position < 5:
+            if self.head or size - position < 5:
                 return self._begin(data, position)
             kind, length = _record_header(data, position)
             if kind & 0xFC != 0x14:  # 20 to 23
@@ -241,11 +243,11 @@ class RecordFollower:
 
     def _begin(self, data: memoryview, position: int) -> int:
         """The same for a record whose header comes in pieces."""
-        wanted = 5 - len(self._head)
-        self._head += bytes(data[position : position + wanted])
-        if len(self._head) < 5:
+        wanted = 5 - len(self.head)
+        self.head += bytes(data[position : position + wanted])
+        if len(self.head) < 5:
             return len(data)
-        head, self._head = self._head, b""
+        head, self.head = self.head, b""
         kind, length = _record_header(head)
         if kind & 0xFC != 0x14:
             self.missing = self.LOST
@@ -275,7 +277,8 @@ class TLSTransport(PlainTransport):
         records: RecordFollower | None = None,
     ) -> None:
         super().__init__(sock)
-        self._tls = tls
+        # A private name: SSLObject around it takes memory, and time at each key press.
+        self._tls: Any = tls._sslobj  # type: ignore[attr-defined]
         self._incoming = incoming
         self._outgoing = outgoing
         self._records = records or RecordFollower()
@@ -295,7 +298,16 @@ class TLSTransport(PlainTransport):
             # Without a close_notify the stream may have been cut short on the way (RFC 8446, 6.1).
             raise ConnectionAbortedError("TLS connection cut off")
         records = self._records
-        if records.missing < 0:
+        if size > 5 and not records.missing and not records.head:
+            kind, length = _record_header(_ciphertext)
+            alone = kind == _APPLICATION_DATA and length + 5 == size
+        else:
+            alone = False
+        if alone:
+            # One record and nothing else, as a key press is and its answer.
+            self._incoming.write(_ciphertext[:size])
+            total = self._read_record(buffer)
+        elif records.missing < 0:
             total = self._receive_unfollowed(buffer, _ciphertext[:size])
         else:
             total = self._receive_records(buffer, _ciphertext[:size])
@@ -303,27 +315,28 @@ class TLSTransport(PlainTransport):
             self._answer()
         return total or (0 if self.ended else -1)
 
+    def _read_record(self, buffer: memoryview) -> int:
+        """Bytes of data in the record that OpenSSL was given."""
+        try:
+            size: int = self._tls.read(_RECORD, buffer)
+        except ssl.SSLWantReadError:
+            # TLS's own: a session ticket, a key update, or part of a header.
+            release_handshake(self._tls)
+            return 0
+        if not size:
+            self.ended = self.unusual = True
+        return size
+
     def _receive_records(self, buffer: memoryview, data: memoryview) -> int:
-        records = self._records
-        put, read = self._incoming.write, self._tls.read
+        records, put = self._records, self._incoming.write
         position = total = 0
         size = len(data)
-        while position < size:
+        while position < size and not self.ended:
             end = records.follow(data, position)
             put(data[position:end])
             position = end
-            if records.missing > 0:
-                break
-            try:
-                got = read(_RECORD, buffer[total:])
-            except ssl.SSLWantReadError:
-                # TLS's own: a session ticket, a key update, or part of a header.
-                release_handshake(self._tls)
-                continue
-            if not got:
-                self.ended = self.unusual = True
-                break
-            total += got  # type: ignore[operator]
+            if records.missing <= 0:
+                total += self._read_record(buffer[total:])
         return total
 
     def _receive_unfollowed(self, buffer: memoryview, data: memoryview) -> int:
@@ -336,7 +349,7 @@ class TLSTransport(PlainTransport):
                 if not got:
                     self.ended = self.unusual = True
                     break
-                total += got  # type: ignore[operator]
+                total += got
                 if not incoming.pending:
                     # OpenSSL reads no further than the record it returns: here one ends.
                     self._records = RecordFollower()
@@ -364,7 +377,7 @@ class TLSTransport(PlainTransport):
         """See :class:`Transport`."""
         # Wants to read the peer's close_notify, which is not waited for.
         with _unless_lost:
-            self._tls.unwrap()
+            self._tls.shutdown()
         with _unless_lost:
             if self._outgoing.pending:
                 self._push()
@@ -384,12 +397,14 @@ class TLSTransport(PlainTransport):
         return PlainTransport.send(self, self._outgoing.read())
 
 
-def release_handshake(tls: ssl.SSLObject) -> None:
+def release_handshake(tls: Any) -> None:
     """Have OpenSSL give back its buffer for messages of the handshake.
 
     One is made for a session ticket that comes after it (RFC 8446 section 4.6.1), 16 KiB, and is
     kept until something is written, which a user who only looks on never does. To write nothing is
     enough, and sends nothing (SSL_write_ex(3)).
+
+    :param tls: an :class:`ssl.SSLObject`, or the object of ``_ssl`` in it.
     """
     tls.write(b"")
 

@@ -200,7 +200,7 @@ def test_records_are_followed_however_they_are_cut(records, cuts):
         piece, position = memoryview(stream[start:end]), 0
         while position < len(piece):
             position = follower.follow(piece, position)
-            if not (follower.missing or follower._head):
+            if not (follower.missing or follower.head):
                 found.append(start + position)
     assert found == ends
 
