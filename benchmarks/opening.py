@@ -79,6 +79,7 @@ def _tls(port: str, *, resume: bool = False, whole: bool = False) -> Preparation
 
         from mksfilter.endpoint import CertificateDigest, Endpoint
         from mksfilter.proxy.upstream import tls, websocket
+        from mksfilter.proxy.upstream.groups import Groups
 
         pem = Path(where["certificate"]).read_text()
         der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE") :])
@@ -92,16 +93,21 @@ def _tls(port: str, *, resume: bool = False, whole: bool = False) -> Preparation
             rfb_handshake="full",
         )
 
+        groups = Groups()
+        offered = groups.offered_to(endpoint)
+
         def connect() -> None:
             with gevent.socket.create_connection((endpoint.host, endpoint.port)) as sock:
                 if whole:
-                    websocket.open_console(sock, endpoint, "host")
+                    websocket.open_console(sock, endpoint, "host", groups)
                 else:
-                    tls.handshake(sock, endpoint, "host", endpoint.digests, resume=resume)
+                    tls.handshake(
+                        sock, endpoint, "host", endpoint.digests, groups=offered, resume=resume
+                    )
 
         if resume:
             with gevent.socket.create_connection((endpoint.host, endpoint.port)) as sock:
-                websocket.open_console(sock, endpoint, "host")  # it remembers the session
+                websocket.open_console(sock, endpoint, "host", groups)  # it remembers the session
         return connect
 
     return prepare

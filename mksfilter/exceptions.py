@@ -45,6 +45,7 @@ does next::
         |   |   +-- AnswerUnreadable
         |   +-- CertificateMismatch
         |   +-- HostUnresolvable, HostUnreachable, EndpointForbidden, UpstreamRefused
+        |       +-- NoCommonGroup
         +-- SessionEnded             an established session that has to stop
             +-- ClientViolation
             |   +-- RFBViolation
@@ -104,6 +105,7 @@ __all__ = [
     "MessageTooBig",
     "MethodNotAllowed",
     "MksFilterError",
+    "NoCommonGroup",
     "OpeningLimitReached",
     "OperationError",
     "OriginDenied",
@@ -734,6 +736,10 @@ class UpstreamRefused(BackendError):
     reason = "upstream-refused"
     public = "The console of this machine refused the connection. Try again."
     retry = "reopen"
+
+
+class NoCommonGroup(UpstreamRefused):
+    """The console host refuses the TLS handshake, as one does that has none of our groups."""
 
 
 class SessionEnded(ConsoleError):

@@ -23,6 +23,7 @@ from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import CertificateMismatch, ConfigurationError
 from mksfilter.log import event
 from mksfilter.tcp import host_and_port
+from mksfilter.tls_groups import offer_groups
 
 __all__ = [
     "FollowingContext",
@@ -113,7 +114,7 @@ def pins(settings: VCenterSettings) -> tuple[CertificateDigest, ...]:
         raise ConfigurationError(f"[vcenter.{settings.name}] thumbprint: {exc}") from exc
 
 
-def ssl_context(trust: Endpoint | VCenterSettings) -> ssl.SSLContext:
+def ssl_context(trust: Endpoint | VCenterSettings, groups: Sequence[str] = ()) -> ssl.SSLContext:
     """A client context for a console endpoint or a vCenter.
 
     With digests, the context verifies nothing: the certificate has to be the one pinned, name and
@@ -125,7 +126,8 @@ def ssl_context(trust: Endpoint | VCenterSettings) -> ssl.SSLContext:
     check. The class is ``ssl.SSLContext`` at the time of the call, so that it is gevent's in a
     worker that was patched after this module was imported.
 
-    :raises ConfigurationError: ``ca_file`` or ``thumbprint`` cannot be used.
+    :param groups: see :func:`mksfilter.tls_groups.offer_groups`.
+    :raises ConfigurationError: ``ca_file``, ``thumbprint`` or *groups* cannot be used.
     """
     digests = trust.digests if isinstance(trust, Endpoint) else pins(trust)
     if digests or trust.insecure:
@@ -143,6 +145,7 @@ def ssl_context(trust: Endpoint | VCenterSettings) -> ssl.SSLContext:
         # it asks for. The chain and the name are verified as on 3.10 to 3.12.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.options |= ssl.OP_NO_RENEGOTIATION
+    offer_groups(context, groups)
     return context
 
 

@@ -20,6 +20,7 @@ from mksfilter.proxy import fd_budget, sdk
 from mksfilter.proxy.ancestors import parse_ancestor
 from mksfilter.proxy.console.origin import OriginPolicy, TrustedProxies, parse_networks
 from mksfilter.tcp import split_address
+from mksfilter.tls_groups import check_groups
 
 __all__ = ["ProxyConfiguration"]
 
@@ -196,7 +197,7 @@ class ProxyConfiguration:
                 runtime_directory=self._runtime_directory,
             )
         ) as consoles:
-            walk = Walk(where, codec, consoles, base_url=url)
+            walk = Walk(where, codec, consoles, base_url=url, tls_groups=settings.tls_groups)
             yield from walk.findings(instance)
 
     def _promises(self) -> Iterator[Finding]:
@@ -230,6 +231,7 @@ class ProxyConfiguration:
             "trusted_proxies": partial(TrustedProxies, settings.trusted_proxies),
             "replay_cache": partial(replay_guard, settings.replay_cache),
             "wmks_dir": partial(sdk.configured, settings.console_client, settings.wmks_dir),
+            "tls_groups": partial(check_groups, settings.tls_groups),
             "frame_ancestors": partial(list, map(parse_ancestor, settings.frame_ancestors)),
         }
         if settings.management_bind:

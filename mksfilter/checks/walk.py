@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,6 +22,7 @@ from mksfilter.exceptions import ConsoleError, HostUnreachable, MksFilterError, 
 from mksfilter.issuer import token_url
 from mksfilter.request import ConsoleRequest
 from mksfilter.tls import check_digests, ssl_context
+from mksfilter.tls_groups import no_common_group
 
 if TYPE_CHECKING:
     from mksfilter.auth.token import Claims, TokenCodec
@@ -38,6 +39,7 @@ class Walk:
     """
     :param where: for the findings.
     :param base_url: ``webmks_proxy_base_url``; empty: the way through a proxy is not gone.
+    :param tls_groups: the option; empty: OpenSSL's own list, which a proxy falls back on.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Walk:
         consoles: Consoles,
         *,
         base_url: str = "",
+        tls_groups: Sequence[str] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._where = where
         self._codec = codec
         self._consoles = consoles
         self._base_url = base_url
+        self._tls_groups = tls_groups
         self._clock = clock
         self._took: list[tuple[str, float]] = []
 
@@ -109,7 +113,7 @@ class Walk:
                 self._step("first bytes", lambda: _some(sock))
                 return
             if endpoint.tls:
-                sock = self._step("TLS", lambda: _encrypted(sock, endpoint))
+                sock = self._step("TLS", lambda: _encrypted(sock, endpoint, self._tls_groups))
                 stack.callback(sock.close)
             console = self._step("handshake", lambda: _websocket(stack, sock, endpoint))
             self._step("first bytes", lambda: _first(console))
@@ -158,10 +162,17 @@ def _dial(endpoint: Endpoint) -> socket.socket:
         ) from None
 
 
-def _encrypted(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
-    tls = ssl_context(endpoint).wrap_socket(sock, server_hostname=endpoint.server_name or None)
+def _encrypted(sock: socket.socket, endpoint: Endpoint, groups: Sequence[str]) -> ssl.SSLSocket:
+    name = f"console host {endpoint.address}"
+    context = ssl_context(endpoint, groups)
+    try:
+        tls = context.wrap_socket(sock, server_hostname=endpoint.server_name or None)
+    except ssl.SSLError as exc:
+        if refused := no_common_group(exc, groups, name):
+            raise refused from exc
+        raise
     if endpoint.digests:
-        check_digests(tls.getpeercert(True), endpoint.digests, f"console host {endpoint.address}")
+        check_digests(tls.getpeercert(True), endpoint.digests, name)
     return tls
 
 

@@ -319,6 +319,14 @@ PROXY_OPTS = [
         "gone, as after a power cut; the page then looks for the machine elsewhere. A browser has "
         "stall_timeout where that is longer. 0: the kernel's own times, hours.",
     ),
+    cfg.ListOpt(
+        "tls_groups",
+        default=[],
+        help="Named groups (RFC 8446 section 4.2.7) that console hosts are offered for the key "
+        "exchange of TLS, and no others, in OpenSSL's names: prime256v1 (P-256), secp384r1, "
+        "X25519; before Python 3.15 one of them. DEFAULT: OpenSSL's own list. Empty: from OpenSSL "
+        "3.5 on prime256v1, and the list for a host that refuses it; with earlier ones the list.",
+    ),
     cfg.IntOpt(
         "ping_interval",
         default=30,

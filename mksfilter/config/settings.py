@@ -121,6 +121,7 @@ class ProxySettings:
     connect_timeout: float
     stall_timeout: float
     tcp_user_timeout: int
+    tls_groups: tuple[str, ...]
     ping_interval: int
     upstream_ping_interval: int
     max_sessions: int

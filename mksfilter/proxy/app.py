@@ -27,6 +27,7 @@ from mksfilter.exceptions import (
     UpgradeRequired,
 )
 from mksfilter.tcp import split_address
+from mksfilter.tls_groups import check_groups
 
 with extras.needed("the console proxy"):
     from mksfilter.proxy import sdk
@@ -109,6 +110,7 @@ class ConsoleProxy:
             split_address(settings.management_bind, "management_bind")
         self._scrapers = parse_networks(settings.metrics_networks, "metrics_networks")
         parse_networks(settings.allowed_networks, "allowed_networks")
+        check_groups(settings.tls_groups)
         self._pages = Pages(
             settings.frame_ancestors,
             hsts=settings.hsts_max_age,

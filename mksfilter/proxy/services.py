@@ -41,6 +41,7 @@ from mksfilter.proxy.console.standstill import StandstillWatch
 from mksfilter.proxy.server.board import Page
 from mksfilter.proxy.server.ledger import Ledger
 from mksfilter.proxy.upstream.dial import dial
+from mksfilter.proxy.upstream.groups import Groups
 from mksfilter.proxy.web import checks, gauges
 from mksfilter.proxy.web.metrics import Metrics
 from mksfilter.proxy.web.report import NodeReport
@@ -202,6 +203,7 @@ class Process:
                     timeout=settings.connect_timeout,
                     allowed_networks=settings.allowed_networks,
                     tcp_user_timeout=settings.tcp_user_timeout,
+                    groups=Groups(settings.tls_groups),
                 ),
                 took=self.metrics.took,
             ),

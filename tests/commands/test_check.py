@@ -441,6 +441,7 @@ def test_no_secret_is_printed(setting):
         ("mksfilter", "frame_ancestors = *", "frame_ancestors: '*' is neither self nor"),
         ("mksfilter", "console_client = wmks", "console_client = wmks needs wmks_dir"),
         ("mksfilter", "console_client = vmrc", "option console_client"),
+        ("mksfilter", "tls_groups = P-255", "tls_groups: P-255: no group of OpenSSL"),
         (
             "mksfilter",
             "wmks_dir = /none\nconsole_client = wmks",

@@ -77,6 +77,7 @@ class TestBadInput:
             ({"metrics_networks": "here"}, "metrics_networks"),
             ({"management_bind": "6091"}, "management_bind"),
             ({"allowed_networks": "there"}, "allowed_networks"),
+            ({"tls_groups": "P-255"}, "tls_groups: P-255"),
             ({"replay_cache": "carrier-pigeon://x"}, "replay_cache"),
             ({"ticket_at": "connect"}, "vcenters"),
         ],

@@ -285,6 +285,15 @@ FAULTS = [
         r"ticket .* TLS .* ms, then it failed \(upstream-refused\): .* answers 403 to its own",
     ),
     Fault(
+        "an instance whose host has none of the groups in tls_groups",
+        both(
+            lambda site: site.vsphere.set_all("host", tls_profile="NIST_2024_TLS_13_ONLY"),
+            option(tls_groups="X25519"),
+            lambda site: setattr(site, "instance", WEB_1),
+        ),
+        r"connection .* ms, then it failed \(upstream-refused\): .*in tls_groups \(X25519\)",
+    ),
+    Fault(
         "an instance whose host has another certificate",
         both(
             lambda site: site.vsphere.set_all("host", wrong_certificate=True),

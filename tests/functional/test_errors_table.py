@@ -646,6 +646,13 @@ def _(bench):
     return bench.console(WEB_1)
 
 
+@scenario("ws-host-groups")
+def _(bench):
+    bench.vsphere.set_all("host", tls_profile="NIST_2024_TLS_13_ONLY")
+    proxy = bench.start(tls_groups="X25519")
+    return bench.upgrade(proxy.token(WEB_1), proxy)
+
+
 def _issued(bench, path):
     host = bench.vsphere.host_of("web-1")
     console = {"host": host["address"], "port": host["port"], "internal_access_path": path}

@@ -21,11 +21,18 @@ class SelfSigned:
     """A self-signed certificate for ``localhost`` (or another name) and 127.0.0.1, which is its
     own CA.
 
+    :param curve: of its key.
     :ivar pem: the certificate and its key.
     """
 
-    def __init__(self, directory: Path, name: str = "localhost") -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(
+        self,
+        directory: Path,
+        name: str = "localhost",
+        *,
+        curve: type[ec.EllipticCurve] = ec.SECP256R1,
+    ) -> None:
+        key = ec.generate_private_key(curve())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.timezone.utc)
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]

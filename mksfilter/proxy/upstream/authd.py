@@ -19,24 +19,30 @@ from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.exceptions import TicketRefused, UpstreamRefused
 from mksfilter.proxy.relay.transport import Upstream
 from mksfilter.proxy.upstream import tls
+from mksfilter.proxy.upstream.groups import Groups
 
 __all__ = ["open_console"]
 
 _MAX_LINE: Final = 4096
 
 
-def open_console(sock: gevent.socket.socket, endpoint: Endpoint, name: str) -> Upstream:
+def open_console(
+    sock: gevent.socket.socket, endpoint: Endpoint, name: str, groups: Groups
+) -> Upstream:
     """Log in with the ticket and ask for the console.
 
     :param sock: connected to the host; its deadline is the caller's business.
     :param name: of the console host, for errors.
+    :param groups: tells which it is offered.
     :raises TicketRefused: the host does not know the ticket, or not any more.
     :raises UpstreamRefused: it does not speak this protocol.
     :raises CertificateMismatch: a certificate is not the one pinned or announced.
+    :raises NoCommonGroup: the host may agree to no group that it was offered.
     :raises OSError: the connection is lost, or TLS failed.
     """
     _expect(_read_line(sock, name), "220", name)
-    stream = tls.handshake(sock, endpoint, name, endpoint.digests, resume=False)
+    offered = groups.offered_to(endpoint)
+    stream = tls.handshake(sock, endpoint, name, endpoint.digests, groups=offered, resume=False)
     word = base64.b64encode(os.urandom(12))
     _send_line(stream, f"USER {endpoint.ticket}")
     _expect(_read_line(stream, name), "331", name, ticket=True)
@@ -53,6 +59,8 @@ def open_console(sock: gevent.socket.socket, endpoint: Endpoint, name: str) -> U
         dataclasses.replace(endpoint, insecure=True, digests=(digest,)),
         name,
         [digest],
+        # With the ticket used up there is no second connection on which to offer more.
+        groups=groups.configured,
         resume=False,
     )
     second.sendall(word)

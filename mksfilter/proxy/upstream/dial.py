@@ -5,9 +5,11 @@ Runs in a greenlet, once per connection, and leaves nothing of it behind but an 
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Sequence
+from typing import Final
 
 import gevent
 import gevent.select
@@ -15,11 +17,19 @@ import gevent.socket
 
 from mksfilter import happy_eyeballs, tcp
 from mksfilter.endpoint import Endpoint
-from mksfilter.exceptions import CertificateMismatch, HostUnreachable, UpstreamRefused
+from mksfilter.exceptions import (
+    CertificateMismatch,
+    HostUnreachable,
+    NoCommonGroup,
+    UpstreamRefused,
+)
 from mksfilter.proxy.relay.transport import Upstream
 from mksfilter.proxy.upstream import addresses, authd, websocket
+from mksfilter.proxy.upstream.groups import Groups
 
 __all__ = ["dial"]
+
+_DEFAULT_GROUPS: Final = Groups()
 
 
 def dial(
@@ -28,12 +38,14 @@ def dial(
     timeout: float,
     allowed_networks: Sequence[str] = (),
     tcp_user_timeout: int = tcp.VANISHED_AFTER,
+    groups: Groups = _DEFAULT_GROUPS,
 ) -> Upstream:
     """Connect to a console, in a greenlet.
 
     :param timeout: seconds for everything.
     :param allowed_networks: see :func:`mksfilter.proxy.upstream.addresses.address_allowed`.
     :param tcp_user_timeout: see :func:`mksfilter.tcp.watch_peer`.
+    :param groups: which the host is offered in the TLS handshake.
     :raises HostUnresolvable: the host's name does not resolve.
     :raises EndpointForbidden: its addresses are not allowed.
     :raises HostUnreachable: no connection, or not within *timeout*.
@@ -47,8 +59,14 @@ def dial(
     try:
         with deadline:
             found = addresses.resolve(endpoint.host, endpoint.port, name, networks)
-            sock = _connect(found, name, tcp_user_timeout)
-            return _open_console(sock, endpoint, name)
+            connect = functools.partial(_connect, found, name, tcp_user_timeout)
+            try:
+                return _open_console(connect(), endpoint, name, groups)
+            except NoCommonGroup:
+                if not groups.refused_by(endpoint):
+                    raise
+            # The ticket is still good: the host has not seen it.
+            return _open_console(connect(), endpoint, name, groups)
     except gevent.Timeout as exc:
         if exc is not deadline:
             raise
@@ -91,10 +109,12 @@ def _connect(
     return sock
 
 
-def _open_console(sock: gevent.socket.socket, endpoint: Endpoint, name: str) -> Upstream:
+def _open_console(
+    sock: gevent.socket.socket, endpoint: Endpoint, name: str, groups: Groups
+) -> Upstream:
     handshake = authd.open_console if endpoint.kind == "authd" else websocket.open_console
     try:
-        return handshake(sock, endpoint, name)
+        return handshake(sock, endpoint, name, groups)
     except BaseException:
         sock.close()
         raise

@@ -24,6 +24,7 @@ from mksfilter.exceptions import BackendError, RequestError, TicketRefused, Upst
 from mksfilter.proxy import http_head
 from mksfilter.proxy.relay.transport import PlainTransport, Upstream
 from mksfilter.proxy.upstream import tls
+from mksfilter.proxy.upstream.groups import Groups
 
 __all__ = ["MAX_RESPONSE", "SUBPROTOCOL", "check", "open_console", "request", "status"]
 
@@ -39,20 +40,25 @@ _RESOURCE: Final = re.compile(r"/[!-~]*")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 
-def open_console(sock: gevent.socket.socket, endpoint: Endpoint, name: str) -> Upstream:
+def open_console(
+    sock: gevent.socket.socket, endpoint: Endpoint, name: str, groups: Groups
+) -> Upstream:
     """Ask for the console with the ticket in its URL.
 
     :param sock: connected to the host; its deadline is the caller's business.
     :param name: of the console host, for errors.
+    :param groups: tells which it is offered.
     :raises TicketRefused: the host does not know the ticket, or not any more.
     :raises UpstreamRefused: it does not open a WebSocket.
     :raises CertificateMismatch: the certificate is not the one pinned.
+    :raises NoCommonGroup: the host may agree to no group that it was offered.
     :raises OSError: the connection is lost, or TLS failed.
     """
     if not endpoint.tls:
         early = _exchange(sock, endpoint, name)
         return Upstream(PlainTransport(sock), early, "websocket")
-    stream = tls.handshake(sock, endpoint, name, endpoint.digests)
+    offered = groups.offered_to(endpoint)
+    stream = tls.handshake(sock, endpoint, name, endpoint.digests, groups=offered)
     early = _exchange(stream, endpoint, name) + stream.unread()
     tls.remember_session(stream, endpoint)
     return Upstream(stream.detach_transport(), early, "websocket")
