@@ -47,8 +47,8 @@ _MACHINES = 200
 _USERS = 500
 #: Seconds between two samples.
 _SAMPLE = 0.25
-#: Seconds after which a page comes again that was told that too many consoles are being opened, as
-#: page/src/endings.js has it.
+#: Seconds after which a page comes again that was told that too many consoles are being opened, and
+#: no time, as page/src/endings.js has it.
 _AGAIN = (2.0, 5.0)
 #: Descriptors that a process needs for other things.
 _SPARE = 300
@@ -98,7 +98,7 @@ class _Node:
 class _Page:
     """One browser that comes back."""
 
-    __slots__ = ("head", "port", "received", "sock", "token")
+    __slots__ = ("head", "port", "received", "sock", "token", "told")
 
     def __init__(self, token: str, port: int) -> None:
         self.token = token
@@ -106,6 +106,7 @@ class _Page:
         self.sock: socket.socket | None = None
         self.head = False  # its 101 was read
         self.received = b""
+        self.told = 0.0  # seconds after which to come again
 
 
 class _Return:
@@ -200,6 +201,8 @@ class _Return:
                 del self._by_fd[sock.fileno()]
                 self._kept.append(page)
                 return
+            if opcode == 1:
+                page.told = json.loads(payload).get("facts", {}).get("seconds", 0.0)
             if opcode == 8:
                 self._refused(page, payload[2:].decode("utf-8", "replace") or "closed")
                 return
@@ -210,8 +213,9 @@ class _Return:
         self._poll.unregister(page.sock.fileno())
         del self._by_fd[page.sock.fileno()]
         page.sock.close()
-        due = time.monotonic() + random.uniform(*_AGAIN)
-        heapq.heappush(self._again, (due, id(page), page))
+        pause = page.told - random.random() if page.told else random.uniform(*_AGAIN)
+        heapq.heappush(self._again, (time.monotonic() + pause, id(page), page))
+        page.told = 0.0
 
     def alive(self) -> int:
         """How many of those that are back still have their console."""

@@ -42,18 +42,27 @@ export const STABLE = 10_000;
 
 // Milliseconds between two attempts.
 const LONGEST = 30_000;
-// The same where too many consoles are being opened: the server has a few seconds' work and no more, and whoever doubles his pause
-// stays away when it is done.
+// The same where too many consoles are being opened: a server that gives no appointments has a few
+// seconds' work and no more, and whoever doubles his pause stays away when it is done.
 const BUSY = 2_000, BUSIEST = 5_000;
+// Until an attempt whose time the proxy has named.
+const SOONEST_TOLD = 1_000, LONGEST_TOLD = 60_000;
 
 /**
  * Milliseconds to wait before an attempt: doubling, capped, and spread so that the consoles of a
  * node that went down do not all knock at the next one together.
  *
- * @param {string} [reason] why it is not the first.
+ * @param {{reason?: string, facts?: {seconds?: number}}} [ending] why it is not the first.
  */
-export function backOff(attempt, reason = "", random = Math.random) {
-    if (reason === "opening-limit") return BUSY + (BUSIEST - BUSY) * random();
+export function backOff(attempt, { reason = "", facts } = {}, random = Math.random) {
+    const told = (facts?.seconds ?? 0) * 1_000;
+    if (reason === "opening-limit") {
+        if (!told) return BUSY + (BUSIEST - BUSY) * random();
+        // An appointment, in whole seconds: those of one second do not come together.
+        return Math.min(Math.max(told - 1_000 * random(), SOONEST_TOLD), LONGEST_TOLD);
+    }
     const ceiling = Math.min(LONGEST, 500 * 2 ** (attempt - 1));
-    return ceiling * (0.5 + random() / 2);
+    const pause = ceiling * (0.5 + random() / 2);
+    // Before that it would be refused again.
+    return reason === "rate-limit" ? Math.max(pause, Math.min(told, LONGEST_TOLD)) : pause;
 }

@@ -18,8 +18,6 @@ const LATER_LIMIT = 30_000;
 const END_GRACE = 1_000;
 // Until a proxy of another release, which names no pause, is asked again about a machine that is off.
 const PAUSE = 2_000;
-// Until an attempt that the proxy has told to wait.
-const LONGEST_TOLD = 60_000;
 // Attempts after which a machine that allows no further console is somebody else's: until then it
 // may be our own connection of before, which its host has not missed yet.
 const TAKEN_AFTER = 4;
@@ -391,9 +389,7 @@ export class Session extends EventTarget {
         if (outcome === AUTOMATIC) {
             this.#asleep = "";
             this.#attempt += 1;
-            // Before that it would be refused again.
-            const told = ending.reason === "rate-limit" ? (ending.facts?.seconds ?? 0) : 0;
-            const pause = Math.max(backOff(this.#attempt, ending.reason), Math.min(told * 1_000, LONGEST_TOLD));
+            const pause = backOff(this.#attempt, ending);
             this.#enter("waiting", { ...facts, at: performance.now() + pause });
             this.#after(pause, () => this.#open());
             return;

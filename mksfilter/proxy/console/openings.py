@@ -5,15 +5,17 @@ among the worker's requests as long. Each user and each address has a few such p
 for more waits behind them, in a line of their own, and a line that is too long is refused. When all
 places are taken the lines take turns, so that a user who opens a hundred consoles delays another
 one's first by one turn. When even the lines are full, the newcomer takes the place of the last in
-the longest line, unless that is his own.
+the longest line, unless that is his own. Whoever finds all lines full is told when to come again.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from mksfilter.exceptions import OpeningLimitReached
+from mksfilter.proxy.console.appointments import Appointments
 from mksfilter.proxy.console.limits import network, subtract
 
 __all__ = ["Opening", "Openings"]
@@ -54,6 +56,7 @@ class Openings:
     :param per_line: how many may wait in the line of one user; in that of an address, for tokens
         that name no user, four times as many.
     :param waiting: how many may wait in all lines together.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Openings:
         per_address: int = 0,
         per_line: int = 64,
         waiting: int = 512,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total
         self._configured = (per_user, per_address)
@@ -77,6 +81,7 @@ class Openings:
         # By whose turn it is: a user's line, or an address's where a token names no user.
         self._lines: OrderedDict[str, deque[Opening]] = OrderedDict()
         self._waiting = 0
+        self._appointments = Appointments(total, clock=clock)
 
     def __len__(self) -> int:
         """Places taken."""
@@ -107,7 +112,8 @@ class Openings:
 
         :param user: empty: a token that names none.
         :param wake: called when the opening is admitted or refused, be it at once or later.
-        :raises OpeningLimitReached: the line is too long.
+        :raises OpeningLimitReached: the line is too long, or all are: then its ``seconds`` tell
+            when to come again.
         """
         address = network(address)
         opening = Opening(user, address, user or address, wake)
@@ -129,6 +135,7 @@ class Openings:
         if opening.admitted:
             opening.admitted = False
             self._taken -= 1
+            self._appointments.opened()
             subtract(self._users, opening.user)
             subtract(self._addresses, opening.address)
         elif opening.refused is None:
@@ -167,10 +174,10 @@ class Openings:
         """
         longest = max(self._lines.values(), key=len)
         if len(longest) <= length + 1:
-            raise self._too_many(newcomer)
+            raise self._too_many(newcomer, seconds=self._appointments.give(self._waiting))
         last = longest[-1]
         self._remove(last)
-        last.refuse(self._too_many(last))
+        last.refuse(self._too_many(last, seconds=self._appointments.give(self._waiting)))
 
     def _remove(self, opening: Opening) -> None:
         line = self._lines[opening.line]
@@ -179,9 +186,10 @@ class Openings:
         if not line:
             del self._lines[opening.line]
 
-    def _too_many(self, opening: Opening) -> OpeningLimitReached:
+    def _too_many(self, opening: Opening, **facts: float) -> OpeningLimitReached:
         who = f"user {opening.user}" if opening.user else f"address {opening.address}"
         return OpeningLimitReached(
             f"{who}: {self._users[opening.user] or self._addresses[opening.address]} consoles are "
-            f"being opened, and {len(self._lines.get(opening.line, ()))} wait"
+            f"being opened, and {len(self._lines.get(opening.line, ()))} wait",
+            **facts,
         )
