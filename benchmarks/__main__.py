@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import instructions, relay
 
-_COLUMNS = ("HAProxy", "nginx", "websockify", "naive", "mksfilter")
+_COLUMNS = ("HAProxy", "nginx", "websockify", "naive", "former", "mksfilter")
 
 
 def main() -> int:
@@ -27,6 +27,9 @@ def main() -> int:
     parser.add_argument("--peers", default="", help="comma-separated; all that are installed")
     parser.add_argument(
         "--links", default="tls,plain,both", help="TLS to the host, none, both ways"
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="of another commit, as one more peer"
     )
     parser.add_argument("--skip-relay", action="store_true", help="only what needs no peers")
     parser.add_argument("--strict", action="store_true", help="fail when a promise is not kept")
@@ -57,6 +60,7 @@ def main() -> int:
             only=args.only,
             names=[name for name in args.peers.split(",") if name],
             links=args.links.split(","),
+            against=args.against,
             say=lambda text: print(f"... {text}", file=sys.stderr, flush=True),
         )
         report["relay"] = [dataclasses.asdict(row) for row in rows]
@@ -93,11 +97,12 @@ def _print_parts(parts: list[dict[str, Any]]) -> bool:
 
 
 def _print_rows(rows: list[relay.Row]) -> bool:
-    head = "".join(f"{name:>12}" for name in _COLUMNS)
+    names = [name for name in _COLUMNS if any(name in row.values for row in rows)]
+    head = "".join(f"{name:>12}" for name in names)
     print(f"{'link':<8}{'measure':<37}{'unit':<24}{head}{'ratio':>8}  promise")
     kept = True
     for row in rows:
-        values = "".join(f"{_figure(row.values.get(name)):>12}" for name in _COLUMNS)
+        values = "".join(f"{_figure(row.values.get(name)):>12}" for name in names)
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         verdict = ""
         if row.kept is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.former import former, former_with_tickets
 from benchmarks.peers import PEERS, Direct, Host, Peer, TicketPeer
 
 __all__ = ["Row", "run"]
@@ -313,15 +315,19 @@ def run(
     only: str = "",
     names: Iterable[str] = (),
     links: Iterable[str] = ("tls", "plain", "both"),
+    against: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Row]:
     """All rows; what a peer cannot do is left out of its column.
 
     :param only: measurements whose name holds this.
     :param names: peers; all that are installed by default.
+    :param against: a checkout of another commit, which is a peer too.
     """
     wanted = set(names)
     kinds = [kind for kind in PEERS if kind.available() and (not wanted or kind.name in wanted)]
+    if against is not None:
+        kinds.append(former(against))
     rounds = rounds or (1 if quick else 5)
     host = Host(directory)
     rows: list[Row] = []
@@ -329,7 +335,9 @@ def run(
         bench = _Bench(directory, host, say)
         for link in links:
             rows += bench.block(link, kinds, rounds=rounds, quick=quick, only=only)
-        rows += _with_tickets(bench, host, directory, rounds=rounds, quick=quick, only=only)
+        rows += _with_tickets(
+            bench, host, directory, rounds=rounds, quick=quick, only=only, against=against
+        )
     finally:
         host.stop()
     return rows
@@ -362,18 +370,35 @@ def _ticket_measurements() -> list[Measurement]:
 
 
 def _with_tickets(
-    bench: _Bench, host: Host, directory: Path, *, rounds: int, quick: bool, only: str
+    bench: _Bench,
+    host: Host,
+    directory: Path,
+    *,
+    rounds: int,
+    quick: bool,
+    only: str,
+    against: Path | None,
 ) -> list[Row]:
     chosen = [each for each in _ticket_measurements() if only in each.name]
     if not chosen:
         return []
     rows: list[Row] = []
-    with TicketPeer.running(host, directory) as peer:
+    with contextlib.ExitStack() as stack:
+        peers: dict[str, Peer] = {
+            "mksfilter": stack.enter_context(TicketPeer.running(host, directory))
+        }
+        if against is not None:
+            peers["former"] = before = former_with_tickets(against, host, directory)
+            stack.callback(before.stop)
+            before.start()
         for measurement in chosen:
             bench.say(f"vCenter: {measurement.name}")
             options = measurement.quick if quick else measurement.options
-            results = [bench.measure(peer, measurement, options) for _ in range(rounds)]
-            found = {"mksfilter": [result for result in results if result]}
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in peers}
+            for _ in range(rounds):
+                for name, peer in peers.items():
+                    if result := bench.measure(peer, measurement, options):
+                        found[name].append(result)
             rows += [_row("vCenter", measurement, column, found) for column in measurement.columns]
     return rows
 
