@@ -33,12 +33,10 @@ class _Client(VSphereClient):
 
     def __init__(self, ticket: Any) -> None:
         self._ticket = ticket
+        self._errors: Any = contextlib.nullcontext()
 
     def _vm(self, moid: str) -> Any:
         return SimpleNamespace(AcquireTicket=lambda kind: self._ticket)
-
-    def _errors(self) -> Any:
-        return contextlib.nullcontext()
 
 
 def TestOneInput(data: bytes) -> None:

@@ -20,6 +20,12 @@ reliably (see :mod:`mksfilter.tls`). So its SOAP adapter is used directly:
 ``VmomiSupport.versionIdMap``      pyvmomi's name of a version -> its number
 ``VmomiSupport.nsMap``             pyvmomi's name of a version -> its namespace
 ``VmomiSupport._lazyLock``         held while a type is looked up; replaced where gevent has made it
+``SoapAdapter.isDynamicType``,     what is asked about each element of an answer, and has one answer
+``.GetWsdlType``,                  for ever; what was answered is remembered
+``.GetCompatibleType``,
+``SoapDeserializer.SplitTag``,
+``DataObject._GetPropertyInfo``,
+``._GetPropertyList``
 ``ManagedObject._moId``            a managed object's id (``_GetMoId()`` is private too)
 =================================  ================================================================
 """
@@ -29,15 +35,17 @@ from __future__ import annotations
 import _thread
 import datetime
 import errno
+import functools
 import http.client
 import io
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from xml.sax.saxutils import escape
 
-from pyVmomi import SoapStubAdapter, VmomiSupport, vim
-from pyVmomi.SoapAdapter import SoapResponseDeserializer
+from pyVmomi import SoapAdapter, SoapStubAdapter, VmomiSupport, vim
+from pyVmomi.SoapAdapter import SoapDeserializer, SoapResponseDeserializer
+from pyVmomi.VmomiSupport import DataObject
 
 from mksfilter import __version__
 from mksfilter.backends.vsphere.bare_fault import bare_fault
@@ -66,6 +74,31 @@ _USER_AGENT: Final = f"mksfilter/{__version__}"
 # reading. What it guards never waits, so that no greenlet can find it taken by another one of the
 # same thread; threads are kept apart by this one too.
 VmomiSupport._lazyLock = _thread.RLock()
+
+# Types and elements that the API has, and no more: what is unknown raises, and is not remembered.
+_remembered: Any = functools.lru_cache(maxsize=4096)
+#: Characters of an element's name with its namespace.
+_LONGEST_TAG: Final = 256
+_split = SoapDeserializer.SplitTag
+_list = DataObject._GetPropertyList.__func__
+
+
+def _split_tag(tag: str) -> tuple[str, str]:
+    if len(tag) > _LONGEST_TAG:
+        raise ValueError("the name of an element is too long")
+    return cast("tuple[str, str]", _split(None, tag))
+
+
+def _property_list(kind: object, with_bases: bool = True) -> tuple[object, ...]:
+    return tuple(_list(kind, with_bases))
+
+
+SoapDeserializer.SplitTag = staticmethod(_remembered(_split_tag))
+DataObject._GetPropertyInfo = classmethod(_remembered(VmomiSupport.GetPropertyInfo))
+DataObject._GetPropertyList = classmethod(_remembered(_property_list))
+SoapAdapter.isDynamicType = _remembered(SoapAdapter.isDynamicType)
+SoapAdapter.GetWsdlType = _remembered(SoapAdapter.GetWsdlType)
+SoapAdapter.GetCompatibleType = _remembered(SoapAdapter.GetCompatibleType)
 
 
 class Method(Protocol):

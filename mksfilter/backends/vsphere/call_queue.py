@@ -7,10 +7,16 @@ socket time-out ever ends, cannot hold a worker for ever.
 
 Built on ``threading`` and ``concurrent.futures`` alone: real threads in nova-api, greenlets under
 gunicorn's gevent worker.
+
+Their locks are the interpreter's own (``_thread.RLock``) under gevent too, whose reentrant lock is
+written in Python and costs a sixth of a call. That asks one thing of whoever holds one: not to wait
+for anything, starting a thread included. Then no greenlet finds it taken by another one of the same
+thread.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import functools
 import logging
@@ -34,6 +40,14 @@ T_co = TypeVar("T_co", covariant=True)
 _IDLE_WORKER_SECONDS = 30.0
 
 
+class _Outcome(Future[T]):
+    """A future with the interpreter's own lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = threading.Condition(_thread.RLock())
+
+
 class Call(Generic[T_co]):
     """One piece of work, and the way to cut it off.
 
@@ -42,7 +56,7 @@ class Call(Generic[T_co]):
     """
 
     def __init__(self, work: Callable[[], T_co], queue_timeout: float) -> None:
-        self.future: Future[T_co] = Future()
+        self.future: Future[T_co] = _Outcome()
         self.queue_timeout = queue_timeout
         self.deadline = 0.0
         self.cut_off = False
@@ -117,9 +131,7 @@ class CallQueue:
         self._closed = False
         self._watching = False
         self._watch_wakes = 0.0  # when the watch will look again
-        # Reentrant, for a Condition's sake: it asks a plain lock by trying to take it whether it is
-        # held, and gevent's gives way to all other greenlets each time.
-        self._lock = threading.RLock()
+        self._lock = _thread.RLock()
         self._work_arrived = threading.Condition(self._lock)
         self._call_started = threading.Condition(self._lock)
         # Made here and not at import: gevent replaces the class, and a thread-local of threads
@@ -145,9 +157,10 @@ class CallQueue:
             self._waiting.put(user, call)
             if self._idle:
                 self._work_arrived.notify()
-            if len(self._waiting) > self._idle and self._workers < self._limit:
-                self._workers += 1
-                self._spawn(self._work, "call")
+            lacks_worker = len(self._waiting) > self._idle and self._workers < self._limit
+            self._workers += lacks_worker
+        if lacks_worker:
+            self._spawn(self._work, "call")
         return call
 
     def run(self, work: Callable[[], T], *, user: str = "") -> T:
@@ -168,11 +181,14 @@ class CallQueue:
 
     def close(self) -> None:
         """Refuse new work and let the workers end; waiting calls are cancelled."""
+        left = []
         with self._lock:
             self._closed = True
             while len(self._waiting):
-                self._waiting.pop().future.cancel()
+                left.append(self._waiting.pop())
             self._work_arrived.notify_all()
+        for call in left:
+            call.future.cancel()
 
     def _spawn(self, target: Callable[[], None], role: str) -> None:
         threading.Thread(target=target, name=f"vcenter-{self.name}-{role}", daemon=True).start()
@@ -208,27 +224,32 @@ class CallQueue:
 
     def _next(self) -> Call[object] | None:
         with self._lock:
-            while True:
-                while len(self._waiting):
-                    call = self._waiting.pop()
-                    if call.future.set_running_or_notify_cancel():
-                        call.deadline = self._clock() + self.timeout
-                        self._running.add(call)
-                        self._watch_running()
-                        return call
+            call = self._first_waiting()
+            while call is None:
                 self._idle += 1
                 woken = not self._closed and self._work_arrived.wait(_IDLE_WORKER_SECONDS)
                 self._idle -= 1
                 if not len(self._waiting) and (self._closed or not woken):
                     self._workers -= 1
                     return None
-
-    def _watch_running(self) -> None:
-        if not self._watching:
+                call = self._first_waiting()
+            call.deadline = self._clock() + self.timeout
+            self._running.add(call)
+            lacks_watch = not self._watching
             self._watching = True
+            if not lacks_watch and self._watch_wakes > call.deadline:
+                self._call_started.notify()
+        if lacks_watch:
             self._spawn(self._watch, "watch")
-        elif self._watch_wakes > self._clock() + self.timeout:
-            self._call_started.notify()
+        return call
+
+    def _first_waiting(self) -> Call[object] | None:
+        """The call whose turn it is; nobody can give it up any more."""
+        while len(self._waiting):
+            call = self._waiting.pop()
+            if call.future.set_running_or_notify_cancel():
+                return call
+        return None
 
     def _watch(self) -> None:
         """Cut off what runs for too long."""

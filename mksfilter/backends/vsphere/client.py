@@ -13,8 +13,7 @@ import http.client
 import socket
 import ssl
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 from xml.parsers.expat import ExpatError
 
@@ -152,6 +151,7 @@ class VSphereClient:
         self.about: About | None = None
         self.certificate: bytes | None = None
         self.subject = f"vcenter {settings.name} ({host_and_port(settings.host, settings.port)})"
+        self._errors = _Translated(self.subject)
         self._context = FollowingContext(settings)
         self._pins = pins(settings)
         self._abortable = abortable
@@ -178,7 +178,7 @@ class VSphereClient:
 
     def open(self) -> About:
         """Agree on an API version and read what the server is; no log-in yet."""
-        with self._errors():
+        with self._errors:
             adapter = Adapter(self.settings, self._negotiate(), self.new_connection)
             content = adapter.service_content()
             if adapter.version == versions.OLDEST:  # no list was to be had, only the release
@@ -217,18 +217,18 @@ class VSphereClient:
 
     def probe(self) -> None:
         """Ask what needs neither a session nor a VM, on a connection that is kept for it."""
-        with self._errors():
+        with self._errors:
             if self._adapter is None:
                 self._adapter = Adapter(self.settings, versions.OLDEST, self.new_connection)
             self._adapter.service_content()
 
     def login(self, password: str) -> None:
         """Log in, or once more on the same adapter after the session has expired."""
-        with self._errors():
+        with self._errors:
             self._service.sessionManager.Login(self.settings.username, password, None)
 
     def logout(self) -> None:
-        with self._errors():
+        with self._errors:
             self._service.sessionManager.Logout()
 
     def leave(self, seconds: float) -> None:
@@ -246,13 +246,13 @@ class VSphereClient:
 
     def find(self, instance_uuid: str) -> str | None:
         """The moid of the VM with this instance UUID, by ``SearchIndex.FindByUuid``."""
-        with self._errors():
+        with self._errors:
             vm = self._service.searchIndex.FindByUuid(None, instance_uuid, True, True)
             return None if vm is None else moid_of(vm)
 
     def vm(self, moid: str) -> VM:
         """The VM's identity and states, in one request."""
-        with self._errors():
+        with self._errors:
             found = self._retrieve([moid])
             for item in found:
                 for refused in item.missingSet or ():
@@ -262,7 +262,7 @@ class VSphereClient:
 
     def vms(self, moids: Sequence[str]) -> dict[str, VM]:
         """By id, the same of several VMs; what may not be read is not known."""
-        with self._errors():
+        with self._errors:
             return _described(self._retrieve(moids))
 
     def _retrieve(self, moids: Sequence[str]) -> list[managed_objects.ObjectContent]:
@@ -295,7 +295,7 @@ class VSphereClient:
 
     def ticket(self, moid: str, kind: str) -> Ticket:
         """``VirtualMachine.AcquireTicket``; *kind* is ``webmks`` or ``mks``."""
-        with self._errors():
+        with self._errors:
             ticket = self._vm(moid).AcquireTicket(kind)
             return Ticket(
                 ticket=str(ticket.ticket or ""),
@@ -308,12 +308,12 @@ class VSphereClient:
 
     def clone_ticket(self) -> str:
         """``SessionManager.AcquireCloneTicket``: its bearer gets this session's rights."""
-        with self._errors():
+        with self._errors:
             return str(self._service.sessionManager.AcquireCloneTicket())
 
     def option(self, name: str) -> str:
         """A vCenter setting, ``""`` when there is none."""
-        with self._errors():
+        with self._errors:
             try:
                 values = self._service.setting.QueryOptions(name)
             except vim.fault.InvalidName:
@@ -322,7 +322,7 @@ class VSphereClient:
 
     def connections(self, moid: str) -> list[Connection]:
         """``VirtualMachine.QueryConnections``: the VM's live consoles."""
-        with self._errors():
+        with self._errors:
             return [_connection(one) for one in self._vm(moid).QueryConnections() or ()]
 
     def drop(self, moid: str, unwanted: Callable[[list[Connection]], Container[Connection]]) -> int:
@@ -333,7 +333,7 @@ class VSphereClient:
 
         :param unwanted: given the live consoles, picks those to end.
         """
-        with self._errors():
+        with self._errors:
             listed = [(_connection(one), one) for one in self._vm(moid).QueryConnections() or ()]
             picked = unwanted([connection for connection, _ in listed])
             ending = [one for connection, one in listed if connection in picked]
@@ -353,7 +353,7 @@ class VSphereClient:
             # Both spellings are found in the field.
             eventTypeId=[*_CONSOLE_EVENTS, *(f"vim.event.{name}" for name in _CONSOLE_EVENTS)],
         )
-        with self._errors():
+        with self._errors:
             return [
                 _console_event(event, kind)
                 for event in self._service.eventManager.QueryEvents(spec) or ()
@@ -362,7 +362,7 @@ class VSphereClient:
 
     def privileges(self, names: list[str]) -> list[bool]:
         """Which of *names* this session has on the root folder (API 5.5 and later)."""
-        with self._errors():
+        with self._errors:
             session = self._service.sessionManager.currentSession
             return [
                 bool(has)
@@ -374,12 +374,12 @@ class VSphereClient:
     def clock(self) -> float:
         """Seconds since the epoch by the server's clock."""
         assert self._adapter is not None, "open() comes first"
-        with self._errors():
+        with self._errors:
             return self._adapter.current_time().timestamp()
 
     def entities(self, kind: str) -> list[str]:
         """The ids of all ``VirtualMachine`` or ``HostSystem`` that this session sees."""
-        with self._errors():
+        with self._errors:
             view = self._service.viewManager.CreateContainerView(
                 self._service.rootFolder, [getattr(vim, kind)], True
             )
@@ -399,7 +399,7 @@ class VSphereClient:
             objectSet=[collector.ObjectSpec(obj=adapter.managed(kind, moid)) for moid in moids],
             propSet=[collector.PropertySpec(type=getattr(vim, kind), pathSet=list(paths))],
         )
-        with self._errors():
+        with self._errors:
             found = self._service.propertyCollector.RetrieveContents([spec])
             return {
                 moid_of(item.obj): {prop.name: prop.val for prop in item.propSet or ()}
@@ -410,7 +410,7 @@ class VSphereClient:
         """By VM, which of *names* this session has on it (API 5.5 and later)."""
         assert self._adapter is not None, "open() comes first"
         adapter = self._adapter
-        with self._errors():
+        with self._errors:
             session = self._service.sessionManager.currentSession
             found = self._service.authorizationManager.HasPrivilegeOnEntities(
                 [adapter.managed("VirtualMachine", moid) for moid in moids], session.key, names
@@ -428,7 +428,7 @@ class VSphereClient:
             objectSet=[collector.ObjectSpec(obj=self._vm(moid))],
             propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=list(paths))],
         )
-        with self._errors():
+        with self._errors:
             found = self._service.propertyCollector.RetrieveContents([spec])
             for refused in (refusal for item in found for refusal in item.missingSet or ()):
                 raise refused.fault
@@ -442,9 +442,6 @@ class VSphereClient:
     def _vm(self, moid: str) -> managed_objects.VirtualMachine:
         assert self._adapter is not None, "open() comes first"
         return self._adapter.vm(moid)
-
-    def _errors(self) -> AbstractContextManager[None]:
-        return _translated(self.subject)
 
 
 def _described(found: Iterable[managed_objects.ObjectContent]) -> dict[str, VM]:
@@ -498,10 +495,27 @@ def _connection(one: managed_objects.Connection) -> Connection:
     return Connection(str(one.label or ""), str(one.client or ""), str(one.userName or ""))
 
 
-@contextlib.contextmanager
-def _translated(subject: str) -> Iterator[None]:
+class _Translated:
+    """Says what an error of the libraries is by the errors of ours; may be entered again and again.
+
+    :param subject: the server.
+    """
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None:
+            _raise_translated(error, self._subject)
+
+
+def _raise_translated(error: BaseException, subject: str) -> None:
+    """Raise *error* as one of ours, or as it is."""
     try:
-        yield
+        raise error
     except (BackendError, vmodl.MethodFault):
         raise
     except ssl.SSLCertVerificationError as exc:
@@ -541,11 +555,14 @@ def _digests(ticket: managed_objects.Ticket) -> Iterable[CertificateDigest]:
     digest the endpoint is verified by CA.
     """
     texts: list[tuple[str | None, str | None]] = [(ticket.sslThumbprint, "sha1")]
-    texts += [(one.thumbprint, one.hashAlgorithm) for one in ticket.certThumbprintList or ()]
+    for one in ticket.certThumbprintList or ():
+        texts.append((one.thumbprint, one.hashAlgorithm))
     for text, algorithm in texts:
         if text:
-            with contextlib.suppress(ValueError):
+            try:
                 yield CertificateDigest.parse(text, algorithm or None)
+            except ValueError:
+                continue
     if ticket.sslCertificate:
         with contextlib.suppress(ValueError):
             yield CertificateDigest.of(ssl.PEM_cert_to_DER_cert(ticket.sslCertificate.strip()))

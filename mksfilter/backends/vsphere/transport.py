@@ -79,7 +79,10 @@ class HTTPSConnection(http.client.HTTPSConnection):
         """
         if self.sock is None:
             self.connect()
-        self.sock.sendall(head + body)
+        data = head + body
+        sent = self.sock.send(data)  # nearly always all; gevent's sendall asks the kernel first
+        if sent < len(data):
+            self.sock.sendall(data[sent:])
         answer = read_answer(self.sock.recv)
         if not answer.keeps:
             self.close()

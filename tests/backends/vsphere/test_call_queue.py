@@ -177,3 +177,28 @@ def test_workers_end_with_the_queue() -> None:
     for thread in mine:
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_no_thread_is_started_and_nobody_told_while_the_lock_is_held(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A greenlet that waits with it would let others of its thread in."""
+    queue = make()
+    held: list[bool] = []
+    start = threading.Thread.start
+
+    def checked(thread: threading.Thread) -> None:
+        held.append(queue._lock._is_owned())
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", checked)
+    queue.submit(lambda: gate.wait(10))
+    left = queue.submit(lambda: None)
+    left.future.add_done_callback(lambda _: held.append(queue._lock._is_owned()))
+    deadline = time.monotonic() + 10
+    while queue.waiting > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    queue.close()
+    assert held == [False] * len(held)
+    assert left.future.cancelled()
+    assert len(held) >= 3  # a worker, the watch, and who is told
