@@ -363,7 +363,8 @@ class SessionRegistry:
         """The session's relay is over: free its place, count it, log it, forget it."""
         if not self._forget(session):
             return
-        self._wheel.cancel(session)
+        if session.slot:
+            self._wheel.cancel(session)
         self._metrics.count_bytes(*_uncounted(session))
         session.place.release()
         self._metrics.session_ended(reason.reason)

@@ -136,9 +136,7 @@ class TLSStream:
         if not data:
             raise ConnectionAbortedError("TLS connection cut off")
         self._incoming.write(data)
-        view, position = memoryview(data), 0
-        while position < len(data):
-            position = self._records.follow(view, position)
+        self._records.follow_all(memoryview(data))
 
     def _flush(self) -> None:
         if self._outgoing.pending:

@@ -13,7 +13,6 @@ from __future__ import annotations
 # A private name of the standard library: the C socket, since gevent's wrapper and its own cost
 # memory and time.
 import _socket
-import contextlib
 import dataclasses
 import ssl
 import struct
@@ -41,8 +40,6 @@ ROOM: Final = BUFFER_SIZE + 2 * _RECORD
 
 _MOST_UNSENT: Final = 2 * ROOM
 """Bytes kept for a peer before TLS may answer it no more; without answers it is half of that."""
-
-_unless_lost: Final = contextlib.suppress(OSError)  # one may be entered again and again
 
 _ciphertext = memoryview(bytearray(BUFFER_SIZE))
 _record_header = struct.Struct("!BxxH").unpack_from
@@ -172,15 +169,19 @@ class PlainTransport:
 
     def watch_peer(self, seconds: int, *, unread: float = 0) -> None:
         """See :class:`Transport`."""
-        with _unless_lost:  # as reading will tell
+        try:  # noqa: SIM105
             tcp.watch_peer(self._sock, seconds, unread=unread)
+        except OSError:  # the connection is lost, as reading will tell
+            pass
 
     def close(self) -> None:
         """See :class:`Transport`."""
         self.fd = -1
         self._unsent = None
-        with _unless_lost:  # the peer was faster
+        try:  # noqa: SIM105
             self._sock.shutdown(_socket.SHUT_WR)
+        except OSError:  # the peer was faster
+            pass
         self._sock.close()
 
 
@@ -240,6 +241,20 @@ class RecordFollower:
             return size
         self.missing = 0
         return end
+
+    def follow_all(self, data: memoryview) -> None:
+        """Follow *data* to its end, for a reader that leaves the records to OpenSSL."""
+        position, size = 0, len(data)
+        if not self.missing and not self.head:
+            # Whole records, as nearly all are.
+            while size - position > 5:
+                kind, length = _record_header(data, position)
+                end = position + 5 + length
+                if kind & 0xFC != 0x14 or end > size:
+                    break
+                position = end
+        while position < size:
+            position = self.follow(data, position)
 
     def _begin(self, data: memoryview, position: int) -> int:
         """The same for a record whose header comes in pieces."""
@@ -375,12 +390,16 @@ class TLSTransport(PlainTransport):
 
     def close(self) -> None:
         """See :class:`Transport`."""
-        # Wants to read the peer's close_notify, which is not waited for.
-        with _unless_lost:
+        # contextlib.suppress is two calls more, each time a session ends.
+        try:  # noqa: SIM105
             self._tls.shutdown()
-        with _unless_lost:
+        except OSError:  # wants to read the peer's close_notify, which is not waited for
+            pass
+        try:
             if self._outgoing.pending:
                 self._push()
+        except OSError:  # the peer was faster
+            pass
         PlainTransport.close(self)
 
     def _answer(self) -> None:
@@ -422,7 +441,8 @@ def send_all(sock: Any, data: bytes) -> None:
 
 def _detach(sock: Any) -> _socket.socket:
     """The C socket over the same descriptor, non-blocking."""
-    plain = _socket.socket(sock.family, sock.type & 0xF, sock.proto, sock.detach())
+    # What kind of socket it is the kernel is asked, which takes less than to ask gevent's wrapper.
+    plain = _socket.socket(fileno=sock.detach())
     plain.setblocking(False)
     if plain.family != _socket.AF_UNIX:
         # A key press must not wait for the acknowledgement of the one before.

@@ -89,7 +89,7 @@ class Connection:
         :param write_timeout: seconds for the peer to take a part of an answer without end.
         :param proxy_header: a PROXY protocol header comes first, and says who the client is.
         """
-        self._sock = _socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+        self._sock = _socket.socket(fileno=sock.detach())
         self._sock.setblocking(False)
         self._write_timeout = write_timeout
         self._preface = bytearray() if proxy_header else None

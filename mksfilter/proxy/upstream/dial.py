@@ -5,7 +5,6 @@ Runs in a greenlet, once per connection, and leaves nothing of it behind but an 
 
 from __future__ import annotations
 
-import functools
 import os
 import ssl
 from collections.abc import Sequence
@@ -59,14 +58,7 @@ def dial(
     try:
         with deadline:
             found = addresses.resolve(endpoint.host, endpoint.port, name, networks)
-            connect = functools.partial(_connect, found, name, tcp_user_timeout)
-            try:
-                return _open_console(connect(), endpoint, name, groups)
-            except NoCommonGroup:
-                if not groups.refused_by(endpoint):
-                    raise
-            # The ticket is still good: the host has not seen it.
-            return _open_console(connect(), endpoint, name, groups)
+            upstream = _open(found, endpoint, name, groups)
     except gevent.Timeout as exc:
         if exc is not deadline:
             raise
@@ -81,6 +73,9 @@ def dial(
         raise UpstreamRefused(f"{name}: TLS failed: {exc.reason or exc}") from exc
     except OSError as exc:
         raise UpstreamRefused(f"{name}: connection lost before it had a console") from exc
+    # Not sooner: so far the deadline watches.
+    upstream.transport.watch_peer(tcp_user_timeout)
+    return upstream
 
 
 def _name(endpoint: Endpoint) -> str:
@@ -88,9 +83,19 @@ def _name(endpoint: Endpoint) -> str:
     return f"{name} (vcenter {endpoint.vcenter})" if endpoint.vcenter else name
 
 
-def _connect(
-    found: Sequence[happy_eyeballs.Address], name: str, tcp_user_timeout: int
-) -> gevent.socket.socket:
+def _open(
+    found: Sequence[happy_eyeballs.Address], endpoint: Endpoint, name: str, groups: Groups
+) -> Upstream:
+    try:
+        return _open_console(_connect(found, name), endpoint, name, groups)
+    except NoCommonGroup:
+        if not groups.refused_by(endpoint):
+            raise
+    # The ticket is still good: the host has not seen it.
+    return _open_console(_connect(found, name), endpoint, name, groups)
+
+
+def _connect(found: Sequence[happy_eyeballs.Address], name: str) -> gevent.socket.socket:
     try:
         # The very addresses that were checked: no second look-up, whose answer could differ.
         sock: gevent.socket.socket = happy_eyeballs.connect(
@@ -101,11 +106,6 @@ def _connect(
         raise HostUnreachable(
             f"{name}: {what}; check the route and the firewall from here"
         ) from failure
-    try:
-        tcp.watch_peer(sock, tcp_user_timeout)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 

@@ -195,6 +195,7 @@ def test_records_are_followed_however_they_are_cut(records, cuts):
         position += 5 + size
         ends.append(position)
     follower, found = RecordFollower(), []
+    skipper = RecordFollower()
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     for start, end in itertools.pairwise(edges):
         piece, position = memoryview(stream[start:end]), 0
@@ -202,7 +203,15 @@ def test_records_are_followed_however_they_are_cut(records, cuts):
             position = follower.follow(piece, position)
             if not (follower.missing or follower.head):
                 found.append(start + position)
+        skipper.follow_all(piece)
+        assert (skipper.missing, skipper.head) == (follower.missing, follower.head)
     assert found == ends
+
+
+def test_what_is_no_record_is_followed_no_further():
+    follower = RecordFollower()
+    follower.follow_all(memoryview(bytes((23, 3, 3, 0, 1, 0)) + b"HTTP/1.1 400"))
+    assert follower.missing == RecordFollower.LOST
 
 
 def test_a_stream_that_was_not_followed_from_its_start_is_picked_up(certificate):

@@ -8,8 +8,8 @@ import time
 import gevent
 import pytest
 
-from mksfilter import exceptions
-from tests.proxy.upstream.hosts import connect, endpoint
+from mksfilter import exceptions, tcp
+from tests.proxy.upstream.hosts import Console, connect, endpoint
 
 
 def test_a_silent_host_is_given_up_in_time(serve):
@@ -39,3 +39,12 @@ def test_nobody_listening_and_no_such_name_are_told_with_the_name():
             connect(endpoint(nobody.getsockname()[1]))
     with pytest.raises(exceptions.HostUnresolvable, match=r"esx-17\.invalid"):
         connect(endpoint(443, host="esx-17.invalid"))
+
+
+def test_a_host_that_vanishes_later_is_noticed_by_the_kernel(serve):
+    upstream = connect(endpoint(serve(Console())))
+    with socket.socket(fileno=socket.dup(upstream.transport.fd)) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert timeout == tcp.VANISHED_AFTER * 1000
+    upstream.close()
