@@ -66,7 +66,7 @@ def offer_groups(context: ssl.SSLContext, groups: Sequence[str]) -> None:
     except (ValueError, ssl.SSLError) as exc:
         raise ConfigurationError(
             f"tls_groups: {', '.join(groups)}: no group of {ssl.OPENSSL_VERSION} for TLS; write "
-            f"{_P256} (P-256), secp384r1, secp521r1 or X25519, or DEFAULT for OpenSSL's own list"
+            f"{_P256} (P-256), secp384r1 or secp521r1, or DEFAULT for OpenSSL's own list"
         ) from exc
 
 

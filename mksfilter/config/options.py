@@ -323,9 +323,10 @@ PROXY_OPTS = [
         "tls_groups",
         default=[],
         help="Named groups (RFC 8446 section 4.2.7) that console hosts are offered for the key "
-        "exchange of TLS, and no others, in OpenSSL's names: prime256v1 (P-256), secp384r1, "
-        "X25519; before Python 3.15 one of them. DEFAULT: OpenSSL's own list. Empty: from OpenSSL "
-        "3.5 on prime256v1, and the list for a host that refuses it; with earlier ones the list.",
+        "exchange of TLS, and no others, in OpenSSL's names: prime256v1 (P-256), secp384r1, from "
+        "Python 3.11 on X25519; before 3.15 one of them. DEFAULT: OpenSSL's own list. Empty: from "
+        "OpenSSL 3.5 on prime256v1, and the list for a host that refuses it; with earlier ones the "
+        "list.",
     ),
     cfg.IntOpt(
         "ping_interval",

@@ -649,7 +649,7 @@ def _(bench):
 @scenario("ws-host-groups")
 def _(bench):
     bench.vsphere.set_all("host", tls_profile="NIST_2024_TLS_13_ONLY")
-    proxy = bench.start(tls_groups="X25519")
+    proxy = bench.start(tls_groups="secp384r1")
     return bench.upgrade(proxy.token(WEB_1), proxy)
 
 
