@@ -31,6 +31,9 @@ def main() -> int:
     parser.add_argument(
         "--against", type=Path, metavar="CHECKOUT", help="of another commit, as one more peer"
     )
+    parser.add_argument(
+        "--cycles", type=int, default=0, help="of idle sessions: what is left after each (3)"
+    )
     parser.add_argument("--skip-relay", action="store_true", help="only what needs no peers")
     parser.add_argument("--strict", action="store_true", help="fail when a promise is not kept")
     # SIGTERM ends what was started as Ctrl-C does.
@@ -61,6 +64,7 @@ def main() -> int:
             names=[name for name in args.peers.split(",") if name],
             links=args.links.split(","),
             against=args.against,
+            cycles=args.cycles,
             say=lambda text: print(f"... {text}", file=sys.stderr, flush=True),
         )
         report["relay"] = [dataclasses.asdict(row) for row in rows]

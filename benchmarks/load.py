@@ -72,10 +72,17 @@ def echo(sock: socket.socket) -> None:
         missing -= len(data)
 
 
-def close(sock: socket.socket) -> None:
-    """Leave as a browser does."""
+def leave(sock: socket.socket) -> None:
+    """Say goodbye, as a browser does first."""
     with contextlib.suppress(OSError):
         sock.sendall(b"\x88\x80\x00\x00\x00\x00")
+
+
+def close(sock: socket.socket, *, left: bool = False) -> None:
+    """Leave as a browser does; ``left``: :func:`leave` was called."""
+    if not left:
+        leave(sock)
+    with contextlib.suppress(OSError):
         sock.settimeout(3)
         while sock.recv(65536):
             pass
@@ -298,15 +305,27 @@ def connects(
     return {"per_s": count / wall, "cpu_us": cost / count * 1e6, "per_cpu_s": count / cost}
 
 
-def idle(target: Target, pids: list[int], *, sessions: int, cycles: int) -> dict[str, float]:
-    """Memory of sessions that have worked once and wait, and what is left when they are gone."""
+def idle(
+    target: Target,
+    pids: list[int],
+    *,
+    sessions: int,
+    cycles: int,
+    rest: float = 3.5,
+    at_once: bool = False,
+) -> dict[str, Any]:
+    """Memory of sessions that have worked once and wait, and what is left when they are gone.
+
+    :param rest: seconds after which it is looked at.
+    :param at_once: they leave in one moment, not one after the other.
+    """
     for _ in range(20):
         sock = target.connect()
         echo(sock)
         close(sock)
     time.sleep(0.5)
     base = pss(pids)
-    result: dict[str, float] = {"base_kb": base}
+    result: dict[str, Any] = {"base_kb": base}
     left = []
     for cycle in range(cycles):
         socks = []
@@ -318,11 +337,15 @@ def idle(target: Target, pids: list[int], *, sessions: int, cycles: int) -> dict
             result["pss_kb"] = (pss(pids) - base) / sessions
         for sock in socks:
             echo(sock)  # none was lost
+        if at_once:
+            for sock in socks:
+                leave(sock)
         for sock in socks:
-            close(sock)
-        time.sleep(3.5)
+            close(sock, left=at_once)
+        time.sleep(rest)
         left.append((pss(pids) - base) / 1024)
     result["left_first_mb"], result["left_last_mb"] = left[0], left[-1]
+    result["left_mb"] = left
     return result
 
 

@@ -17,6 +17,7 @@ import functools
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
@@ -410,6 +411,9 @@ def _claims(payload: str) -> Claims:
         raise TokenMalformed("the payload is not JSON in base64url") from exc
     if not isinstance(document, dict):
         raise TokenMalformed("the payload is not a JSON object")
+    for name in _SHARED:
+        if type(value := document.get(name)) is str:
+            document[name] = sys.intern(value)
     try:
         claims = Claims(**document)
     except TypeError as exc:
@@ -419,6 +423,8 @@ def _claims(payload: str) -> Claims:
     return claims
 
 
+#: Claims that all tokens of a deployment have in common: one text of each is enough.
+_SHARED = ("aud", "use", "mode")
 _OPTIONAL = ("pid", "uid", "rid", "vc", "max", "sealed", "sid", "auth_time", "cnf")
 
 

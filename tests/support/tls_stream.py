@@ -18,7 +18,9 @@ class TLSServerStream(TLSStream):
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False
         super().__init__(sock, client)
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.tls = context.wrap_bio(
+            self._buffers.incoming, self._buffers.outgoing, server_side=True
+        )
 
     def do_handshake(self) -> None:
         super().do_handshake()

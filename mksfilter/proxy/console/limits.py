@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_address
 from typing import Generic, TypeVar
 
@@ -28,16 +28,18 @@ _REMEMBERED = 4096  # addresses
 class Reservation:
     """A place taken by one session, from before its ticket until its end."""
 
-    __slots__ = ("_give_back",)
+    __slots__ = ("_instance", "_limits", "_user")
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back: Callable[[], None] | None = give_back
+    def __init__(self, limits: SessionLimits, instance: str, user: str) -> None:
+        self._limits: SessionLimits | None = limits
+        self._instance = instance
+        self._user = user
 
     def release(self) -> None:
         """Give the place back; harmless when repeated."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.give_back(self._instance, self._user)
 
 
 class SessionLimits:
@@ -100,9 +102,10 @@ class SessionLimits:
         self._instances[instance] = of_instance + 1
         if user:
             self._users[user] = of_user + 1
-        return Reservation(functools.partial(self._give_back, instance, user))
+        return Reservation(self, instance, user)
 
-    def _give_back(self, instance: str, user: str) -> None:
+    def give_back(self, instance: str, user: str) -> None:
+        """A place that :meth:`reserve` gave is free again; :class:`Reservation` says so once."""
         self._taken -= 1
         subtract(self._instances, instance)
         if user:

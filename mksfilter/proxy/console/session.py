@@ -27,6 +27,7 @@ __all__ = [
     "Session",
     "SessionLedger",
     "SessionMetrics",
+    "SessionOwner",
 ]
 
 
@@ -97,6 +98,19 @@ class RelayFactory(Protocol):
         """
 
 
+class SessionOwner(Protocol):
+    """Whose a session is; :class:`mksfilter.proxy.console.sessions.SessionRegistry` is one.
+
+    Both are called in a greenlet.
+    """
+
+    def wake(self, session: Session) -> None:
+        """Something of it is due."""
+
+    def ended(self, session: Session, reason: SessionEnded) -> None:
+        """Its relay is over."""
+
+
 class SessionLedger(Protocol):
     """What outlives this process; :class:`mksfilter.proxy.server.ledger.Ledger` is one."""
 
@@ -154,7 +168,7 @@ class Session:
     :ivar place: counts towards the limits until it is released.
     :ivar question: what the machine waits to be told in vCenter, as its user was told; empty:
         nothing that is known.
-    :ivar wake: does what is due.
+    :ivar owner: does what is due, and is told of the end.
     :ivar relay: set before anybody else sees the session.
     :ivar entry: of the ledger.
     :ivar started: monotonic seconds.
@@ -171,7 +185,7 @@ class Session:
     has_control: bool
     ends: int | None
     place: Reservation
-    wake: Callable[[Session], None]
+    owner: SessionOwner
     started: float = dataclasses.field(default_factory=time.monotonic)
     connection_id: str = dataclasses.field(default_factory=lambda: os.urandom(6).hex())
     greeting: str | None = None
@@ -200,4 +214,8 @@ class Session:
 
     def on_timer(self, now: float) -> None:  # noqa: ARG002
         """Something is due; called by the wheel, in the hub."""
-        gevent.spawn(self.wake, self)
+        gevent.spawn(self.owner.wake, self)
+
+    def on_relay_end(self, _relay: object, reason: SessionEnded) -> None:
+        """Its relay is over; called in a greenlet."""
+        self.owner.ended(self, reason)

@@ -14,6 +14,7 @@ import itertools
 import logging
 import math
 import socket
+import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -145,19 +146,20 @@ class SessionRegistry:
         :raises TokenError: the session's end has come already, or its page's key is malformed.
         """
         cnf = claims.cnf or (thumbprint(request.page_key) if request.page_key else "")
+        # Thousands of sessions have these few words in common.
         session = Session(
             claims=claims,
-            kid=key_name(request.token),
+            kid=sys.intern(key_name(request.token)),
             cnf=cnf,
             client=address,
             vcenter=endpoint.vcenter,
             vm=endpoint.vm,
-            host=endpoint.address,
-            rfb_handshake=endpoint.rfb_handshake,
+            host=sys.intern(endpoint.address),
+            rfb_handshake=sys.intern(endpoint.rfb_handshake),
             has_control=request.control,
             ends=self._end_of(claims),
             place=place,
-            wake=self._wake,
+            owner=self,
         )
         if session.ends is not None and session.ends <= self._clock():
             raise TokenExpired(f"token {claims.jti}: the session's time is over")
@@ -221,7 +223,7 @@ class SessionRegistry:
             control=session.has_control,
             rfb_handshake=session.rfb_handshake,
             lifetime=None if session.ends is None else max(0.0, session.ends - self._clock()),
-            on_end=lambda _, reason: self._ended(session, reason),
+            on_end=session.on_relay_end,
             on_first_byte=functools.partial(self._first_byte, session),
             on_heard=functools.partial(gevent.spawn, self._heard, claims)
             if claims.use == "resume"
@@ -359,7 +361,7 @@ class SessionRegistry:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def _ended(self, session: Session, reason: SessionEnded) -> None:
+    def ended(self, session: Session, reason: SessionEnded) -> None:
         """The session's relay is over: free its place, count it, log it, forget it."""
         if not self._forget(session):
             return
@@ -414,7 +416,7 @@ class SessionRegistry:
         if due < math.inf:
             self._wheel.schedule(session, due)
 
-    def _wake(self, session: Session) -> None:
+    def wake(self, session: Session) -> None:
         """Do what is due; runs in a greenlet."""
         if session.connection_id not in self._sessions:
             return

@@ -150,7 +150,8 @@ class Relay:
     # --- events of the loop ---
 
     # Two callbacks, as the protocol has two methods: the common way is short, and in each of them
-    # every object is of one class.
+    # every object is of one class. Watchers call them as functions with three arguments: a method
+    # that is kept is an object more for each, and a slower call.
 
     def _browser_readable(self, browser: Peer[BrowserState], host: Peer[HostState]) -> None:
         try:
@@ -182,7 +183,7 @@ class Relay:
             tell = self._on_heard
             if tell is not None and browser.state.received:
                 self._on_heard = None
-                browser.call_instead(self._browser_readable, browser, host)
+                browser.call_instead(Relay._browser_readable, self, browser, host)
                 tell()
         except Exception as exc:
             self._fail(exc)
@@ -227,7 +228,7 @@ class Relay:
         tell = self._on_first_byte
         if tell is not None and self._host.state.received:
             self._on_first_byte = None
-            self._host.call_instead(self._host_readable, self._host, self._browser)
+            self._host.call_instead(Relay._host_readable, self, self._host, self._browser)
             tell()
 
     def _beside_data(self, peer: Peer[PeerState], size: int) -> None:
@@ -306,17 +307,16 @@ class Relay:
                 return functools.partial(self._loss, peer, exc)
             return functools.partial(self._blocked, peer)
         if isinstance(action, Resume):
+            cls = type(self)
             if peer is self._host:
                 readable = (
-                    self._host_readable
-                    if self._on_first_byte is None
-                    else self._host_first_readable
+                    cls._host_readable if self._on_first_byte is None else cls._host_first_readable
                 )
-                peer.resume(readable, self._host, self._browser)
+                peer.resume(readable, self, self._host, self._browser)
             else:
                 first = self._on_heard is not None
-                said = self._browser_first_readable if first else self._browser_readable
-                peer.resume(said, self._browser, self._host)
+                said = cls._browser_first_readable if first else cls._browser_readable
+                peer.resume(said, self, self._browser, self._host)
         elif isinstance(action, Pause):
             peer.pause()
         else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import gevent.socket
 
+from mksfilter.proxy.relay.tls_buffers import shared_buffers
 from mksfilter.proxy.relay.transport import (
     RecordFollower,
     TLSTransport,
@@ -18,6 +20,7 @@ from mksfilter.proxy.relay.transport import (
 __all__ = ["TLSStream"]
 
 _RECORD: Final = 16 * 1024
+_Result = TypeVar("_Result")
 
 
 class TLSStream:
@@ -25,6 +28,9 @@ class TLSStream:
 
     :meth:`detach_transport` then hands the connection over to the relay, which a socket of
     :mod:`ssl` does not allow.
+
+    OpenSSL's buffers are all connections' (see :mod:`.tls_buffers`), so each call of it goes
+    through :meth:`_call`.
 
     :param sock: a connected gevent socket; its time-out bounds each wait.
     :param context: a client's context.
@@ -42,11 +48,12 @@ class TLSStream:
         session: ssl.SSLSession | None = None,
     ) -> None:
         self._sock = sock
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._buffers = shared_buffers()
+        self._received: bytes = b""  # and not given to OpenSSL
+        self._unsent: bytes = b""
         self.tls = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
+            self._buffers.incoming,
+            self._buffers.outgoing,
             server_hostname=server_hostname,
             session=session,
         )
@@ -59,7 +66,7 @@ class TLSStream:
         """
         while True:
             try:
-                self.tls.do_handshake()
+                self._call(self.tls.do_handshake)
             except ssl.SSLWantReadError:
                 self._flush()
                 self._fill()
@@ -75,12 +82,12 @@ class TLSStream:
         :raises OSError: the connection is lost or cut off.
         """
         # Where nothing waits OpenSSL would say so, by an exception that takes longer than a read.
-        if not (self._incoming.pending or self.tls.pending()):
+        if not (self._received or self.tls.pending()):
             self._flush()
             self._fill()
         while True:
             try:
-                data = self.tls.read(size)
+                data = self._call(self.tls.read, size)
             except ssl.SSLWantReadError:
                 self._flush()
                 self._fill()
@@ -96,13 +103,16 @@ class TLSStream:
         """
         view = memoryview(data)
         while view:
-            view = view[self.tls.write(view) :]
+            view = view[self._call(self.tls.write, view) :]
         self._flush()
 
     def detach_transport(self) -> TLSTransport:
-        """The connection as a transport; this object is of no use afterwards."""
-        release_handshake(self.tls)
-        return TLSTransport(self._sock, self.tls, self._incoming, self._outgoing, self._records)
+        """The connection as a transport; this object is of no use afterwards.
+
+        What :meth:`unread` would give is not seen before the peer says more.
+        """
+        self._call(release_handshake, self.tls)
+        return TLSTransport(self._sock, self.tls, self._buffers, self._records, self._received)
 
     def detach_socket(self) -> gevent.socket.socket:
         """The raw socket, for a second TLS layer that follows this one instead of nesting in it.
@@ -110,16 +120,16 @@ class TLSStream:
         :raises ConnectionError: bytes of the next layer were read already; the peer spoke out of
             turn.
         """
-        if self._incoming.pending:
+        if self._received:
             raise ConnectionError("bytes followed the last TLS record")
         return self._sock
 
     def unread(self) -> bytes:
         """What was received and decrypts without another read: what followed what was asked for."""
         data = b""
-        while self._incoming.pending or self.tls.pending():
+        while self._received or self.tls.pending():
             try:
-                more = self.tls.read(_RECORD)
+                more = self._call(self.tls.read, _RECORD)
             except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
                 return data
             if not more:
@@ -131,19 +141,37 @@ class TLSStream:
         """The peer's certificate, as :meth:`ssl.SSLObject.getpeercert` has it."""
         return self.tls.getpeercert(binary_form)
 
+    def _call(self, function: Callable[..., _Result], *args: object) -> _Result:
+        """Call OpenSSL with what was received, and keep what it leaves and what it has to say.
+
+        Nothing here gives way to another greenlet.
+        """
+        buffers = self._buffers
+        try:
+            if self._received:
+                received, self._received = self._received, b""
+                buffers.incoming.write(received)
+            return function(*args)
+        finally:
+            if buffers.incoming.pending:
+                self._received = buffers.incoming.read()
+            if buffers.outgoing.pending:
+                self._unsent += buffers.outgoing.read()
+
     def _fill(self) -> None:
         data = self._sock.recv(_RECORD)
         if not data:
             raise ConnectionAbortedError("TLS connection cut off")
-        self._incoming.write(data)
+        self._received += data
         self._records.follow_all(memoryview(data))
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            send_all(self._sock, self._outgoing.read())
+        if self._unsent:
+            data, self._unsent = self._unsent, b""
+            send_all(self._sock, data)
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError):
-            if self._outgoing.pending:
+            if self._unsent:
                 self._sock.settimeout(0)
-                self._sock.send(self._outgoing.read())
+                self._sock.send(self._unsent)

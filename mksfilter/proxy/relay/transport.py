@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol
 
 from mksfilter import tcp
 from mksfilter.proxy.relay.options import BUFFER_SIZE
+from mksfilter.proxy.relay.tls_buffers import TLSBuffers
 
 __all__ = [
     "ROOM",
@@ -48,15 +49,18 @@ _record_header = struct.Struct("!BxxH").unpack_from
 class Transport(Protocol):
     """What the relay needs of a connection.
 
-    :ivar fd: the file descriptor, to watch.
     :ivar ended: the peer said in so many words that nothing more comes (TLS close_notify).
     :ivar unusual: a read brought more than data, now or earlier: ``ended``, or an answer of TLS
         itself that the kernel did not take (``unsent``), so that :meth:`flush` has to be called.
     """
 
-    fd: int
     ended: bool
     unusual: bool
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor, to watch; -1 once closed."""
+        ...
 
     def receive(self, buffer: memoryview, limit: int = BUFFER_SIZE) -> int:
         """Read into *buffer*.
@@ -101,15 +105,19 @@ class PlainTransport:
         any more.
     """
 
-    __slots__ = ("_sock", "_unsent", "fd")
+    __slots__ = ("_sock", "_unsent")
 
     ended = False
     unusual = False
 
     def __init__(self, sock: Any) -> None:
         self._sock = _detach(sock)
-        self.fd = self._sock.fileno()
         self._unsent: memoryview | None = None
+
+    @property
+    def fd(self) -> int:
+        """See :class:`Transport`."""
+        return self._sock.fileno()
 
     def receive(self, buffer: memoryview, limit: int = BUFFER_SIZE) -> int:
         """See :class:`Transport`."""
@@ -176,7 +184,6 @@ class PlainTransport:
 
     def close(self) -> None:
         """See :class:`Transport`."""
-        self.fd = -1
         self._unsent = None
         try:  # noqa: SIM105
             self._sock.shutdown(_socket.SHUT_WR)
@@ -276,28 +283,33 @@ class RecordFollower:
 class TLSTransport(PlainTransport):
     """TLS through memory BIOs: one large read from the socket, then the records it held.
 
+    The BIOs are all connections' (see :mod:`.tls_buffers`): whatever is put in is taken out again
+    before a method ends, be it by an error.
+
     :param sock: as for :class:`PlainTransport`.
-    :param tls: an object of ``SSLContext.wrap_bio`` whose handshake is done.
+    :param tls: an object of ``SSLContext.wrap_bio`` with *buffers*, whose handshake is done.
     :param records: where the stream stands; None when it was not followed so far.
+    :param rest: bytes that came and that OpenSSL has not been given.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_records", "_tls", "ended", "unusual")
+    __slots__ = ("_incoming", "_outgoing", "_records", "_rest", "_tls", "ended", "unusual")
 
     def __init__(
         self,
         sock: Any,
         tls: ssl.SSLObject,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
+        buffers: TLSBuffers,
         records: RecordFollower | None = None,
+        rest: bytes = b"",
     ) -> None:
         super().__init__(sock)
         # A private name: SSLObject around it takes memory, and time at each key press.
         self._tls: Any = tls._sslobj  # type: ignore[attr-defined]
-        self._incoming = incoming
-        self._outgoing = outgoing
+        self._incoming = buffers.incoming
+        self._outgoing = buffers.outgoing
         self._records = records or RecordFollower()
-        if records is None:
+        self._rest = bytearray(rest) if rest else None
+        if records is None or rest:
             self._records.missing = RecordFollower.LOST
         self.ended = self.unusual = False
 
@@ -318,14 +330,18 @@ class TLSTransport(PlainTransport):
             alone = kind == _APPLICATION_DATA and length + 5 == size
         else:
             alone = False
-        if alone:
-            # One record and nothing else, as a key press is and its answer.
-            self._incoming.write(_ciphertext[:size])
-            total = self._read_record(buffer)
-        elif records.missing < 0:
-            total = self._receive_unfollowed(buffer, _ciphertext[:size])
-        else:
-            total = self._receive_records(buffer, _ciphertext[:size])
+        try:
+            if alone:
+                # One record and nothing else, as a key press is and its answer.
+                self._incoming.write(_ciphertext[:size])
+                total = self._read_record(buffer)
+            elif records.missing < 0:
+                total = self._receive_unfollowed(buffer, _ciphertext[:size])
+            else:
+                total = self._receive_records(buffer, _ciphertext[:size])
+        except BaseException:
+            self._give_up()
+            raise
         if self._outgoing.pending:
             self._answer()
         return total or (0 if self.ended else -1)
@@ -348,14 +364,22 @@ class TLSTransport(PlainTransport):
         size = len(data)
         while position < size and not self.ended:
             end = records.follow(data, position)
+            if records.missing > 0:
+                self._keep_rest(data[position:end])
+                break
+            if self._rest is not None:
+                put(self._rest)
+                self._rest = None
             put(data[position:end])
             position = end
-            if records.missing <= 0:
-                total += self._read_record(buffer[total:])
+            total += self._read_record(buffer[total:])
         return total
 
     def _receive_unfollowed(self, buffer: memoryview, data: memoryview) -> int:
         incoming, read = self._incoming, self._tls.read
+        if self._rest is not None:
+            incoming.write(self._rest)
+            self._rest = None
         incoming.write(data)
         total = 0
         try:
@@ -363,6 +387,7 @@ class TLSTransport(PlainTransport):
                 got = read(_RECORD, buffer[total:])
                 if not got:
                     self.ended = self.unusual = True
+                    incoming.read()  # what follows the end counts for nothing
                     break
                 total += got
                 if not incoming.pending:
@@ -370,22 +395,36 @@ class TLSTransport(PlainTransport):
                     self._records = RecordFollower()
                     break
         except ssl.SSLWantReadError:
-            pass
+            pass  # it has taken all, the beginning of a record included
         return total
+
+    def _keep_rest(self, data: memoryview) -> None:
+        """The beginning of a record, until the rest of it comes."""
+        if self._rest is None:
+            self._rest = bytearray(data)
+        else:
+            self._rest += data
 
     def send(self, data: bytes | memoryview) -> bool:
         """See :class:`Transport`."""
         write, outgoing = self._tls.write, self._outgoing
         size = len(data)
-        sent = write(data)
-        if sent == size:
+        try:
+            sent = write(data)
+            if sent == size:
+                encrypted = None
+            else:
+                # Record by record, or the outgoing BIO would grow to the size of all.
+                view = memoryview(data)
+                encrypted = [outgoing.read()]
+                while sent < size:
+                    sent += write(view[sent:])
+                    encrypted.append(outgoing.read())
+        except BaseException:
+            self._give_up()
+            raise
+        if encrypted is None:
             return PlainTransport.send(self, outgoing.read())
-        # Record by record, or the outgoing BIO would grow to the size of all.
-        view = memoryview(data)
-        encrypted = [outgoing.read()]
-        while sent < size:
-            sent += write(view[sent:])
-            encrypted.append(outgoing.read())
         return self._send_all(encrypted)
 
     def close(self) -> None:
@@ -400,6 +439,7 @@ class TLSTransport(PlainTransport):
                 self._push()
         except OSError:  # the peer was faster
             pass
+        self._rest = None
         PlainTransport.close(self)
 
     def _answer(self) -> None:
@@ -407,13 +447,23 @@ class TLSTransport(PlainTransport):
 
         A peer that asks and does not read what it gets is a slow reader like any other.
         """
+        answer = self._outgoing.read()
         if self.unsent > _MOST_UNSENT:
             raise ConnectionAbortedError("TLS is asked for answers that nobody reads")
-        if not self._push():
+        if not PlainTransport.send(self, answer):
             self.unusual = True
 
     def _push(self) -> bool:
         return PlainTransport.send(self, self._outgoing.read())
+
+    def _give_up(self) -> None:
+        """TLS is broken: leave nothing of this connection in the buffers, and tell the peer why."""
+        self._incoming.read()
+        try:
+            if self._outgoing.pending:
+                self._push()
+        except OSError:  # it has gone already
+            pass
 
 
 def release_handshake(tls: Any) -> None:

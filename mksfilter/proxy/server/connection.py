@@ -22,6 +22,7 @@ from typing import Any
 
 from gevent.socket import wait_write
 
+from mksfilter.proxy.relay.tls_buffers import shared_buffers
 from mksfilter.proxy.relay.transport import PlainTransport, TLSTransport, Transport
 from mksfilter.proxy.server import proxy_protocol
 
@@ -42,14 +43,17 @@ _PARTS = 64
 
 
 class TLSState:
-    """The server's end of a TLS connection over memory buffers."""
+    """The server's end of a TLS connection, over the buffers that all connections share.
 
-    __slots__ = ("incoming", "outgoing", "ready", "sslobj")
+    Both are empty whenever nobody is in one of :class:`Connection`'s methods (see
+    :mod:`mksfilter.proxy.relay.tls_buffers`).
+    """
+
+    __slots__ = ("buffers", "ready", "sslobj")
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.sslobj = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        buffers = self.buffers = shared_buffers()
+        self.sslobj = context.wrap_bio(buffers.incoming, buffers.outgoing, server_side=True)
         self.ready = False
 
 
@@ -127,11 +131,7 @@ class Connection:
         if self.tls is None:
             self.received += data
             return bool(data)
-        if data:
-            self.tls.incoming.write(data)
-        else:
-            self.tls.incoming.write_eof()
-        return self._decrypt(self.tls) and bool(data)
+        return bool(data) and self._decrypt(self.tls, data)
 
     def _strip_preface(self, data: bytes) -> bytes:
         """What follows the PROXY header; nothing while it is incomplete."""
@@ -145,8 +145,10 @@ class Connection:
         self._preface = None
         return rest
 
-    def _decrypt(self, tls: TLSState) -> bool:
+    def _decrypt(self, tls: TLSState, data: bytes) -> bool:
+        buffers = tls.buffers
         try:
+            buffers.incoming.write(data)
             if not tls.ready:
                 tls.sslobj.do_handshake()
                 tls.ready = True
@@ -160,12 +162,14 @@ class Connection:
         except ssl.SSLZeroReturnError:
             return False
         finally:
+            if buffers.incoming.pending:  # it follows the end, or an error
+                buffers.incoming.read()
             self._flush_unblocked(tls)
 
     def _flush_unblocked(self, tls: TLSState) -> None:
         # A handshake's answers fit into an empty socket buffer; a peer whose buffer they do not
         # fit into has been writing without reading, and loses its connection.
-        data = tls.outgoing.read()
+        data = tls.buffers.outgoing.read()
         if data and self._sock.send(data) != len(data):
             raise ConnectionAbortedError("the peer does not read")
 
@@ -214,12 +218,16 @@ class Connection:
         """The next part of the queue as TLS records."""
         assert self._queue is not None
         room = _ENCRYPTED
-        while self._queue and room > 0:
-            part = self._queue[0][:room]
-            written = tls.sslobj.write(part)
-            self._unqueue(written)
-            room -= written
-        return tls.outgoing.read()
+        encrypted = b""
+        try:
+            while self._queue and room > 0:
+                part = self._queue[0][:room]
+                written = tls.sslobj.write(part)
+                self._unqueue(written)
+                room -= written
+        finally:
+            encrypted = tls.buffers.outgoing.read()
+        return encrypted
 
     def _unqueue(self, size: int) -> None:
         assert self._queue is not None
@@ -258,4 +266,4 @@ class Connection:
             raise ConnectionAbortedError("the peer does not read")
         if self.tls is None:
             return PlainTransport(self._sock)
-        return TLSTransport(self._sock, self.tls.sslobj, self.tls.incoming, self.tls.outgoing)
+        return TLSTransport(self._sock, self.tls.sslobj, self.tls.buffers)

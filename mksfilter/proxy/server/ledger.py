@@ -14,8 +14,25 @@ from collections.abc import Iterator, Mapping
 __all__ = ["Ledger", "leave_behind", "take_over"]
 
 _SLOTS = 16384
-_SIZE = 1024  # bytes of a slot; memory that is never written costs nothing
+_SIZE = 512  # bytes of a slot; memory that is never written costs nothing
 _LENGTH = struct.Struct("=H")
+#: Facts that are written without their names, in this order.
+_NAMED = (
+    "user",
+    "project",
+    "instance",
+    "request",
+    "session",
+    "jti",
+    "mode",
+    "vm",
+    "vcenter",
+    "host",
+    "client",
+    "connection",
+    "since",
+    "returns",
+)
 #: Where not all of the facts fit.
 _NEEDED = ("session", "connection", "jti", "instance", "request")
 
@@ -64,7 +81,7 @@ class Ledger:
             (length,) = _LENGTH.unpack_from(self._memory, start)
             if length:
                 start += _LENGTH.size
-                yield json.loads(self._memory[start : start + length])
+                yield _facts(self._memory[start : start + length])
             elif not any(self._memory[start : start + 8]):
                 return  # never used, as all that follow
 
@@ -85,8 +102,16 @@ def take_over() -> list[dict[str, object]]:
 
 
 def _entry(facts: Mapping[str, object]) -> bytes | None:
-    for chosen in (facts, {name: facts.get(name) for name in _NEEDED}):
-        entry = json.dumps(chosen).encode("utf-8")
+    for chosen in (facts, {name: facts[name] for name in _NEEDED if name in facts}):
+        rest = dict(chosen)
+        values: list[object] = [rest.pop(name, None) for name in _NAMED]
+        entry = json.dumps([*values, rest], separators=(",", ":")).encode("utf-8")
         if len(entry) <= _SIZE - _LENGTH.size:
             return entry
     return None
+
+
+def _facts(entry: bytes) -> dict[str, object]:
+    *values, rest = json.loads(entry)
+    named = {name: value for name, value in zip(_NAMED, values, strict=True) if value is not None}
+    return {**named, **rest}

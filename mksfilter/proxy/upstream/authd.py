@@ -64,7 +64,8 @@ def open_console(
         resume=False,
     )
     second.sendall(word)
-    return Upstream(second.detach_transport(), second.unread(), "bytes")
+    early = second.unread()
+    return Upstream(second.detach_transport(), early, "bytes")
 
 
 def _send_line(stream: tls.Stream, line: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mksfilter.proxy.relay.tls_buffers import shared_buffers
 from mksfilter.proxy.relay.tls_stream import TLSStream
 from mksfilter.proxy.relay.transport import ROOM, PlainTransport, RecordFollower, TLSTransport
 from tests.support.certificates import SelfSigned
@@ -171,6 +172,114 @@ def test_bytes_that_are_not_tls_are_an_error(certificate):
     gevent.socket.wait_read(server.fd, timeout=LIMIT)
     with pytest.raises(ssl.SSLError):
         server.receive(memoryview(bytearray(ROOM)))
+
+
+class TestSharedBuffers:
+    """All connections of a thread have the same two: nobody finds bytes of another in them."""
+
+    @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+    def test_connections_that_stop_in_the_middle_of_records_get_what_is_theirs(
+        self, certificate, version
+    ):
+        pairs = [tls_pair(gevent.socket.socketpair(), certificate, version) for _ in range(3)]
+        sent = [bytes([number]) * 50_000 for number in range(3)]
+        got = [b"", b"", b""]
+        for (client, _), payload in zip(pairs, sent, strict=True):
+            client.send(payload)
+        buffer = memoryview(bytearray(ROOM))
+        # Never a whole record, often not even a header; each of them between those of two others.
+        limits = itertools.cycle([1, 3, 9, 700, 4001, 16_390])
+        with gevent.Timeout(LIMIT):
+            while got != sent:
+                for number, (client, server) in enumerate(pairs):
+                    client.flush()
+                    size = server.receive(buffer, next(limits))
+                    got[number] += bytes(buffer[: max(0, size)])
+                    assert nothing_is_left()
+                assert all(map(bytes.startswith, sent, got))
+                gevent.sleep(0)
+        for transport in itertools.chain(*pairs):
+            transport.close()
+
+    def test_handshakes_at_the_same_time(self, certificate):
+        handshakes = [
+            gevent.spawn(tls_pair, gevent.socket.socketpair(), certificate, "TLSv1.3")
+            for _ in range(10)
+        ]
+        for number, handshake in enumerate(handshakes):
+            client, server = handshake.get(timeout=LIMIT)
+            client.send(str(number).encode())
+            assert read(server, 1) == str(number).encode()
+            assert nothing_is_left()
+
+    @pytest.mark.parametrize("followed", [True, False])
+    def test_a_record_that_is_forged_ends_its_connection_alone(self, certificate, followed):
+        ends = gevent.socket.socketpair()
+        raw = ends[0].dup()
+        client, server = tls_pair(ends, certificate, "TLSv1.3")
+        if not followed:
+            server._records.missing = RecordFollower.LOST
+        other = tls_pair(gevent.socket.socketpair(), certificate, "TLSv1.3")
+        forged = struct.pack("!BHH", 23, 0x303, 40) + bytes(40)
+        raw.sendall(forged * 3)
+        gevent.socket.wait_read(server.fd, timeout=LIMIT)
+        with pytest.raises(ssl.SSLError):
+            server.receive(memoryview(bytearray(ROOM)))
+        assert nothing_is_left()
+        other[0].send(b"mine")
+        assert read(other[1], 4) == b"mine"
+        # Its peer is told why (RFC 8446 section 6.2).
+        gevent.socket.wait_read(client.fd, timeout=LIMIT)
+        with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
+            client.receive(memoryview(bytearray(ROOM)))
+        assert nothing_is_left()
+
+    @pytest.mark.parametrize("followed", [True, False])
+    def test_what_follows_the_end_is_nobodys(self, certificate, followed):
+        ends = gevent.socket.socketpair()
+        raw = ends[0].dup()
+        client, server = tls_pair(ends, certificate, "TLSv1.3")
+        if not followed:
+            server._records.missing = RecordFollower.LOST
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client._tls.shutdown()
+        raw.sendall(client._outgoing.read() + struct.pack("!BHH", 23, 0x303, 40) + bytes(40))
+        read_to_end(server)
+        assert nothing_is_left()
+
+    def test_a_handshake_that_fails_leaves_nothing(self, certificate):
+        ends = gevent.socket.socketpair()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        stream = TLSStream(ends[0], context)
+        ends[1].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            stream.do_handshake()
+        assert nothing_is_left()
+
+    def test_a_connection_that_has_moved_a_picture_keeps_no_buffer(self, certificate):
+        """22 kB each way, with buffers of its own."""
+
+        def connection():
+            client, server = tls_pair(gevent.socket.socketpair(), certificate, "TLSv1.3")
+            return client, server
+
+        def move(client, server):
+            sending = gevent.spawn(lambda: (client.send(bytes(200_000)), flush(client)))
+            assert read(server, 200_000) == bytes(200_000)
+            sending.get(timeout=LIMIT)
+
+        kept = [connection() for _ in range(20)]
+        move(*kept[0])
+        before = allocated()
+        for pair in kept[1:]:
+            move(*pair)
+        assert allocated() - before < 2048 * len(kept)
+
+
+def nothing_is_left() -> bool:
+    buffers = shared_buffers()
+    return not (buffers.incoming.pending or buffers.outgoing.pending)
 
 
 def test_closing_twice_and_after_the_peer_harms_nobody(pair):
@@ -362,5 +471,6 @@ def test_what_tls_answers_to_a_peer_that_does_not_read_is_bounded_and_told(askin
 
     with pytest.raises(ConnectionAbortedError, match="nobody reads"):
         ask()
+    assert nothing_is_left()
     assert 0 < told_at < 8192, "it is told with the first answer that is not taken"
     assert server.unsent < 30_000

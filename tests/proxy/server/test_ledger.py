@@ -38,6 +38,30 @@ def test_a_full_ledger_forgets_and_a_long_entry_is_cut_to_what_is_needed():
     assert ledger.enter(facts(4, session="y" * 5000)) is None
 
 
+def test_all_facts_of_a_session_fit_and_come_back():
+    """In half a kilobyte, with names as long as they come: identity services have 64 characters."""
+    told = {
+        "user": "u" * 64,
+        "project": "p" * 32,
+        "instance": "00000000-0000-4000-8000-000000000001",
+        "request": "req-00000000-0000-4000-8000-000000000001",
+        "session": "s" * 22,
+        "jti": "j" * 22,
+        "mode": "full",
+        "vm": "vm-1234567",
+        "vcenter": "datacenter-1",
+        "host": "esxi-0123.datacenter-1.example.org:443",
+        "client": "2001:db8:1234:5678:9abc:def0:1234:5678",
+        "connection": "0123456789ab",
+        "since": 1_795_801_153.123456,
+        "returns": True,
+        "of a later release": "too",
+    }
+    ledger = Ledger(1)
+    ledger.enter(told)
+    assert list(ledger.left_open()) == [told]
+
+
 def test_the_roster_has_those_that_run_and_what_they_do():
     roster = Roster()
     one, two = roster.take(), roster.take()
