@@ -15,8 +15,10 @@ How to use it: have an attribute ``slot``, 0 at first, and a method ``on_timer``
 * ``now`` stands still while the wheel is empty. What is scheduled relative to it is scheduled
   twice: ``schedule(self, 0)`` starts the clock, then ``schedule(self, wheel.now + seconds)``.
 * ``on_timer`` runs in the hub and must not wait for anything; work that may goes into a greenlet.
-* What is due at once is asked a few at a time, and the loop serves its connections in between: ten
-  thousand sessions that want their ping make no pause that a key press could fall into.
+* What is due at once is asked a few at a time, some milliseconds apart, and the loop serves its
+  connections in between: ten thousand sessions that want their ping make no pause that a key press
+  could fall into, and their answers do not come all at once either. The last one may be asked half
+  a resolution later for that.
 * The wheel holds a reference to what stands in it; :meth:`TimerWheel.cancel` ends that.
 * It belongs to one hub, and is not to be used from another thread.
 """
@@ -39,7 +41,11 @@ LOG = logging.getLogger(__name__)
 
 # Entries asked before the loop has a turn. One costs up to 30 microseconds, most of it a system
 # call; the turn itself as much.
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
+# Seconds between two turns, where that is not too long for all that is due.
+_PAUSE: Final = 0.01
+# Share of the resolution in which all are asked.
+_SHARE: Final = 0.5
 
 
 class Timed(Protocol):
@@ -73,8 +79,9 @@ class TimerWheel:
         self.now = time.monotonic()
         self.resolution = resolution
         self._slots: dict[int, set[Timed]] = {}
+        self._loop = loop
         self._timer = loop.timer(resolution, resolution, ref=False)
-        self._turn = loop.timer(0, ref=False)
+        self._turns: Any = None  # a timer, while there are more than are asked at once
         self._last = 0  # the newest slot that is due
         self._asked = 0  # the newest slot of which all have been asked
 
@@ -123,7 +130,7 @@ class TimerWheel:
             entries = self._slots.get(slot, set())
             while entries:
                 if not left:
-                    self._turn.start(self._ask)
+                    self._take_turns()
                     return
                 left -= 1
                 entry = entries.pop()
@@ -136,8 +143,21 @@ class TimerWheel:
                     LOG.exception(event("timer-failed", entry=type(entry).__name__))
             self._slots.pop(slot, None)
             self._asked = slot
+        if self._turns is not None:
+            self._turns.stop()
+            self._turns.close()
+            self._turns = None
         if not self._slots:
             self._timer.stop()
+
+    def _take_turns(self) -> None:
+        """Ask the others later, spread over a part of the time until the next tick."""
+        if self._turns is None:
+            slots = range(self._asked + 1, self._last + 1)
+            due = sum(len(self._slots.get(slot, ())) for slot in slots)
+            pause = min(_PAUSE, _SHARE * self.resolution * _AT_ONCE / due)
+            self._turns = self._loop.timer(pause, pause, ref=False)
+            self._turns.start(self._ask)
 
 
 _wheels: weakref.WeakKeyDictionary[Any, TimerWheel] = weakref.WeakKeyDictionary()

@@ -170,6 +170,22 @@ def test_a_connection_is_served_between_two_of_many_that_are_due(wheel):
     assert order.index("served") < 100
 
 
+def test_many_that_are_due_are_asked_a_few_at_a_time_with_pauses_between():
+    """What they send is answered, and a key press should not find all of the answers before it."""
+    wheel = TimerWheel(gevent.get_hub().loop, resolution=0.2)
+    times: list[float] = []
+    entries = [Entry(then=lambda: times.append(time.monotonic())) for _ in range(100)]
+    wheel.schedule(entries[0], 0)
+    when = wheel.now
+    for entry in entries:
+        wheel.schedule(entry, when)
+    passed(wheel, 0.4)
+    assert len(times) == 100
+    # Half of the resolution, less what a busy machine makes of the first pause.
+    assert times[-1] - times[0] > 0.07
+    assert not wheel._turns
+
+
 def test_what_waits_for_its_turn_can_still_be_moved_and_cancelled(wheel):
     entries = [Entry() for _ in range(100)]
 
