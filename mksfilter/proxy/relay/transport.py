@@ -356,6 +356,7 @@ class TLSTransport(PlainTransport):
             return 0
         if not size:
             self.ended = self.unusual = True
+            self._incoming.read()  # after the end OpenSSL takes nothing more
         return size
 
     def _receive_records(self, buffer: memoryview, data: memoryview) -> int:

@@ -246,6 +246,9 @@ class TestSharedBuffers:
         raw.sendall(client._outgoing.read() + struct.pack("!BHH", 23, 0x303, 40) + bytes(40))
         read_to_end(server)
         assert nothing_is_left()
+        raw.sendall(struct.pack("!BHH", 23, 0x303, 40) + bytes(40))
+        assert server.receive(memoryview(bytearray(ROOM))) == 0
+        assert nothing_is_left()
 
     def test_a_handshake_that_fails_leaves_nothing(self, certificate):
         ends = gevent.socket.socketpair()
