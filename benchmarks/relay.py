@@ -209,7 +209,7 @@ class _Bench:
                 [sys.executable, "-m", "benchmarks.load", json.dumps(order)],
                 capture_output=True,
                 text=True,
-                timeout=480,
+                timeout=480 + 60 * self.cycles,
                 check=True,
             )
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:
