@@ -15,10 +15,10 @@ __all__ = ["LONGEST", "SHORTEST", "Appointments"]
 
 #: Seconds until the next attempt. What lies further ahead is not known, and nobody is sent there.
 SHORTEST: Final = 2.0
-LONGEST: Final = 10.0
+LONGEST: Final = 20.0
 
 #: Seconds that an opening takes as long as nothing is known of it.
-_TYPICAL: Final = 1.0
+_TYPICAL: Final = 2.0
 #: Seconds over which the openings are counted, and without a refusal after which they are no more.
 _WINDOW: Final = 1.0
 _FORGOTTEN: Final = 10.0

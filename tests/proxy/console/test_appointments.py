@@ -49,7 +49,7 @@ class Storm:
             self._begun.append(opening)
 
 
-@pytest.mark.parametrize("rate", [3.0, 10.0, 40.0])
+@pytest.mark.parametrize("rate", [3.0, 10.0, 20.0])
 def test_a_storm_is_served_at_full_speed_and_with_few_refusals(rate: float) -> None:
     storm = Storm(rate=rate, pages=300)
     seconds = storm.run()
@@ -70,8 +70,8 @@ def test_nobody_is_sent_beyond_what_is_known_and_those_do_not_come_together() ->
     appointments = Appointments(2, clock=Clock())
     times = [appointments.give(20) for _ in range(1000)][100:]
     assert all(LONGEST / 2 <= each <= LONGEST for each in times)
-    for second in range(5, 10):
-        assert 140 <= sum(second <= each < second + 1 for each in times) <= 220
+    for second in range(10, 20):
+        assert 70 <= sum(second <= each < second + 1 for each in times) <= 110
 
 
 def test_a_slow_vcenter_is_noticed_and_forgotten_again() -> None:
