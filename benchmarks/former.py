@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import Host, Peer
+from benchmarks.peers import Peer
 from benchmarks.processes import stop
 
-__all__ = ["Former", "former", "former_with_tickets"]
+__all__ = ["Former", "former"]
 
 _PATHS = ("", "/echo", "/stream")
 
@@ -48,6 +48,8 @@ with contextlib.ExitStack() as stack:
 
 class Former(Peer):
     """This project at another commit.
+
+    Its link may be ``vCenter`` too: one that asks a simulated vCenter for each ticket.
 
     :cvar checkout: of that commit.
     """
@@ -114,8 +116,3 @@ class Former(Peer):
 def former(checkout: Path) -> type[Former]:
     """The class of the peer in *checkout*."""
     return type("Former", (Former,), {"checkout": checkout.resolve()})
-
-
-def former_with_tickets(checkout: Path, host: Host, directory: Path) -> Former:
-    """The peer that asks a simulated vCenter for each ticket; not started."""
-    return former(checkout)(host, "vCenter", directory)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.former import former, former_with_tickets
+from benchmarks.former import former
 from benchmarks.peers import PEERS, Direct, Host, Peer, TicketPeer
 
 __all__ = ["Row", "run"]
@@ -400,7 +400,7 @@ def _with_tickets(
             "mksfilter": stack.enter_context(TicketPeer.running(host, directory))
         }
         if against is not None:
-            peers["former"] = before = former_with_tickets(against, host, directory)
+            peers["former"] = before = former(against)(host, "vCenter", directory)
             stack.callback(before.stop)
             before.start()
         for measurement in chosen:

@@ -17,7 +17,14 @@ from typing import Any, Final
 
 from mksfilter.exceptions import ConfigurationError
 
-__all__ = ["VANISHED_AFTER", "host_and_port", "split_address", "unbracketed", "watch_peer"]
+__all__ = [
+    "VANISHED_AFTER",
+    "host_and_port",
+    "send_all",
+    "split_address",
+    "unbracketed",
+    "watch_peer",
+]
 
 #: Seconds after which a peer that acknowledges nothing is taken for gone, where no option says.
 VANISHED_AFTER: Final = 25
@@ -25,6 +32,17 @@ VANISHED_AFTER: Final = 25
 _PROBES: Final = 5
 # Not in every platform's ``socket``; the numbers are Linux's (linux/tcp.h).
 _USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", 18)
+
+
+def send_all(sock: Any, data: bytes) -> None:
+    """As ``sock.sendall`` of a gevent socket, whose bookkeeping takes longer than the system call;
+    nearly always one ``send`` is enough.
+
+    :raises OSError: the connection is lost, or the socket's time-out is over.
+    """
+    sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
 
 
 def watch_peer(sock: Any, seconds: int, *, unread: float = 0) -> None:

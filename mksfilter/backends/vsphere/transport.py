@@ -79,10 +79,7 @@ class HTTPSConnection(http.client.HTTPSConnection):
         """
         if self.sock is None:
             self.connect()
-        data = head + body
-        sent = self.sock.send(data)  # nearly always all; gevent's sendall asks the kernel first
-        if sent < len(data):
-            self.sock.sendall(data[sent:])
+        tcp.send_all(self.sock, head + body)
         answer = read_answer(self.sock.recv)
         if not answer.keeps:
             self.close()

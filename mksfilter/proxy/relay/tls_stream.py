@@ -9,12 +9,12 @@ from typing import Any, Final, TypeVar
 
 import gevent.socket
 
+from mksfilter import tcp
 from mksfilter.proxy.relay.tls_buffers import shared_buffers
 from mksfilter.proxy.relay.transport import (
     RecordFollower,
     TLSTransport,
     release_handshake,
-    send_all,
 )
 
 __all__ = ["TLSStream"]
@@ -168,7 +168,7 @@ class TLSStream:
     def _flush(self) -> None:
         if self._unsent:
             data, self._unsent = self._unsent, b""
-            send_all(self._sock, data)
+            tcp.send_all(self._sock, data)
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(OSError):

@@ -30,7 +30,6 @@ __all__ = [
     "Transport",
     "Upstream",
     "release_handshake",
-    "send_all",
 ]
 
 _RECORD: Final = 16 * 1024
@@ -477,17 +476,6 @@ def release_handshake(tls: Any) -> None:
     :param tls: an :class:`ssl.SSLObject`, or the object of ``_ssl`` in it.
     """
     tls.write(b"")
-
-
-def send_all(sock: Any, data: bytes) -> None:
-    """As ``sock.sendall`` of a gevent socket, whose bookkeeping takes longer than the system call;
-    nearly always one ``send`` is enough.
-
-    :raises OSError: the connection is lost, or the socket's time-out is over.
-    """
-    sent = sock.send(data)
-    if sent < len(data):
-        sock.sendall(memoryview(data)[sent:])
 
 
 def _detach(sock: Any) -> _socket.socket:
