@@ -29,8 +29,9 @@ from typing import Any
 from playwright.sync_api import Browser, TimeoutError, sync_playwright
 
 from benchmarks.peers import Host, TicketPeer, websockify
-from benchmarks.processes import free_port, spawn, stop, wait_for_port
+from benchmarks.processes import spawn, stop, wait_for_port
 from mksfilter.simulator.screen import rfb
+from tests.support.ports import free_port
 
 __all__ = ["DelayingRelay", "main", "measure"]
 

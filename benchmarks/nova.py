@@ -28,6 +28,7 @@ from mksfilter.exceptions import OperationError
 from mksfilter.simulator.processes import Children
 from tests.integration.nova import servers
 from tests.integration.nova.stack import Environment, Service, Stack, with_filter
+from tests.support.ports import free_port
 
 __all__ = ["main"]
 
@@ -184,7 +185,7 @@ class RabbitMQ:
     def __init__(self, directory: Path, children: Children) -> None:
         self._directory = directory
         self._children = children
-        self._port, self._distribution, self._mapper = free_ports(3)
+        self._port, self._distribution, self._mapper = (free_port() for _ in range(3))
         self.url = f"rabbit://guest:guest@127.0.0.1:{self._port}/"
 
     def __enter__(self) -> RabbitMQ:
@@ -232,15 +233,6 @@ class RabbitMQ:
         # The server is a script; the virtual machine it starts is in its process group.
         os.killpg(self._server.pid, signal.SIGTERM)
         self._server.wait(30)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
-    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in found]
-    for listener in found:
-        listener.close()
-    return ports
 
 
 if __name__ == "__main__":

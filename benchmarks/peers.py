@@ -19,13 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from benchmarks.processes import free_port, spawn, stop, wait_for_port
+from benchmarks.processes import spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.endpoint import CertificateDigest, Endpoint
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import WEB_1, SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
+from tests.support.ports import free_port
 
 __all__ = [
     "PEERS",

@@ -16,7 +16,6 @@ import psutil
 __all__ = [
     "cpu_seconds",
     "family",
-    "free_port",
     "pin",
     "pss",
     "rss",
@@ -77,13 +76,6 @@ def pin(pids: Iterable[int], cpus: Iterable[int]) -> None:
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 with contextlib.suppress(OSError):
                     os.sched_setaffinity(int(thread.name), set(cpus))
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def spawn(command: list[str], log: Path, **options: object) -> subprocess.Popen[bytes]:

@@ -30,10 +30,11 @@ import psutil
 
 from benchmarks.idle_clients import IdleClients
 from benchmarks.peers import Host
-from benchmarks.processes import cpu_seconds, free_port, pss, spawn, stop, wait_for_port
+from benchmarks.processes import cpu_seconds, pss, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.request import ConsoleRequest
+from tests.support.ports import free_port
 
 LOGGER = "mksfilter.proxy.console.sessions"
 

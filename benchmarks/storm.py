@@ -34,11 +34,12 @@ from typing import Any
 from benchmarks.console_host import ECHO_REQUEST
 from benchmarks.idle_clients import IdleClients, first_frame
 from benchmarks.peers import Host
-from benchmarks.processes import cpu_seconds, family, free_port, spawn, stop, wait_for_port
+from benchmarks.processes import cpu_seconds, family, spawn, stop, wait_for_port
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import SimulatedVSphere
+from tests.support.ports import free_port
 
 __all__ = ["main"]
 

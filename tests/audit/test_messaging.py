@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +19,7 @@ cadftaxonomy = pytest.importorskip("pycadf.cadftaxonomy")
 
 from mksfilter.audit.cadf import to_cadf  # noqa: E402
 from mksfilter.audit.messaging import MessagingSink  # noqa: E402
+from tests.support.ports import free_port  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +84,7 @@ def test_a_notification_reaches_who_listens_on_the_topic() -> None:
 
 
 def test_a_broker_that_is_down_is_an_error_without_its_password() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    sink = MessagingSink(conf(), f"rabbit://u:s3cret@127.0.0.1:{port}/", "notifications")
+    sink = MessagingSink(conf(), f"rabbit://u:s3cret@127.0.0.1:{free_port()}/", "notifications")
     with pytest.raises(OSError, match="refused") as caught:
         sink.write(made("opened"))
     assert "s3cret" not in str(caught.value)

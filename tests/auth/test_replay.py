@@ -16,18 +16,13 @@ from mksfilter.auth import replay
 from mksfilter.auth.replay import GRACE, replay_guard
 from mksfilter.exceptions import ConfigurationError, ReplayCacheUnavailable, TokenReplayed
 from tests.support.clock import Clock
+from tests.support.ports import free_port
 
 JTI = "A" * 22
 
 
 def exp():
     return int(time.time()) + 600
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

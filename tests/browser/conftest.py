@@ -51,15 +51,19 @@ def new_screen(
 ) -> Iterator[Callable[..., Screen]]:
     """Opens a URL in a fresh browser profile; keyword arguments go to the browser context.
 
+    ``has_clock``: with a clock that its test stops.
+
     Depends on ``new_fake`` so that browsers leave before servers do.
     """
     contexts = []
 
-    def open_screen(url: str, **options: object) -> Screen:
+    def open_screen(url: str, *, has_clock: bool = False, **options: object) -> Screen:
         options.setdefault("ignore_https_errors", True)
         context = chromium.new_context(**options)
         contexts.append(context)
         screen = Screen(context.new_page())
+        if has_clock:
+            screen.take_clock()
         screen.page.goto(url)
         return screen
 

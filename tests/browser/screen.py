@@ -45,6 +45,7 @@ class Screen:
         self.view: Page | Frame = page
         self.complaints: list[str] = []
         self._states_seen = 0
+        self._has_clock = False
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.add_init_script(_WATCH)
@@ -112,10 +113,22 @@ class Screen:
         box = self.find(_CANVAS).bounding_box()
         return round(box["width"]), round(box["height"])
 
-    def stop_clock(self) -> None:
-        """From now on the page's timers go off only in :meth:`pass_time`."""
+    def take_clock(self) -> None:
+        """Before the page is opened: all its timers keep to the clock that can be stopped."""
         self.page.clock.install(time=0)
-        self.page.clock.pause_at(1)
+        self._has_clock = True
+
+    def stop_clock(self) -> None:
+        """From now on the page's timers go off only in :meth:`pass_time`.
+
+        Without :meth:`take_clock` before, those that it has made by now go on.
+        """
+        if self._has_clock:
+            # Some of the page's own time may pass until it stops.
+            self.page.clock.pause_at(self.page.evaluate("Date.now()") / 1000 + 1)
+        else:
+            self.page.clock.install(time=0)
+            self.page.clock.pause_at(1)
 
     def pass_time(self, seconds: float) -> None:
         self.page.clock.run_for(round(seconds * 1000))

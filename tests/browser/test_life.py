@@ -30,7 +30,8 @@ def wire(proxy):
 @pytest.fixture
 def console(fake, new_screen):
     """A console before the fake server, open and drawn; and the server's end of it."""
-    screen = new_screen(f"{fake.url}?token={TOKEN}")
+    # The page takes time that passes at once for a computer's sleep, where it sees it from outside.
+    screen = new_screen(f"{fake.url}?token={TOKEN}", has_clock=True)
     connection = fake.next_connection()
     screen.wait_until("connected")
     screen.wait_for_picture()
@@ -159,6 +160,8 @@ def test_it_goes_on_for_as_long_as_the_session_may_live(console, fake):
     screen.wait_for_words("The console server takes nobody at the moment.")
     expect(screen.button("Try now")).to_be_visible()
     screen.button("Cancel").click()
+    # More than one attempt may have failed within a step of the clock.
+    screen.wait_until("ended")
     screen.wait_for_words("You disconnected from the console")
     screen.button("Reconnect").click()
     screen.wait_until("waiting")

@@ -7,7 +7,8 @@ import contextlib
 import pytest
 
 from mksfilter.simulator.client import WEB_1
-from tests.support.nginx import free_port, start_nginx
+from tests.support.nginx import start_nginx
+from tests.support.ports import free_port
 
 #: How nginx passes a request for ``/cell1/mks/...`` on.
 STRIPS = "location /cell1/mks/ {{ proxy_pass http://127.0.0.1:{port}/; }}"

@@ -13,7 +13,8 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.keyboards import SCAN_CODES as KEYS
-from tests.support.qemu import SCAN_CODES, boot, free_port, running
+from tests.support.ports import free_port
+from tests.support.qemu import SCAN_CODES, boot, running
 
 EXTENDED_KEYS, UNKNOWN = struct.pack(">i", -258), struct.pack(">i", 0x6E6F6E65)
 
@@ -40,16 +41,20 @@ def qemu(tmp_path):
 
 
 @pytest.fixture
-def xvnc():
+def xvnc(tmp_path):
     """The port of an X server that draws its root window's weave."""
+    log = tmp_path / "xvnc.log"
     port = free_port()
     readable, writable = os.pipe()
     command = ["Xvnc", "-displayfd", str(writable), "-rfbport", str(port), "-localhost"]
     command += ["-SecurityTypes", "None", "-geometry", "800x600", "-depth", "24", "-retro"]
-    with running(*command, pass_fds=[writable], stdout=subprocess.DEVNULL):
+    with (
+        log.open("wb") as said,
+        running(*command, pass_fds=[writable], stdout=subprocess.DEVNULL, stderr=said),
+    ):
         os.close(writable)
         with os.fdopen(readable) as display:
-            assert display.readline().strip(), "Xvnc did not start"
+            assert display.readline().strip(), f"Xvnc did not start: {log.read_text()}"
         yield port
 
 

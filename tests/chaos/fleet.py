@@ -26,7 +26,8 @@ from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import SimulatedVSphere
 from mksfilter.simulator.client import start as simulated_vsphere
 from tests.support.certificates import SelfSigned
-from tests.support.proxy import configuration, fetch, free_port
+from tests.support.ports import free_port
+from tests.support.proxy import configuration, fetch
 from tests.support.wire import Wire
 
 __all__ = ["WORKERS", "Fleet", "Node", "fleet"]

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.support.gunicorn import gunicorn
-from tests.support.proxy import configuration, fetch, free_port, start_proxy
+from tests.support.ports import free_port
+from tests.support.proxy import configuration, fetch, start_proxy
 
 ETC = Path(__file__).parents[2] / "etc"
 

@@ -20,7 +20,7 @@ from mksfilter.checks import reached
 from mksfilter.cli import main
 from mksfilter.simulator.client import OFF_1, WEB_1, SimulatedVSphere
 from tests.support.balancer import Balancer, start_balancer
-from tests.support.nginx import free_port
+from tests.support.ports import free_port
 from tests.support.proxy import RunningProxy, configuration, start_proxy
 
 

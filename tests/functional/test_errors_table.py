@@ -27,6 +27,7 @@ from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.client import DB_1, OFF_1, OTHER_1, WEB_1
 from tests.support.cloud import Cloud
 from tests.support.page_client import offers, open_page, told
+from tests.support.ports import free_port
 from tests.support.proofs import BrowserKey
 from tests.support.proxy import KEY, Answer, RunningProxy, configuration
 
@@ -619,9 +620,7 @@ def _(bench):
 
 @scenario("ws-vcenter-down")
 def _(bench):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    return bench.console(WEB_1, port=port)
+    return bench.console(WEB_1, port=free_port())
 
 
 @scenario("ws-vcenter-silent")

@@ -20,7 +20,7 @@ import pytest
 from mksfilter.backends.resolver import Consoles
 from mksfilter.simulator.viewer import Viewer
 from tests.support.cloud import Cloud
-from tests.support.nginx import free_port
+from tests.support.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "moving.md").read_text(encoding="utf-8")
 DEFAULTS = Path(__file__).parents[2] / "etc" / "haproxy" / "haproxy.cfg"

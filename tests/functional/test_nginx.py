@@ -12,7 +12,8 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.exceptions import UpgradeOverHTTP10
 from mksfilter.simulator.client import WEB_1
 from tests.support.behind import viewer_at
-from tests.support.nginx import free_port, start_nginx_with
+from tests.support.nginx import start_nginx_with
+from tests.support.ports import free_port
 from tests.support.proxy import KEY, parse_head, read_to_end
 from tests.support.source import ROOT
 

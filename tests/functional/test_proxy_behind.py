@@ -17,6 +17,7 @@ from mksfilter.auth.keys import KeyRepository
 from mksfilter.proxy.server.roster import DRAIN_SIGNAL
 from mksfilter.simulator.client import WEB_1
 from tests.support.behind import viewer_at
+from tests.support.ports import free_port
 from tests.support.proxy import parse_head, read_head, read_to_end
 
 CLIENT = "198.51.100.9"
@@ -99,8 +100,7 @@ class TestHAProxy:
 
     @pytest.fixture
     def port(self, nodes, certificate, tmp_path):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         pem = tmp_path / "console.pem"
         pem.write_bytes(
             (certificate / "cert.pem").read_bytes() + (certificate / "key.pem").read_bytes()

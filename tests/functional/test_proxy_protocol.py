@@ -12,6 +12,7 @@ import time
 import pytest
 
 from mksfilter.simulator.client import WEB_1
+from tests.support.ports import free_port
 from tests.support.proxy import parse_head, read_head
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -26,8 +27,7 @@ def balancer(tmp_path):
     running = []
 
     def start(server: int, option: str) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         config = tmp_path / f"{option}.cfg"
         config.write_text(
             "global\n  maxconn 100\n"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["free_port", "start_nginx", "start_nginx_with"]
+__all__ = ["start_nginx", "start_nginx_with"]
 
 _CONF = """\
 daemon off; worker_processes 1; pid {directory}/pid;
@@ -36,13 +36,6 @@ server {{
     {locations}
 }}
 """
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start_nginx(port: int, locations: str) -> contextlib.AbstractContextManager[None]:

@@ -24,7 +24,7 @@ from mksfilter.config import VCenterSettings
 from mksfilter.request import ConsoleRequest
 from mksfilter.simulator.viewer import Viewer
 
-__all__ = ["Answer", "RunningProxy", "configuration", "fetch", "free_port", "start_proxy"]
+__all__ = ["Answer", "RunningProxy", "configuration", "fetch", "start_proxy"]
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -36,19 +36,6 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-_given_out: set[int] = set()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody had a moment ago, and that was not given out before."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port: int = listener.getsockname()[1]
-        if port not in _given_out:
-            _given_out.add(port)
-            return port
 
 
 def fetch(port: int, path: str, *, method: str = "GET", **headers: str) -> Answer:

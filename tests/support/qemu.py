@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-__all__ = ["SCAN_CODES", "Qemu", "boot", "free_port", "running"]
+from tests.support.ports import free_port
+
+__all__ = ["SCAN_CODES", "Qemu", "boot", "running"]
 
 # Reads keys and prints them, as a machine without an operating system would:
 #   again: mov ah, 0 / int 0x16 / mov ah, 0x0e / int 0x10 / jmp again
@@ -29,20 +31,14 @@ SCAN_CODES = bytes.fromhex(
 VGA_TEXT, VGA_BYTES = 0xB8000, 80 * 25 * 2
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A program for as long as the context lasts."""
     program = shutil.which(command[0]) or pytest.fail(
         f"{command[0]} is missing; run tools/install-test-tools"
     )
-    process = subprocess.Popen(
-        [program, *command[1:]], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-    )
+    options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+    process = subprocess.Popen([program, *command[1:]], **options)
     try:
         yield process
     finally:

@@ -14,7 +14,7 @@ import requests
 from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.token import TokenCodec
 from mksfilter.simulator.processes import Children
-from tests.support.nginx import free_port
+from tests.support.ports import free_port
 from tests.support.source import ROOT
 
 __all__ = ["INSTANCE", "SERVERS", "Running", "Site", "start"]

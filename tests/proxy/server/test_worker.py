@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from tests.support.gunicorn import gunicorn
-from tests.support.proxy import configuration, fetch, free_port, read_to_end
+from tests.support.ports import free_port
+from tests.support.proxy import configuration, fetch, read_to_end
 
 PIPELINE = """\
 [pipeline:main]
