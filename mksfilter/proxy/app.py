@@ -173,6 +173,7 @@ class ConsoleProxy:
             page_built=self._pages.built,
             page=server_state.page,
             certificates=lambda: server_state.certificates,
+            held=lambda: sum(map(len, server_state.held)),
         )
 
     @property

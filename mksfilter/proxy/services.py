@@ -64,6 +64,7 @@ class Process:
     :param out_of_service: whether load balancers are to send nobody here.
     :param certificates: when those that are served end (seconds since the epoch), by name.
     :param page_built: whether there is a console page.
+    :param held: how many requests for consoles nobody has looked at yet.
     :param page: where this process tells the other workers of the node what it does.
     :ivar audit: takes them.
     :ivar authorization: says whether a token would open a console.
@@ -89,6 +90,7 @@ class Process:
         page_built: bool,
         page: Page,
         certificates: Callable[[], Mapping[str, float]],
+        held: Callable[[], int],
     ) -> None:
         self.pid = os.getpid()
         keys = KeyRepository(settings.key_repository)
@@ -168,7 +170,9 @@ class Process:
             per_user=settings.max_openings_per_user,
             per_address=settings.max_openings_per_address,
         )
-        gauges.watch_limits(self.metrics, lambda: {**limits.use, **openings.use})
+        gauges.watch_limits(
+            self.metrics, lambda: {**limits.use, **openings.use, "openings_held": (0, held())}
+        )
         gauges.watch_certificates(
             self.metrics,
             lambda: {

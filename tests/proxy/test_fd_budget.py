@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mksfilter.proxy import fd_budget, http_head
-from mksfilter.proxy.server import server
+from mksfilter.proxy.server import waiting_list
 
 
 @given(st.integers(256, 2_000_000))
@@ -30,6 +30,6 @@ def test_the_crowd_without_a_token_fits_the_memory_of_a_pod():
     memory = int(re.search(r"limits: \{memory: (\d+)Gi\}", example)[1]) << 10
     workers = int(re.search(r"--workers=(\d+)", example)[1])
     connection, tls_record, worker = 3 << 10, 17 << 10, 64 << 20
-    short = fd_budget.waiting(1 << 20) * (connection + server._SHORT_HEAD)
-    long = server._MOST_LONG_HEADS * (http_head.MAX_HEAD + tls_record)
+    short = fd_budget.waiting(1 << 20) * (connection + waiting_list.SHORT_HEAD)
+    long = waiting_list.MOST_LONG_HEADS * (http_head.MAX_HEAD + tls_record)
     assert workers * (worker + short + long) < 0.75 * (memory << 20)

@@ -156,15 +156,15 @@ class Openings:
         opening.admit()
 
     def _admit_next(self) -> None:
-        for line in list(self._lines) if self._lines else ():
-            if self._taken >= self._total:
+        while self._lines and self._taken < self._total:
+            firsts = (waiting[0] for waiting in self._lines.values())
+            first = next(filter(self._has_place, firsts), None)
+            if first is None:
                 return
-            first = self._lines[line][0]
-            if self._has_place(first):
-                self._remove(first)
-                if line in self._lines:
-                    self._lines.move_to_end(line)
-                self._admit(first)
+            self._remove(first)
+            if first.line in self._lines:
+                self._lines.move_to_end(first.line)
+            self._admit(first)
 
     def _make_room(self, newcomer: Opening, length: int) -> None:
         """The last of the longest line goes.

@@ -26,6 +26,7 @@ class Lane(Generic[_Request]):
     :param spawn: starts one.
     :param serve: called in a greenlet; raises nothing.
     :param refuse: called for what is not served.
+    :param served: called in a greenlet whenever one has been served.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Lane(Generic[_Request]):
         *,
         serve: Callable[[_Request], None],
         refuse: Callable[[_Request], None],
+        served: Callable[[], None] = lambda: None,
     ) -> None:
         self._size = size
         self._spawn = spawn
         self._serve = serve
         self._refuse = refuse
+        self._served = served
         self._ready: deque[_Request] = deque()
         self._greenlets = 0
         self._serving = 0
@@ -80,6 +83,7 @@ class Lane(Generic[_Request]):
                     self._serve(request)
                 finally:
                     self._serving -= 1
+                    self._served()
                 # It is not to be held until this greenlet's next request.
                 del request
                 if self._ready:

@@ -7,17 +7,15 @@ request. While its answer is sent, between requests (keep-alive), and while it l
 closed, it waits again. So nobody holds a greenlet by what he does not send or does not read.
 
 Requests for a console and all others have lanes of their own: a console may take its time, and
-meanwhile pages, files and health are answered.
+meanwhile pages, files and health are answered. When thousands of consoles are asked for at once,
+most of the requests are held as they came, without a greenlet, and nothing of them is looked at:
+to tell each of them to come again would take a good part of the time in which consoles are opened.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-import sys
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
 from functools import partial
 from socket import socket
 from typing import Any
@@ -35,11 +33,18 @@ from mksfilter.exceptions import (
 )
 from mksfilter.log import event
 from mksfilter.proxy import fd_budget, http_head
-from mksfilter.proxy.relay.timers import shared_wheel
+from mksfilter.proxy.pace import Pace
 from mksfilter.proxy.server.connection import Address, Connection
 from mksfilter.proxy.server.gevent_adapter import Server
 from mksfilter.proxy.server.lane import Lane
 from mksfilter.proxy.server.state import ServerState
+from mksfilter.proxy.server.waiting_list import (
+    SHORT_HEAD,
+    WRITABLE,
+    ArrivingHeads,
+    HeldRequests,
+    WaitingList,
+)
 
 __all__ = ["ConsoleServer"]
 
@@ -51,14 +56,19 @@ _IDLE_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 #: Seconds for a client to take an answer of ours.
 _WRITE_SECONDS = 20.0
-#: Bytes of a head that is short, and the number of longer ones that may be incomplete at a time:
-#: with :data:`http_head.MAX_HEAD` and what TLS keeps of a record 25 MB.
-_SHORT_HEAD = 4096
-_MOST_LONG_HEADS = 512
+#: Of the places for consoles, how many may be taken before further requests are held; what is left
+#: is for those whose time is over, who are told why.
+_BUSY_SHARE = 0.75
+#: Seconds for which a request is held at most, and that it may take until a held one has its
+#: console; load balancers wait 30 s for an answer, and pages too.
+_HOLD_SECONDS = 15.0
+_PATIENCE = 20.0
+#: Of the connections that may wait, how many may be held.
+_HELD_SHARE = 0.5
+#: Consoles a second that are expected as long as nothing is known.
+_EXPECTED_PACE = 150.0
 #: Requests without an upgrade that are served at the same time, where an application waits at all.
 _PLAIN_REQUESTS = 64
-
-_READABLE, _WRITABLE = 1, 2  # libev's and libuv's flags for the event loop's ``io``
 
 _Ready = tuple[Connection, http_head.RequestHead]
 
@@ -86,12 +96,15 @@ class ConsoleServer(Server):
         self.state = state
         self._tls = ssl_context
         # A request that does not come in time is the only one that is counted.
-        self._arriving = _ArrivingHeads(
+        self._arriving = ArrivingHeads(
             state.handshake_timeout, lambda: state.refused(RequestTimeout.reason)
         )
-        self._sending = _WaitingList(_WRITE_SECONDS, lambda: state.refused(AnswerNotRead.reason))
-        self._idle = _WaitingList(_IDLE_SECONDS)
-        self._lingering = _WaitingList(_LINGER_SECONDS)
+        self._sending = WaitingList(_WRITE_SECONDS, lambda: state.refused(AnswerNotRead.reason))
+        self._idle = WaitingList(_IDLE_SECONDS)
+        self._lingering = WaitingList(_LINGER_SECONDS)
+        self._held = HeldRequests(_HOLD_SECONDS, self._serve_held)
+        state.held.append(self._held)
+        self._pace = Pace(_EXPECTED_PACE)
         super().__init__(listener, **kwargs)
         self._capacity = capacity or fd_budget.waiting(fd_budget.limit())
         self._plain: Lane[_Ready] = Lane(
@@ -102,7 +115,9 @@ class ConsoleServer(Server):
             self.pool.spawn,
             serve=self._serve,
             refuse=self._refuse_overload,
+            served=self._take_held,
         )
+        self._busy = max(1, int((self.pool.size or _PLAIN_REQUESTS) * _BUSY_SHARE))
 
     def accepted(self, sock: socket, address: Address) -> None:
         """A connection was accepted."""
@@ -133,13 +148,14 @@ class ConsoleServer(Server):
             + len(self._sending.entries)
             + len(self._idle.entries)
             + len(self._lingering.entries)
+            + len(self._held.entries)
         )
 
     @property
     def arriving(self) -> int:
         """Connections whose request is on its way, or whose answer is."""
         heads = sum(bool(connection.received) for connection in self._arriving)
-        return heads + len(self._plain) + len(self._sending)
+        return heads + len(self._plain) + len(self._sending) + len(self._held)
 
     # -- for the handler -------------------------------------------------------------------
 
@@ -157,7 +173,7 @@ class ConsoleServer(Server):
             self._after_answer(connection, keep=keep)
         else:
             callback = partial(self._on_writable, keep=keep)
-            self._sending.add(connection, callback, events=_WRITABLE)
+            self._sending.add(connection, callback, events=WRITABLE)
 
     def _after_answer(self, connection: Connection, *, keep: bool) -> None:
         if keep:
@@ -250,8 +266,31 @@ class ConsoleServer(Server):
         except RequestError as exc:
             self._refuse(connection, exc)
             return
-        lane = self._upgrades if http_head.asks_for_upgrade(request) else self._plain
-        lane.put((connection, request))
+        if not http_head.asks_for_upgrade(request):
+            self._plain.put((connection, request))
+        elif len(head) <= SHORT_HEAD and not connection.received and self._may_hold():
+            self._held.hold(connection, request)
+        else:
+            self._upgrades.put((connection, request))
+
+    def _may_hold(self) -> bool:
+        """Whether a request for a console does better to wait than to be told to come again."""
+        serving, held = len(self._upgrades), len(self._held)
+        return (
+            serving >= self._busy
+            and not self.closed
+            and held < self._capacity * _HELD_SHARE
+            and serving + held < _PATIENCE * self._pace.rate
+        )
+
+    def _serve_held(self, ready: _Ready) -> None:
+        self._upgrades.put(ready)
+
+    def _take_held(self) -> None:
+        """A place for consoles is free."""
+        self._pace.done()
+        while self._held and len(self._upgrades) < self._busy:
+            self._held.serve_first()
 
     def _refuse_overload(self, ready: _Ready) -> None:
         self._refuse(ready[0], Overloaded("all of worker_connections are at work"))
@@ -264,7 +303,7 @@ class ConsoleServer(Server):
 
     def _evict(self) -> None:
         """Make room: lingering connections first, then those that do not read their answer, then
-        idle ones, then the slowest to arrive."""
+        idle ones, then the slowest to arrive. Who is held is none of those: fewer are than wait."""
         for waiting in (self._lingering, self._sending, self._idle, self._arriving):
             if waiting:
                 self.state.refused(Evicted.reason)
@@ -281,110 +320,3 @@ class ConsoleServer(Server):
         except Exception:
             LOG.exception(event("unexpected-error", client=connection.address))
             connection.close()
-
-
-class _WaitingList:
-    """Connections that wait for the same thing, oldest first; each is closed after *seconds*.
-
-    :param expired: called for each that is.
-    :ivar entries: of the connections.
-    """
-
-    def __init__(self, seconds: float, expired: Callable[[], None] = lambda: None) -> None:
-        self._loop = gevent.get_hub().loop
-        self._wheel = shared_wheel()
-        self._seconds = seconds
-        self._expired = expired
-        self.entries: OrderedDict[Connection, _Entry] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(self.entries)
-
-    def __contains__(self, connection: Connection) -> bool:
-        return connection in self.entries
-
-    def add(
-        self,
-        connection: Connection,
-        callback: Callable[[Connection], None],
-        *,
-        events: int = _READABLE,
-    ) -> None:
-        """Call *callback* in the hub when *connection* has something to read, or what *events*
-        says."""
-        watcher = self._loop.io(connection.fileno(), events)
-        entry = self.entries[connection] = _Entry(self, connection, watcher)
-        watcher.start(self._guarded, connection, callback)
-        self._wheel.schedule(entry, time.monotonic() + self._seconds)
-
-    def remove(self, connection: Connection) -> None:
-        """*connection* does not wait here any more."""
-        entry = self.entries.pop(connection)
-        self._wheel.cancel(entry)
-        entry.watcher.stop()
-        entry.watcher.close()
-
-    def drop(self, connection: Connection) -> None:
-        """Close *connection*, whether it waits here or has just left."""
-        if connection in self.entries:
-            self.remove(connection)
-        connection.close()
-
-    def expire(self, connection: Connection) -> None:
-        """The time of *connection* is over."""
-        self._expired()
-        self.drop(connection)
-
-    def _guarded(self, connection: Connection, callback: Callable[[Connection], None]) -> None:
-        """A watcher that raises stays armed and spins; a connection that does is dropped."""
-        try:
-            callback(connection)
-        except Exception:
-            self._loop.handle_error(connection, *sys.exc_info())
-            self.drop(connection)
-
-
-class _ArrivingHeads(_WaitingList):
-    """Heads that are not whole yet. Most are short, and so many of them may wait as there are
-    connections. Longer ones have a budget of bytes together, or the crowd that has shown no token
-    yet could fill the memory: ten thousand heads of 30 kB would be more than
-    ``etc/kubernetes/mksproxy.yaml`` gives a pod.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._long: OrderedDict[Connection, None] = OrderedDict()
-
-    def is_over_budget(self, connection: Connection) -> bool:
-        """*connection* has got longer; whether a long one has to go for it."""
-        if connection.arrived > _SHORT_HEAD:
-            self._long[connection] = None
-        return len(self._long) > _MOST_LONG_HEADS
-
-    def drop_longest_waiting(self) -> None:
-        """Close the connection whose head has been long for the longest time."""
-        self.drop(next(iter(self._long)))
-
-    def remove(self, connection: Connection) -> None:
-        """See :meth:`_WaitingList.remove`."""
-        self._long.pop(connection, None)
-        super().remove(connection)
-
-
-class _Entry:
-    """A waiting connection in the timer wheel."""
-
-    __slots__ = ("_connection", "_list", "slot", "watcher")
-
-    def __init__(self, waiting: _WaitingList, connection: Connection, watcher: Any) -> None:
-        self.slot = 0
-        self.watcher = watcher
-        self._list = waiting
-        self._connection = connection
-
-    def on_timer(self, _now: float) -> None:
-        """See :class:`mksfilter.proxy.relay.timers.Timed`."""
-        self._list.expire(self._connection)

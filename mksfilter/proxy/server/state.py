@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mksfilter.log import event
@@ -115,6 +115,7 @@ class ServerState:
     :param page: where it tells the other workers of the node what it does.
     :param ledger: where open sessions are written down.
     :ivar certificates: when those that are served end (seconds since the epoch), by name.
+    :ivar held: requests for consoles that nobody has looked at yet, by server.
     :ivar draining: it is being taken out of service: nothing new is to come here.
     :ivar refusing: no new sessions are accepted either; without it, whoever connected before the
         socket was closed still gets one.
@@ -130,6 +131,7 @@ class ServerState:
         ledger: Ledger | None = None,
     ) -> None:
         self.certificates: Mapping[str, float] = {}
+        self.held: list[Sized] = []
         self.draining = self.refusing = False
         self.page = page or board.alone()
         self.ledger = ledger or Ledger(1)

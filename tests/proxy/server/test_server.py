@@ -10,6 +10,7 @@ import gevent.event
 import pytest
 
 from mksfilter.proxy.server import server as server_module
+from mksfilter.proxy.server import waiting_list
 from mksfilter.proxy.server.connection import Connection
 from tests.proxy.server.running import (
     LAST,
@@ -108,21 +109,125 @@ def test_who_lingers_makes_room_before_who_idles_and_who_is_slow(serve, monkeypa
                     assert slow.recv(1) == b""
 
 
-def test_more_work_than_places_is_answered_and_not_queued(serve, application):
-    gate = gevent.event.Event()
+class Gate:
+    """A WSGI application that waits; it says in which order it was called, by path."""
 
-    def slow(environ, start_response):
-        gate.wait()
+    def __init__(self):
+        self.event = gevent.event.Event()
+        self.called = []
+
+    def __call__(self, environ, start_response):
+        self.called.append(environ["PATH_INFO"])
+        self.event.wait()
         return hello(environ, start_response)
 
-    server = serve(slow, size=1)
-    with connect(server) as busy:
-        busy.sendall(LAST_UPGRADE)
-        wait_for(lambda: server.pool.full())
-        assert exchange(server, LAST_UPGRADE).startswith(b"HTTP/1.1 503 ")
-        gate.set()
-        assert b"\r\n\r\nhi" in read_to_end(busy)
+    def fill(self, server):
+        """A client who waits where there is one place."""
+        client = connect(server)
+        client.sendall(LAST_UPGRADE)
+        wait_for(lambda: self.called)
+        return client
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+def asked_for(server, path):
+    """A client who wants a console too."""
+    client = connect(server)
+    client.sendall(LAST_UPGRADE.replace(b"GET /", b"GET " + path.encode()))
+    return client
+
+
+def test_more_consoles_than_places_are_held_without_a_greenlet_and_opened_in_their_order(
+    serve, application, gate
+):
+    server = serve(gate, size=1)
+    with gate.fill(server) as first, contextlib.ExitStack() as stack:
+        others = []
+        for number in range(20):
+            others.append(stack.enter_context(asked_for(server, f"/{number}")))
+            wait_for(lambda: server.waiting == len(others))
+        assert len(server.pool) == 1
+        assert server.arriving == 20, "a worker that has to go waits for them"
+        gate.event.set()
+        assert all(b"\r\n\r\nhi" in read_to_end(client) for client in (first, *others))
+    assert gate.called == ["/", *(f"/{number}" for number in range(20))]
+    assert application.reasons == []
+
+
+def test_who_was_held_for_too_long_is_told_so(serve, application, gate, monkeypatch):
+    monkeypatch.setattr(server_module, "_HOLD_SECONDS", 0.2)
+    server = serve(gate, size=1)
+    with gate.fill(server), asked_for(server, "/late") as late:
+        wait_for(lambda: server.waiting == 1)
+        assert read_to_end(late).startswith(b"HTTP/1.1 503 ")
+        gate.event.set()
+    assert gate.called == ["/"]
     assert application.reasons == ["overload"]
+
+
+def test_nobody_is_held_for_whom_it_would_take_too_long(serve, application, gate, monkeypatch):
+    """Three are as many as are opened in that time."""
+    monkeypatch.setattr(server_module, "_PATIENCE", 3 / server_module._EXPECTED_PACE)
+    server = serve(gate, size=1)
+    with gate.fill(server), asked_for(server, "/2"), asked_for(server, "/3"):
+        wait_for(lambda: server.waiting == 2)
+        with asked_for(server, "/4") as late:
+            assert read_to_end(late).startswith(b"HTTP/1.1 503 ")
+        gate.event.set()
+    assert application.reasons == ["overload"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(b"\r\nCookie: " + b"c" * 4096 + b"\r\n\r\n", id="a long head"),
+        pytest.param(b"\r\n\r\nearly", id="data behind it"),
+    ],
+)
+def test_nobody_is_held_who_would_cost_memory(serve, application, gate, more):
+    server = serve(gate, size=1)
+    with gate.fill(server), connect(server) as dear:
+        dear.sendall(LAST_UPGRADE.removesuffix(b"\r\n\r\n") + more)
+        assert read_to_end(dear).startswith(b"HTTP/1.1 503 ")
+        gate.event.set()
+    assert application.reasons == ["overload"]
+
+
+def test_who_sends_more_while_he_is_held_is_not_held_any_longer(serve, gate):
+    server = serve(gate, size=1)
+    with gate.fill(server), asked_for(server, "/early") as early:
+        wait_for(lambda: server.waiting == 1)
+        early.sendall(b"data")
+        assert read_to_end(early).startswith(b"HTTP/1.1 503 ")
+        gate.event.set()
+
+
+def test_who_leaves_while_he_is_held_takes_no_place(serve, gate):
+    server = serve(gate, size=1)
+    with gate.fill(server) as first, asked_for(server, "/stays") as stays:
+        wait_for(lambda: server.waiting == 1)
+        with asked_for(server, "/leaves"):
+            wait_for(lambda: server.waiting == 2)
+        wait_for(lambda: server.waiting == 1)
+        gate.event.set()
+        assert b"\r\n\r\nhi" in read_to_end(first)
+        assert b"\r\n\r\nhi" in read_to_end(stays)
+    assert gate.called == ["/", "/stays"]
+
+
+def test_a_server_that_closes_serves_those_it_holds_and_holds_nobody_else(serve, gate):
+    server = serve(gate, size=1)
+    with gate.fill(server), asked_for(server, "/held") as held, connect(server) as slow:
+        wait_for(lambda: server.waiting == 2)
+        server.close()
+        slow.sendall(LAST_UPGRADE)
+        assert read_to_end(slow).startswith(b"HTTP/1.1 503 ")
+        gate.event.set()
+        assert b"\r\n\r\nhi" in read_to_end(held)
 
 
 def test_a_page_is_answered_while_consoles_take_all_places(serve, application):
@@ -214,7 +319,7 @@ def test_long_heads_that_do_not_end_make_room_for_each_other_and_not_for_short_o
     serve, application, monkeypatch
 ):
     application.handshake_timeout = 60
-    monkeypatch.setattr(server_module, "_MOST_LONG_HEADS", 3)
+    monkeypatch.setattr(waiting_list, "MOST_LONG_HEADS", 3)
     server = serve(hello)
     short = [connect(server) for _ in range(5)]
     for client in short:
