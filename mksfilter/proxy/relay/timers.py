@@ -15,10 +15,10 @@ How to use it: have an attribute ``slot``, 0 at first, and a method ``on_timer``
 * ``now`` stands still while the wheel is empty. What is scheduled relative to it is scheduled
   twice: ``schedule(self, 0)`` starts the clock, then ``schedule(self, wheel.now + seconds)``.
 * ``on_timer`` runs in the hub and must not wait for anything; work that may goes into a greenlet.
-* What is due at once is asked a few at a time, some milliseconds apart, and the loop serves its
+* What is due at once is asked one by one, some milliseconds apart, and the loop serves its
   connections in between: ten thousand sessions that want their ping make no pause that a key press
-  could fall into, and their answers do not come all at once either. The last one may be asked half
-  a resolution later for that.
+  could fall into, and their answers do not come all at once either. The last one may be asked most
+  of a resolution later for that.
 * The wheel holds a reference to what stands in it; :meth:`TimerWheel.cancel` ends that.
 * It belongs to one hub, and is not to be used from another thread.
 """
@@ -39,13 +39,11 @@ __all__ = ["Timed", "TimerWheel", "shared_wheel"]
 
 LOG = logging.getLogger(__name__)
 
-# Entries asked before the loop has a turn. One costs up to 30 microseconds, most of it a system
-# call; the turn itself as much.
-_AT_ONCE: Final = 4
-# Seconds between two turns, where that is not too long for all that is due.
-_PAUSE: Final = 0.01
-# Share of the resolution in which all are asked.
-_SHARE: Final = 0.5
+# Seconds between two turns of the loop in which entries are asked. One costs up to 300 microseconds
+# among thousands, whose memory no cache holds; the loop counts in milliseconds.
+_PAUSE: Final = 0.003
+# Share of the resolution in which all are asked: more of them in a turn, where that does not do.
+_SHARE: Final = 0.8
 
 
 class Timed(Protocol):
@@ -82,6 +80,7 @@ class TimerWheel:
         self._loop = loop
         self._timer = loop.timer(resolution, resolution, ref=False)
         self._turns: Any = None  # a timer, while there are more than are asked at once
+        self._at_once = 1
         self._last = 0  # the newest slot that is due
         self._asked = 0  # the newest slot of which all have been asked
 
@@ -124,7 +123,7 @@ class TimerWheel:
 
     def _ask(self) -> None:
         """Ask some of those that are due; the rest at the next turn of the loop."""
-        left = _AT_ONCE
+        left = self._at_once
         while self._asked < self._last:
             slot = self._asked + 1
             entries = self._slots.get(slot, set())
@@ -147,6 +146,7 @@ class TimerWheel:
             self._turns.stop()
             self._turns.close()
             self._turns = None
+            self._at_once = 1
         if not self._slots:
             self._timer.stop()
 
@@ -155,8 +155,8 @@ class TimerWheel:
         if self._turns is None:
             slots = range(self._asked + 1, self._last + 1)
             due = sum(len(self._slots.get(slot, ())) for slot in slots)
-            pause = min(_PAUSE, _SHARE * self.resolution * _AT_ONCE / due)
-            self._turns = self._loop.timer(pause, pause, ref=False)
+            self._at_once = math.ceil(due * _PAUSE / (_SHARE * self.resolution))
+            self._turns = self._loop.timer(_PAUSE, _PAUSE, ref=False)
             self._turns.start(self._ask)
 
 
