@@ -10,14 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mksfilter.auth.keys import KeyRepository
 from mksfilter.auth.proof import thumbprint
-from mksfilter.auth.token import TokenCodec
 from mksfilter.simulator.client import start
-from tests.support.gunicorn import gunicorn
+from tests.support.gunicorn import gunicorn_proxy
 from tests.support.page_client import KEY, offers
 from tests.support.ports import free_port
-from tests.support.proxy import RunningProxy, configuration, fetch, start_proxy
+from tests.support.proxy import fetch, start_proxy
 
 CALLERS = int(os.environ.get("MKSFILTER_STORM", "500"))
 BOUND = 8
@@ -99,19 +97,8 @@ def test_more_than_a_worker_has_places_for_are_held_and_not_refused(tmp_path):
     with start("--set", "vcenter.delay=1") as slow_vsphere:
         management = free_port()
         options = {**OPTIONS, "management_bind": f"127.0.0.1:{management}"}
-        path = configuration(tmp_path, [slow_vsphere.vcenter_settings()], **options)
-        paste = tmp_path / "paste.ini"
-        paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {path}\n")
-        with gunicorn(paste, "--worker-connections", "8") as (process, url):
-            (tmp_path / "log").touch()
-            codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-            port = int(url.rpartition(":")[2])
-            proxy = RunningProxy(process, tmp_path / "log", ("127.0.0.1", port), codec, False)
-            proxy.wait_until_ready()
-
-            def metrics():
-                return fetch(management, "/metrics").body
-
+        settings, places = [slow_vsphere.vcenter_settings()], ("--worker-connections", "8")
+        with gunicorn_proxy(tmp_path, settings, *places, **options) as proxy:
             (vm, *_) = slow_vsphere.vms
             assert proxy.upgrade(proxy.token(vm["uuid"])).status == 101, "vCenter knows us"
             with ThreadPoolExecutor(24) as callers:
@@ -119,7 +106,8 @@ def test_more_than_a_worker_has_places_for_are_held_and_not_refused(tmp_path):
                     lambda number: proxy.upgrade(proxy.token(vm["uuid"], user_id=f"user-{number}")),
                     range(24),
                 )
+                shown = b'mksfilter_limit_used{limit="openings_held"} 18.0'
                 deadline = time.monotonic() + 20
-                while b'mksfilter_limit_used{limit="openings_held"} 18.0' not in metrics():
+                while shown not in fetch(management, "/metrics").body:
                     assert time.monotonic() < deadline, "nobody was held"
                 assert [answer.status for answer in answers] == [101] * 24

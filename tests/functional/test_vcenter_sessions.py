@@ -9,11 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from mksfilter.auth.keys import KeyRepository
-from mksfilter.auth.token import TokenCodec
 from mksfilter.simulator.client import WEB_1, SimulatedVSphere
-from tests.support.gunicorn import gunicorn
-from tests.support.proxy import RunningProxy, configuration
+from tests.support.gunicorn import gunicorn_proxy
+from tests.support.proxy import RunningProxy
 
 WORKERS = 3
 
@@ -61,20 +59,12 @@ def test_workers_log_out_at_a_reload(proxy_factory, vsphere: SimulatedVSphere) -
 def test_a_worker_that_has_had_its_requests_logs_out(
     tmp_path: Path, vsphere: SimulatedVSphere
 ) -> None:
-    path = configuration(tmp_path, [vsphere.vcenter_settings()], log_level="INFO")
-    paste = tmp_path / "paste.ini"
-    paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {path}\n")
-    with gunicorn(paste, "--max-requests", "1") as (process, url):
-        (tmp_path / "log").touch()
-        codec = TokenCodec(KeyRepository(str(tmp_path / "keys")), "tests")
-        port = int(url.rpartition(":")[2])
-        proxy = RunningProxy(process, tmp_path / "log", ("127.0.0.1", port), codec, False)
-        proxy.wait_until_ready()
+    with gunicorn_proxy(tmp_path, [vsphere.vcenter_settings()], "--max-requests", "1") as proxy:
         for _ in range(3):
             while proxy.upgrade(proxy.token(WEB_1)).status != 101:
                 pass
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(20)
+        os.kill(proxy.process.pid, signal.SIGTERM)
+        proxy.process.wait(20)
     assert vsphere.calls()["calls"]["Logout"] == vsphere.calls()["calls"]["Login"]
     assert vsphere.calls()["sessions"] == 0
 

@@ -8,10 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["gunicorn"]
+from mksfilter.auth.keys import KeyRepository
+from mksfilter.auth.token import TokenCodec
+from mksfilter.config import VCenterSettings
+from tests.support.proxy import RunningProxy, configuration
+
+__all__ = ["gunicorn", "gunicorn_proxy"]
 
 
 @contextlib.contextmanager
@@ -51,3 +56,25 @@ def gunicorn(
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def gunicorn_proxy(
+    directory: Path, vcenters: Iterable[VCenterSettings], *arguments: str, **options: object
+) -> Iterator[RunningProxy]:
+    """A proxy that an operator's own gunicorn serves; it does not say where its log is.
+
+    :param arguments: of gunicorn's command line.
+    :param options: as for :func:`tests.support.proxy.configuration`.
+    """
+    path = configuration(directory, vcenters, **{"log_level": "INFO", **options})
+    paste = directory / "paste.ini"
+    paste.write_text(f"[app:main]\nuse = egg:mksfilter#mksproxy\nconfig_file = {path}\n")
+    log = directory / "log"
+    log.touch()
+    codec = TokenCodec(KeyRepository(str(directory / "keys")), "tests")
+    with gunicorn(paste, *arguments) as (process, url):
+        port = int(url.rpartition(":")[2])
+        proxy = RunningProxy(process, log, ("127.0.0.1", port), codec, False)
+        proxy.wait_until_ready()
+        yield proxy
