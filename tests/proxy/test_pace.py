@@ -54,6 +54,8 @@ def test_what_was_done_before_anybody_asked_does_not_count(pace, clock):
 
 
 def test_a_pace_of_long_ago_is_forgotten(pace, clock):
-    test_what_is_seen_moves_it_by_half_each_second(pace, clock)
+    assert pace.rate == 100
+    do(pace, clock, 20, 1.0)
+    assert pace.rate == 60
     clock.advance(10.0)
     assert pace.rate == 100

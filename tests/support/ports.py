@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 from pathlib import Path
@@ -15,6 +16,7 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _given_out: set[int] = set()
 
 
+@functools.cache
 def _candidates() -> list[int]:
     """Ports that the kernel gives to no connection of its own accord (ip(7)).
 

@@ -102,9 +102,6 @@ class ConsoleServer(Server):
         self._sending = WaitingList(_WRITE_SECONDS, lambda: state.refused(AnswerNotRead.reason))
         self._idle = WaitingList(_IDLE_SECONDS)
         self._lingering = WaitingList(_LINGER_SECONDS)
-        self._held = HeldRequests(_HOLD_SECONDS, self._serve_held)
-        state.held.append(self._held)
-        self._pace = Pace(_EXPECTED_PACE)
         super().__init__(listener, **kwargs)
         self._capacity = capacity or fd_budget.waiting(fd_budget.limit())
         self._plain: Lane[_Ready] = Lane(
@@ -117,6 +114,9 @@ class ConsoleServer(Server):
             refuse=self._refuse_overload,
             served=self._take_held,
         )
+        self._held = HeldRequests(_HOLD_SECONDS, self._upgrades.put)
+        state.held.append(self._held)
+        self._pace = Pace(_EXPECTED_PACE)
         self._busy = max(1, int((self.pool.size or _PLAIN_REQUESTS) * _BUSY_SHARE))
 
     def accepted(self, sock: socket, address: Address) -> None:
@@ -282,9 +282,6 @@ class ConsoleServer(Server):
             and held < self._capacity * _HELD_SHARE
             and serving + held < _PATIENCE * self._pace.rate
         )
-
-    def _serve_held(self, ready: _Ready) -> None:
-        self._upgrades.put(ready)
 
     def _take_held(self) -> None:
         """A place for consoles is free."""
